@@ -1,0 +1,62 @@
+# Everything a newcomer needs: `make demo` and `make test`. Each sets up what it needs and may be repeated.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CARGO ?= cargo
+RUST_SOURCES := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
+WHEEL_SOURCES := $(RUST_SOURCES) pyproject.toml $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.PHONY: demo
+demo: $(VENV)/.wheel ## run a Prefect flow on an emulated Cloud Run, from deployment to clean-up
+	@$(BIN)/python demo/run.py
+
+.PHONY: test
+test: test-rust test-python ## run all tests
+
+.PHONY: test-rust
+test-rust: ## test the core and the emulator, without Python
+	$(CARGO) test --locked --no-default-features
+
+.PHONY: test-python
+test-python: $(VENV)/.wheel ## test the installed wheel
+	$(BIN)/python -m pytest
+
+.PHONY: lint
+lint: $(VENV)/.wheel ## check formatting, lints and types
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) check --locked --no-default-features
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest prefect_gcp._core
+
+.PHONY: lock
+lock: $(VENV)/.packages ## renew the pinned Python packages of demo and tests
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
+		--upgrade --extra-index-url "" --group dev pyproject.toml --output-file requirements.lock \
+		--custom-compile-command "make lock"
+
+.PHONY: clean
+clean: ## remove everything that the other targets made
+	rm -rf $(VENV) .demo dist target
+
+# The packages that demo and tests need, with the versions and hashes of the lock file.
+$(VENV)/.packages: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "$(PYTHON) is older than Python 3.10; name another: make PYTHON=python3.12 …"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@touch $@
+
+# The wheel, built as for a release and installed.
+$(VENV)/.wheel: $(VENV)/.packages $(WHEEL_SOURCES)
+	rm -rf dist
+	$(BIN)/maturin build --release --out dist
+	$(BIN)/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/*.whl
+	@touch $@

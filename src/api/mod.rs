@@ -1,0 +1,3 @@
+//! The Cloud Run Admin API v1.
+
+pub mod types;

@@ -1,0 +1,69 @@
+//! Conditions (schema `GoogleCloudRunV1Condition`): what is known about one aspect of a resource.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::Extra;
+
+/// One aspect of a resource's state.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Condition {
+    /// The aspect: `Ready` of a job; `Completed`, `Started`, … of an execution.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Whether it holds.
+    pub status: ConditionStatus,
+    /// One word why, for programs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// A sentence why, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// When `status` last changed, in RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_transition_time: Option<String>,
+    /// `Warning` or `Info` on a condition that does not decide the resource's fate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub severity: Option<String>,
+    /// All other fields.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// A condition's status. Whatever is neither `True` nor `False` is not decided yet.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ConditionStatus {
+    /// It holds.
+    True,
+    /// It does not hold, and won't without a change.
+    False,
+    /// Not decided yet.
+    #[default]
+    Unknown,
+}
+
+impl Serialize for ConditionStatus {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for ConditionStatus {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        Ok(match text.as_deref() {
+            Some("True") => Self::True,
+            Some("False") => Self::False,
+            _ => Self::Unknown,
+        })
+    }
+}
+
+/// The condition of this type, if there is one.
+pub fn find_condition<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|condition| condition.kind == kind)
+}

@@ -1,0 +1,221 @@
+//! Jobs (schema `Job` and what it holds).
+
+use serde::{Deserialize, Serialize};
+
+use super::{Condition, Extra, ObjectMeta, find_condition, lenient};
+
+/// A Cloud Run job.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Job {
+    /// `run.googleapis.com/v1`.
+    #[serde(deserialize_with = "lenient::null_as_default")]
+    pub api_version: String,
+    /// `Job`.
+    #[serde(deserialize_with = "lenient::null_as_default")]
+    pub kind: String,
+    /// Name, labels, timestamps.
+    #[serde(deserialize_with = "lenient::null_as_default")]
+    pub metadata: ObjectMeta,
+    /// What is to run.
+    #[serde(deserialize_with = "lenient::null_as_default")]
+    pub spec: JobSpec,
+    /// What the service knows of it.
+    #[serde(deserialize_with = "lenient::null_as_default")]
+    pub status: JobStatus,
+    /// All other fields.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+impl Job {
+    /// The `Ready` condition, unless it is older than the job's present generation.
+    pub fn ready(&self) -> Option<&Condition> {
+        let current = match (self.status.observed_generation, self.metadata.generation) {
+            (Some(observed), Some(generation)) => observed >= generation,
+            _ => true,
+        };
+        find_condition(&self.status.conditions, "Ready").filter(|_| current)
+    }
+}
+
+/// Schema `JobSpec`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct JobSpec {
+    /// Template of the job's executions.
+    #[serde(deserialize_with = "lenient::null_as_default")]
+    pub template: ExecutionTemplateSpec,
+    /// All other fields.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// Schema `ExecutionTemplateSpec`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ExecutionTemplateSpec {
+    /// Labels and annotations that executions take over.
+    #[serde(deserialize_with = "lenient::null_as_default")]
+    pub metadata: ObjectMeta,
+    /// What an execution runs.
+    #[serde(deserialize_with = "lenient::null_as_default")]
+    pub spec: ExecutionSpec,
+    /// All other fields.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// Schema `ExecutionSpec`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ExecutionSpec {
+    /// Number of tasks; the service's default is 1.
+    #[serde(deserialize_with = "lenient::integer", skip_serializing_if = "Option::is_none")]
+    pub task_count: Option<i64>,
+    /// Most tasks at a time.
+    #[serde(deserialize_with = "lenient::integer", skip_serializing_if = "Option::is_none")]
+    pub parallelism: Option<i64>,
+    /// Template of the tasks.
+    #[serde(deserialize_with = "lenient::null_as_default")]
+    pub template: TaskTemplateSpec,
+    /// All other fields.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// Schema `TaskTemplateSpec`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TaskTemplateSpec {
+    /// What a task runs.
+    #[serde(deserialize_with = "lenient::null_as_default")]
+    pub spec: TaskSpec,
+    /// All other fields.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// Schema `TaskSpec`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TaskSpec {
+    /// The containers of a task.
+    #[serde(deserialize_with = "lenient::list")]
+    pub containers: Vec<Container>,
+    /// How often a failed task is tried again; the service's default is 3.
+    #[serde(deserialize_with = "lenient::integer", skip_serializing_if = "Option::is_none")]
+    pub max_retries: Option<i64>,
+    /// Seconds that one try of a task may take; the service's default is 600.
+    #[serde(
+        deserialize_with = "lenient::integer",
+        serialize_with = "lenient::int64_as_string",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub timeout_seconds: Option<i64>,
+    /// E-mail address of the account that the tasks run as.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_account_name: Option<String>,
+    /// All other fields.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// Schema `Container`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Container {
+    /// Image reference.
+    #[serde(deserialize_with = "lenient::null_as_default")]
+    pub image: String,
+    /// Program and first arguments, in place of the image's entry point.
+    #[serde(deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// Arguments after `command`.
+    #[serde(deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// Environment.
+    #[serde(deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<EnvVar>,
+    /// All other fields.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// Schema `EnvVar`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EnvVar {
+    /// Name of the variable.
+    pub name: String,
+    /// Its value; none when `extra` has a `valueFrom`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// All other fields.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// Schema `JobStatus`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct JobStatus {
+    /// Generation that the conditions speak of.
+    #[serde(deserialize_with = "lenient::integer", skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready` decides whether the job can be run.
+    #[serde(deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// Number of executions that were ever created.
+    #[serde(deserialize_with = "lenient::integer", skip_serializing_if = "Option::is_none")]
+    pub execution_count: Option<i64>,
+    /// The youngest execution.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latest_created_execution: Option<ExecutionReference>,
+    /// All other fields.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// Schema `ExecutionReference`: an execution as its job's status names it.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ExecutionReference {
+    /// Name of the execution.
+    #[serde(deserialize_with = "lenient::null_as_default")]
+    pub name: String,
+    /// When it was created.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub creation_timestamp: Option<String>,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completion_timestamp: Option<String>,
+    /// When its deletion was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deletion_timestamp: Option<String>,
+    /// How far it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completion_status: Option<CompletionStatus>,
+    /// All other fields.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// `ExecutionReference.completionStatus`.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum CompletionStatus {
+    /// It waits for resources.
+    ExecutionPending,
+    /// It runs.
+    ExecutionRunning,
+    /// Every task succeeded.
+    ExecutionSucceeded,
+    /// A task failed for good.
+    ExecutionFailed,
+    /// It was cancelled.
+    ExecutionCancelled,
+    /// A value that is not in the list above.
+    #[serde(other)]
+    CompletionStatusUnspecified,
+}

@@ -1,0 +1,34 @@
+//! The body of a refused call.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Extra, lenient};
+
+/// `{"error": {…}}`, as every Google API answers a refused call.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct ErrorBody {
+    /// What was wrong.
+    pub error: ErrorStatus,
+}
+
+/// `google.rpc.Status` in its HTTP form.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct ErrorStatus {
+    /// The HTTP status again.
+    #[serde(deserialize_with = "lenient::integer")]
+    pub code: Option<i64>,
+    /// A sentence for people.
+    #[serde(deserialize_with = "lenient::null_as_default")]
+    pub message: String,
+    /// The canonical code's name: `NOT_FOUND`, `PERMISSION_DENIED`, …
+    #[serde(deserialize_with = "lenient::null_as_default")]
+    pub status: String,
+    /// Typed details, each with an `@type`.
+    #[serde(deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<Value>,
+    /// All other fields.
+    #[serde(flatten)]
+    pub extra: Extra,
+}

@@ -1,0 +1,1 @@
+//! A Cloud Run for one machine.

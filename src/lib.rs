@@ -1,0 +1,16 @@
+//! The Rust core of the Prefect worker for Google Cloud Run jobs.
+//!
+//! A module may use those below it in this list and none above it:
+//!
+//! - `python` (feature `python`): the extension `prefect_gcp._core`; the only module that names pyo3.
+//! - [`emulator`]: a Cloud Run for one machine, on the same wire types as the client.
+//! - [`lifecycle`]: what a flow run's job goes through, from creation to removal.
+//! - [`api`]: the Cloud Run Admin API v1.
+//! - [`job`]: what goes into a job: labels, environment, name, and the check of its body.
+
+pub mod api;
+pub mod emulator;
+pub mod job;
+pub mod lifecycle;
+#[cfg(feature = "python")]
+mod python;

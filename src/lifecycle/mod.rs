@@ -1,0 +1,1 @@
+//! What a flow run goes through.
