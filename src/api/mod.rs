@@ -1,3 +1,20 @@
-//! The Cloud Run Admin API v1.
+//! The Cloud Run Admin API v1: its resources, and a client that outlives the API's faults.
+//!
+//! Every call goes through [`transport`], where retries, pacing, tokens and error typing have their one place.
 
+mod auth;
+mod call;
+mod client;
+mod endpoint;
+mod error;
+mod retry;
+mod transport;
 pub mod types;
+
+pub use auth::{Credentials, Secret, TokenCache, TokenSource};
+pub use call::Call;
+pub use client::CloudRunClient;
+pub use endpoint::{Endpoint, EndpointError};
+pub use error::{ApiError, ErrorKind};
+pub use retry::{Backoff, RetryPolicy};
+pub use transport::{RetryNotice, Transport, http_client};

@@ -1,1 +1,6 @@
-//! What goes into a job.
+//! What goes into a job: the shape that its body must have, its environment, its labels, its name.
+
+pub mod env;
+pub mod labels;
+pub mod name;
+pub mod skeleton;

@@ -1,8 +1,21 @@
 //! The extension module `prefect_gcp._core`: conversions between Python and the core, and nothing else.
 
+mod client;
+mod exceptions;
+mod job;
+mod run;
+
 /// Rust core of the Cloud Run worker; typed in `_core.pyi`.
 #[pyo3::pymodule]
 mod _core {
     #[pymodule_export]
+    #[allow(non_upper_case_globals, reason = "Python's name for it")]
     const __version__: &str = env!("CARGO_PKG_VERSION");
+
+    #[pymodule_export]
+    use super::client::Client;
+    #[pymodule_export]
+    use super::job::{check_body_skeleton, container_env, is_job_name, merge_labels, sanitize_labels};
+    #[pymodule_export]
+    use super::run::{Run, RunEvent};
 }

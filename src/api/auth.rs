@@ -1,0 +1,167 @@
+//! Tokens for the API, by gcp_auth, one source for each identity.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use gcp_auth::{CustomServiceAccount, TokenProvider};
+use thiserror::Error;
+
+/// Scope of every token (discovery document, `auth.oauth2.scopes`).
+const SCOPES: &[&str] = &["https://www.googleapis.com/auth/cloud-platform"];
+
+/// Text that shows in no log, error or debug output.
+#[derive(Clone, Eq, Hash, PartialEq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides `text`.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself, for the one place that sends it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Whom the worker authenticates as.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Credentials {
+    /// Whatever the environment offers: `GOOGLE_APPLICATION_CREDENTIALS`, gcloud's file, the metadata server.
+    ApplicationDefault,
+    /// A service account's key file.
+    ServiceAccountFile(PathBuf),
+    /// A service account's key, as the JSON text of such a file.
+    ServiceAccountInfo(Secret),
+}
+
+/// No token could be had.
+#[derive(Debug, Error)]
+#[error("no access token: {message}")]
+pub(super) struct TokenError {
+    pub(super) message: String,
+    /// Whether the token's server could not be asked, rather than refused.
+    pub(super) transient: bool,
+}
+
+impl From<gcp_auth::Error> for TokenError {
+    fn from(error: gcp_auth::Error) -> Self {
+        let mut message = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            message = format!("{message}: {cause}");
+            source = cause.source();
+        }
+        Self { message, transient: matches!(error, gcp_auth::Error::Http(..)) }
+    }
+}
+
+/// Gives tokens for one identity. gcp_auth keeps each until shortly before its end.
+#[derive(Debug)]
+pub struct TokenSource {
+    credentials: Credentials,
+    current: tokio::sync::Mutex<Current>,
+}
+
+#[derive(Default)]
+struct Current {
+    generation: u64,
+    provider: Option<Arc<dyn TokenProvider>>,
+}
+
+impl fmt::Debug for Current {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Current").field("generation", &self.generation).finish_non_exhaustive()
+    }
+}
+
+impl TokenSource {
+    /// A source for these credentials; nothing is looked up before the first token.
+    pub fn new(credentials: Credentials) -> Self {
+        Self { credentials, current: tokio::sync::Mutex::default() }
+    }
+
+    /// A token, and the number of the provider that it came from. Many waiters share one look-up.
+    pub(super) async fn token(&self) -> Result<(Secret, u64), TokenError> {
+        let (provider, generation) = {
+            let mut current = self.current.lock().await;
+            let provider = match &current.provider {
+                Some(provider) => provider.clone(),
+                None => current.provider.insert(self.provider().await?).clone(),
+            };
+            (provider, current.generation)
+        };
+        let token = provider.token(SCOPES).await?;
+        Ok((Secret::new(token.as_str()), generation))
+    }
+
+    /// Forgets the provider, and with it its tokens, unless somebody else has done so since `generation`.
+    pub(super) async fn renew(&self, generation: u64) {
+        let mut current = self.current.lock().await;
+        if current.generation == generation {
+            *current = Current { generation: generation + 1, provider: None };
+        }
+    }
+
+    async fn provider(&self) -> Result<Arc<dyn TokenProvider>, gcp_auth::Error> {
+        Ok(match &self.credentials {
+            Credentials::ApplicationDefault => gcp_auth::provider().await?,
+            Credentials::ServiceAccountFile(path) => Arc::new(CustomServiceAccount::from_file(path)?),
+            Credentials::ServiceAccountInfo(json) => Arc::new(CustomServiceAccount::from_json(json.reveal())?),
+        })
+    }
+}
+
+/// One token source for each identity, for as long as the process lives.
+#[derive(Debug, Default)]
+pub struct TokenCache {
+    sources: Mutex<HashMap<Credentials, Arc<TokenSource>>>,
+}
+
+impl TokenCache {
+    /// The source for these credentials, the same one every time.
+    pub fn source(&self, credentials: Credentials) -> Arc<TokenSource> {
+        // The map is whole after every statement, so a panic elsewhere leaves nothing half done.
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.entry(credentials.clone()).or_insert_with(|| Arc::new(TokenSource::new(credentials))).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_does_not_show() {
+        let credentials = Credentials::ServiceAccountInfo(Secret::new("very-private"));
+        assert!(!format!("{credentials:?}").contains("very-private"));
+        assert!(!format!("{:?}", TokenSource::new(credentials)).contains("very-private"));
+    }
+
+    #[test]
+    fn one_identity_has_one_source() {
+        let cache = TokenCache::default();
+        let first = cache.source(Credentials::ServiceAccountInfo(Secret::new("a")));
+        assert!(Arc::ptr_eq(&first, &cache.source(Credentials::ServiceAccountInfo(Secret::new("a")))));
+        assert!(!Arc::ptr_eq(&first, &cache.source(Credentials::ServiceAccountInfo(Secret::new("b")))));
+    }
+
+    #[tokio::test]
+    async fn a_broken_key_is_refused_without_showing_it() {
+        let source = TokenSource::new(Credentials::ServiceAccountInfo(Secret::new(r#"{"private_key": "hush"}"#)));
+        let error = source.token().await.unwrap_err();
+        assert!(!error.transient);
+        assert!(!error.to_string().contains("hush"), "{error}");
+    }
+}

@@ -1,0 +1,75 @@
+//! The calls that the client makes, and what sets them apart.
+
+use reqwest::Method;
+
+/// A method of the Cloud Run Admin API v1 (discovery document, `resources.namespaces.resources`).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Call {
+    /// `jobs.create`
+    CreateJob,
+    /// `jobs.get`
+    GetJob,
+    /// `jobs.delete`
+    DeleteJob,
+    /// `jobs.run`
+    RunJob,
+    /// `executions.get`
+    GetExecution,
+    /// `executions.list`
+    ListExecutions,
+    /// `executions.delete`
+    DeleteExecution,
+    /// `executions.cancel`
+    CancelExecution,
+}
+
+impl Call {
+    /// HTTP method.
+    pub fn method(self) -> Method {
+        match self {
+            Self::CreateJob | Self::RunJob | Self::CancelExecution => Method::POST,
+            Self::GetJob | Self::GetExecution | Self::ListExecutions => Method::GET,
+            Self::DeleteJob | Self::DeleteExecution => Method::DELETE,
+        }
+    }
+
+    /// The IAM permission that the caller needs.
+    pub fn permission(self) -> &'static str {
+        match self {
+            Self::CreateJob => "run.jobs.create",
+            Self::GetJob => "run.jobs.get",
+            Self::DeleteJob => "run.jobs.delete",
+            Self::RunJob => "run.jobs.run",
+            Self::GetExecution => "run.executions.get",
+            Self::ListExecutions => "run.executions.list",
+            Self::DeleteExecution => "run.executions.delete",
+            Self::CancelExecution => "run.executions.cancel",
+        }
+    }
+
+    /// What the call does, to stand after "could not".
+    pub fn purpose(self) -> &'static str {
+        match self {
+            Self::CreateJob => "create the job",
+            Self::GetJob => "read the job",
+            Self::DeleteJob => "delete the job",
+            Self::RunJob => "run the job",
+            Self::GetExecution => "read the execution",
+            Self::ListExecutions => "list the executions",
+            Self::DeleteExecution => "delete the execution",
+            Self::CancelExecution => "cancel the execution",
+        }
+    }
+
+    /// Whether sending it again does no harm when the first one may have taken effect. A job that is created or
+    /// deleted twice answers 409 or 404, which the caller can tell apart by [`super::ApiError::maybe_done`]. A job that
+    /// is run twice runs twice.
+    pub fn is_repeatable(self) -> bool {
+        self != Self::RunJob
+    }
+
+    /// Whether it changes anything.
+    pub fn is_write(self) -> bool {
+        self.method() != Method::GET
+    }
+}

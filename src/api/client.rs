@@ -1,0 +1,136 @@
+//! The calls, typed.
+
+use serde_json::{Value, json};
+
+use super::{
+    ApiError, Call, ErrorKind, Transport,
+    transport::Request,
+    types::{Execution, JOB_LABEL, Job, List},
+};
+
+/// A client for one project and region.
+#[derive(Clone)]
+pub struct CloudRunClient {
+    transport: Transport,
+}
+
+/// The answer of a call, or why it failed.
+type Answer<T> = Result<T, Box<ApiError>>;
+
+/// # Errors
+/// Every call returns an [`ApiError`] once it has failed for good or its budget of attempts is spent.
+impl CloudRunClient {
+    /// A client on this transport.
+    pub fn new(transport: Transport) -> Self {
+        Self { transport }
+    }
+
+    /// The project and region that this client speaks to.
+    pub fn location(&self) -> (&str, &str) {
+        (&self.transport.project, &self.transport.region)
+    }
+
+    /// Creates the job that `body` describes (a `Job` as JSON) and returns it as the service completed it.
+    pub async fn create_job(&self, name: &str, body: &Value) -> Answer<Job> {
+        self.call(Call::CreateJob, &["jobs"], name, &[], Some(body)).await
+    }
+
+    /// Reads a job.
+    pub async fn get_job(&self, name: &str) -> Answer<Job> {
+        self.call(Call::GetJob, &["jobs", name], name, &[], None).await
+    }
+
+    /// Deletes a job and stops its executions, in the background. A job that is gone when an attempt of ours may have
+    /// removed it counts as deleted.
+    pub async fn delete_job(&self, name: &str) -> Answer<()> {
+        self.delete(Call::DeleteJob, "jobs", name).await
+    }
+
+    /// Starts an execution of a job. Not repeated when it may have started one: see [`ApiError::maybe_done`].
+    pub async fn run_job(&self, name: &str) -> Answer<Execution> {
+        // No overrides: they need a permission that starting a job does not.
+        self.call(Call::RunJob, &["jobs", &format!("{name}:run")], name, &[], Some(&json!({}))).await
+    }
+
+    /// Reads an execution.
+    pub async fn get_execution(&self, name: &str) -> Answer<Execution> {
+        self.call(Call::GetExecution, &["executions", name], name, &[], None).await
+    }
+
+    /// All executions of a job, from every page.
+    pub async fn list_executions(&self, job: &str) -> Answer<Vec<Execution>> {
+        let selector = format!("{JOB_LABEL}={job}");
+        let mut executions = Vec::new();
+        let mut page = String::new();
+        loop {
+            let mut query = vec![("labelSelector", selector.as_str())];
+            if !page.is_empty() {
+                query.push(("continue", &page));
+            }
+            let list: List<Execution> = self.call(Call::ListExecutions, &["executions"], "", &query, None).await?;
+            executions.extend(list.items);
+            match list.metadata.continue_token.filter(|token| !token.is_empty() && *token != page) {
+                Some(token) => page = token,
+                None => return Ok(executions),
+            }
+        }
+    }
+
+    /// Deletes an execution, and stops it if it runs.
+    pub async fn delete_execution(&self, name: &str) -> Answer<()> {
+        self.delete(Call::DeleteExecution, "executions", name).await
+    }
+
+    /// Stops an execution and keeps it.
+    pub async fn cancel_execution(&self, name: &str) -> Answer<Execution> {
+        self.call(Call::CancelExecution, &["executions", &format!("{name}:cancel")], name, &[], Some(&json!({}))).await
+    }
+
+    async fn delete(&self, call: Call, collection: &str, name: &str) -> Answer<()> {
+        match self.call::<Value>(call, &[collection, name], name, &[], None).await {
+            Ok(_status) => Ok(()),
+            Err(error) if error.kind == ErrorKind::NotFound && error.maybe_done => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn call<T: serde::de::DeserializeOwned>(
+        &self,
+        call: Call,
+        path: &[&str],
+        name: &str,
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Answer<T> {
+        self.check_names(call, name)?;
+        self.transport.send(&Request { call, path, name, query, body }).await
+    }
+
+    /// Refuses what can be no project or resource: `..`, say, would make another path of the URL.
+    fn check_names(&self, call: Call, name: &str) -> Answer<()> {
+        let Transport { project, region, .. } = &self.transport;
+        let legal = |text: &str, others: &str| {
+            text.bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || others.contains(char::from(byte)))
+        };
+        // Projects of an organisation's domain are written example.com:name.
+        let message = if !legal(project, "-.:") || !project.bytes().any(|byte| byte.is_ascii_alphanumeric()) {
+            format!("'{project}' is not a project id")
+        } else if !legal(name, "-") || (name.is_empty() && call != Call::ListExecutions) {
+            format!("'{name}' is not a name: letters in lower case, digits and dashes only")
+        } else {
+            return Ok(());
+        };
+        Err(Box::new(ApiError {
+            kind: ErrorKind::InvalidRequest,
+            call,
+            project: project.clone(),
+            region: region.clone(),
+            name: name.to_owned(),
+            status: None,
+            message,
+            attempts: 0,
+            maybe_done: false,
+        }))
+    }
+}

@@ -1,0 +1,173 @@
+//! Where the API of a region is. The endpoint receives the token, so it is checked before anything is sent to it.
+
+use std::net::IpAddr;
+
+use thiserror::Error;
+use url::{Host, Url};
+
+/// Address of the API of one region.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Endpoint {
+    base: Url,
+    host_header: Option<String>,
+    needs_token: bool,
+}
+
+/// Why an endpoint or a region can't be used.
+#[derive(Clone, Debug, Error, Eq, PartialEq)]
+pub enum EndpointError {
+    /// The region would change the host name that the token goes to, or is no name at all.
+    #[error("'{0}' is not a region: a region is made of lower-case letters, digits and dashes, such as us-central1")]
+    Region(String),
+    /// The endpoint is no URL, or one with parts that have no place in it.
+    #[error("'{0}' is not an API endpoint: expected https://HOST, with {{region}} where the region belongs")]
+    Url(String),
+    /// Plain HTTP would show the token to the network.
+    #[error("the API endpoint '{0}' is plain HTTP, which is allowed to this machine's loopback addresses only")]
+    PlainHttp(String),
+    /// The emulator's address is not one.
+    #[error("CLOUD_RUN_EMULATOR_HOST is '{0}': expected HOST:PORT, such as 127.0.0.1:8080")]
+    EmulatorHost(String),
+}
+
+impl Endpoint {
+    /// Google's endpoints, with a place for the region (discovery document, `endpoints`).
+    pub const GOOGLE: &str = "https://{region}-run.googleapis.com";
+
+    /// The endpoint that `template` gives for `region`.
+    ///
+    /// # Errors
+    /// When the region is not a plain name, or the result is not HTTPS (or HTTP to loopback).
+    pub fn new(template: &str, region: &str) -> Result<Self, EndpointError> {
+        check_region(region)?;
+        let text = template.replace("{region}", region);
+        let base = Url::parse(&text).map_err(|_| EndpointError::Url(text.clone()))?;
+        let plain = base.username().is_empty()
+            && base.password().is_none()
+            && base.query().is_none()
+            && base.fragment().is_none();
+        match base.scheme() {
+            _ if !plain || base.host().is_none() => Err(EndpointError::Url(text)),
+            "https" => Ok(Self { base, host_header: None, needs_token: true }),
+            "http" if is_loopback(&base) => Ok(Self { base, host_header: None, needs_token: true }),
+            "http" => Err(EndpointError::PlainHttp(text)),
+            _ => Err(EndpointError::Url(text)),
+        }
+    }
+
+    /// The emulator at `host` (`HOST:PORT`), which needs no token and finds the region in the request's host name, as
+    /// Google does.
+    ///
+    /// # Errors
+    /// When `host` is not `HOST:PORT` or the region is not a plain name.
+    pub fn emulator(host: &str, region: &str) -> Result<Self, EndpointError> {
+        check_region(region)?;
+        let invalid = || EndpointError::EmulatorHost(host.to_owned());
+        let address = host.strip_prefix("http://").unwrap_or(host).trim_end_matches('/');
+        let base = Url::parse(&format!("http://{address}")).map_err(|_| invalid())?;
+        if address.is_empty() || address.contains(['/', '@', '?', '#']) || base.host().is_none() {
+            return Err(invalid());
+        }
+        Ok(Self { base, host_header: Some(format!("{region}-run.googleapis.com")), needs_token: false })
+    }
+
+    /// The URL of a resource: its path segments below `namespaces/{project}`, percent-encoded.
+    pub fn url(&self, project: &str, segments: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        // Only a URL without host has no segments, and `new` and `emulator` refuse those.
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(["apis", "run.googleapis.com", "v1", "namespaces", project]).extend(segments);
+        }
+        url
+    }
+
+    /// Host to name in requests when it is not the address's own.
+    pub fn host_header(&self) -> Option<&str> {
+        self.host_header.as_deref()
+    }
+
+    /// Whether calls carry a token.
+    pub fn needs_token(&self) -> bool {
+        self.needs_token
+    }
+}
+
+/// A job variable can set the region, so it must not be able to name another host.
+fn check_region(region: &str) -> Result<(), EndpointError> {
+    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let bytes = region.as_bytes();
+    if (1..=63).contains(&bytes.len()) && bytes.iter().all(|&byte| legal(byte)) && bytes[0] != b'-' {
+        return Ok(());
+    }
+    Err(EndpointError::Region(region.to_owned()))
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::from(address).is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_region_gets_its_own_host() {
+        let url = Endpoint::new(Endpoint::GOOGLE, "europe-west1").unwrap().url("p", &["jobs", "j:run"]);
+        assert_eq!(
+            url.as_str(),
+            "https://europe-west1-run.googleapis.com/apis/run.googleapis.com/v1/namespaces/p/jobs/j:run"
+        );
+    }
+
+    #[test]
+    fn names_cannot_leave_their_place_in_the_path() {
+        let url = Endpoint::new(Endpoint::GOOGLE, "r1").unwrap().url("a/b?c", &["jobs", "x/../y#z%"]);
+        assert_eq!(url.path(), "/apis/run.googleapis.com/v1/namespaces/a%2Fb%3Fc/jobs/x%2F..%2Fy%23z%25");
+        assert_eq!((url.query(), url.fragment()), (None, None));
+    }
+
+    #[test]
+    fn a_region_cannot_steer_the_token_to_another_host() {
+        for region in ["", "evil.example/", "a.b", "a@b", "US", "-a", "a b", "a/b", "é", "us-central1\n"] {
+            assert_eq!(
+                Endpoint::new(Endpoint::GOOGLE, region),
+                Err(EndpointError::Region(region.into())),
+                "{region:?}"
+            );
+            assert!(Endpoint::emulator("127.0.0.1:1", region).is_err());
+        }
+    }
+
+    #[test]
+    fn plain_http_goes_to_loopback_only() {
+        for address in ["http://127.0.0.1:8080", "http://localhost:1", "http://[::1]:1", "https://run.internal/prefix/"]
+        {
+            assert!(Endpoint::new(address, "r1").unwrap().needs_token(), "{address}");
+        }
+        for address in ["http://10.0.0.1", "http://localhost.evil.example", "http://127.0.0.1.example"] {
+            assert_eq!(Endpoint::new(address, "r1"), Err(EndpointError::PlainHttp(address.into())));
+        }
+        for address in
+            ["", "run.googleapis.com", "ftp://h", "https://user@h", "https://h?x=1", "https://h#x", "https://"]
+        {
+            assert!(matches!(Endpoint::new(address, "r1"), Err(EndpointError::Url(_))), "{address}");
+        }
+    }
+
+    #[test]
+    fn the_emulator_is_told_the_region_and_no_token() {
+        let endpoint = Endpoint::emulator("127.0.0.1:8080", "us-east1").unwrap();
+        assert_eq!(endpoint.host_header(), Some("us-east1-run.googleapis.com"));
+        assert!(!endpoint.needs_token());
+        assert!(endpoint.url("p", &["jobs"]).as_str().starts_with("http://127.0.0.1:8080/apis/"));
+        assert_eq!(Endpoint::emulator("http://127.0.0.1:8080/", "us-east1"), Ok(endpoint));
+        for host in ["", "http://", "a/b", "u@h", ":80"] {
+            assert_eq!(Endpoint::emulator(host, "r1"), Err(EndpointError::EmulatorHost(host.into())), "{host}");
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The one way that every call goes: token, attempt, verdict, pause, next attempt.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use reqwest::{
+    StatusCode,
+    header::{AUTHORIZATION, HOST, HeaderValue, RETRY_AFTER},
+    redirect,
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{
+    ApiError, Call, Endpoint, ErrorKind, RetryPolicy, TokenSource,
+    auth::TokenError,
+    error::classify,
+    types::{ErrorBody, ErrorStatus},
+};
+
+/// How much of a body that is not Google's goes into an error's message, in characters.
+const EXCERPT: usize = 200;
+
+/// A pooled HTTP client for all calls of a process. Redirects are never followed: they would take the token along.
+///
+/// `use_proxy` tells whether the environment's HTTPS_PROXY and NO_PROXY count.
+///
+/// # Errors
+/// When the system's root certificates can't be loaded.
+pub fn http_client(use_proxy: bool) -> Result<reqwest::Client, reqwest::Error> {
+    // reqwest is built without a provider of its own, so that ring is the only one. Whoever was first, wins.
+    _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = reqwest::Client::builder()
+        .user_agent(concat!("prefect-gcp-cloud-run/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(10));
+    if use_proxy { builder.build() } else { builder.no_proxy().build() }
+}
+
+/// An attempt that failed and will be repeated.
+#[derive(Clone, Debug)]
+pub struct RetryNotice {
+    /// The attempt's failure; not the call's, yet.
+    pub error: ApiError,
+    /// The pause before the next attempt.
+    pub pause: Duration,
+}
+
+/// What every call to one project and region has in common.
+#[derive(Clone)]
+pub struct Transport {
+    /// The process's pooled client.
+    pub http: reqwest::Client,
+    /// Address of the region.
+    pub endpoint: Endpoint,
+    /// Project id.
+    pub project: String,
+    /// Region, as in the endpoint.
+    pub region: String,
+    /// Where tokens come from; unused when the endpoint needs none.
+    pub tokens: Arc<TokenSource>,
+    /// Budget of each call.
+    pub retry: RetryPolicy,
+    /// Longest time that one attempt may take.
+    pub attempt_timeout: Duration,
+    /// Told of every attempt that will be repeated.
+    pub on_retry: Arc<dyn Fn(RetryNotice) + Send + Sync>,
+}
+
+/// One call, before it is sent.
+pub(super) struct Request<'a> {
+    pub(super) call: Call,
+    /// Path segments below the project.
+    pub(super) path: &'a [&'a str],
+    /// Name of the resource, for errors.
+    pub(super) name: &'a str,
+    pub(super) query: &'a [(&'a str, &'a str)],
+    pub(super) body: Option<&'a Value>,
+}
+
+/// A failed attempt.
+struct Failure {
+    kind: ErrorKind,
+    status: Option<u16>,
+    message: String,
+    /// Whether the server may have done what was asked.
+    maybe_done: bool,
+    retry_after: Option<Duration>,
+    /// The provider of the token that was refused.
+    token_generation: Option<u64>,
+}
+
+impl Failure {
+    fn new(kind: ErrorKind, maybe_done: bool, message: String) -> Self {
+        Self { kind, status: None, message, maybe_done, retry_after: None, token_generation: None }
+    }
+}
+
+impl From<TokenError> for Failure {
+    fn from(error: TokenError) -> Self {
+        let kind = if error.transient { ErrorKind::Unavailable } else { ErrorKind::Authentication };
+        Self::new(kind, false, error.to_string())
+    }
+}
+
+impl Transport {
+    /// Sends the request until it succeeds, fails for good, or its budget is spent.
+    pub(super) async fn send<T: DeserializeOwned>(&self, request: &Request<'_>) -> Result<T, Box<ApiError>> {
+        let started = Instant::now();
+        let (mut attempts, mut maybe_done, mut renewed) = (0, false, false);
+        loop {
+            attempts += 1;
+            let failure = match self.attempt(request).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            maybe_done |= failure.maybe_done && request.call.is_write();
+
+            let pause = match failure.token_generation {
+                // A token can be revoked before its end: one new one is worth a try, at once.
+                Some(generation) if !renewed => {
+                    renewed = true;
+                    self.tokens.renew(generation).await;
+                    Some(Duration::ZERO)
+                }
+                _ if !failure.kind.is_transient() => None,
+                _ if failure.maybe_done && !request.call.is_repeatable() => None,
+                _ => self.retry.next_delay(attempts, started.elapsed(), failure.retry_after, fastrand::f64()),
+            };
+            let error = ApiError {
+                kind: failure.kind,
+                call: request.call,
+                project: self.project.clone(),
+                region: self.region.clone(),
+                name: request.name.to_owned(),
+                status: failure.status,
+                message: failure.message,
+                attempts,
+                maybe_done,
+            };
+            let Some(pause) = pause else { return Err(Box::new(error)) };
+            (self.on_retry)(RetryNotice { error, pause });
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn attempt<T: DeserializeOwned>(&self, request: &Request<'_>) -> Result<T, Failure> {
+        let url = self.endpoint.url(&self.project, request.path);
+        let mut builder =
+            self.http.request(request.call.method(), url).query(request.query).timeout(self.attempt_timeout);
+        if let Some(host) = self.endpoint.host_header() {
+            builder = builder.header(HOST, host);
+        }
+        if let Some(body) = request.body {
+            builder = builder.json(body);
+        }
+        let mut token_generation = None;
+        if self.endpoint.needs_token() {
+            // Fetching a token has no time-out of its own.
+            let (token, generation) = tokio::time::timeout(self.attempt_timeout, self.tokens.token())
+                .await
+                .map_err(|_| Failure::new(ErrorKind::Unavailable, false, "no access token in time".to_owned()))??;
+            let mut value = HeaderValue::try_from(format!("Bearer {}", token.reveal())).map_err(|_| {
+                Failure::new(ErrorKind::Authentication, false, "the access token is not plain text".to_owned())
+            })?;
+            value.set_sensitive(true);
+            builder = builder.header(AUTHORIZATION, value);
+            token_generation = Some(generation);
+        }
+
+        let response = builder.send().await.map_err(|error| transport_failure(&error))?;
+        let status = response.status();
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(seconds);
+        let body = response.bytes().await.map_err(|error| transport_failure(&error))?;
+        read_answer(status, &body).map_err(|failure| Failure {
+            retry_after,
+            token_generation: token_generation.filter(|_| status == StatusCode::UNAUTHORIZED),
+            ..failure
+        })
+    }
+}
+
+/// A failure to send or to receive. Only a connection that was never made surely had no effect.
+fn transport_failure(error: &reqwest::Error) -> Failure {
+    let mut message = if error.is_timeout() { "no answer in time".to_owned() } else { error.to_string() };
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        message = format!("{message}: {cause}");
+        source = cause.source();
+    }
+    Failure::new(ErrorKind::Unavailable, !error.is_connect(), message)
+}
+
+/// The `Retry-After` header in its form of seconds; Google sends no other.
+fn seconds(value: &HeaderValue) -> Option<Duration> {
+    value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// The resource in an answer, or what its failure means.
+fn read_answer<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<T, Failure> {
+    let google = serde_json::from_slice::<ErrorBody>(body).ok().map(|body| body.error);
+    if status.is_success() && google.is_none() {
+        return serde_json::from_slice(body).map_err(|error| Failure {
+            status: Some(status.as_u16()),
+            // It was done; only its answer can't be read.
+            ..Failure::new(ErrorKind::Unavailable, true, format!("the answer can't be read: {error}"))
+        });
+    }
+    // An error that travels with a success: its own code says what it is.
+    let status = match &google {
+        Some(error) if status.is_success() => error.code.and_then(http_status).unwrap_or(StatusCode::BAD_GATEWAY),
+        _ => status,
+    };
+    let kind = classify(status, google.as_ref());
+    Err(Failure {
+        status: Some(status.as_u16()),
+        // A server that fails may have done the work first; a refusal has not.
+        ..Failure::new(kind, kind == ErrorKind::Unavailable, error_message(google, body))
+    })
+}
+
+fn http_status(code: i64) -> Option<StatusCode> {
+    u16::try_from(code).ok().and_then(|code| StatusCode::from_u16(code).ok()).filter(|status| !status.is_success())
+}
+
+fn error_message(google: Option<ErrorStatus>, body: &[u8]) -> String {
+    match google {
+        Some(error) if !error.message.is_empty() => error.message,
+        Some(error) => error.status,
+        None if body.is_empty() => "the answer is empty".to_owned(),
+        None => {
+            let text = String::from_utf8_lossy(body);
+            let words: Vec<_> = text.split_whitespace().collect();
+            format!("the answer is not the API's: {}", words.join(" ").chars().take(EXCERPT).collect::<String>())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::types::Job;
+
+    fn read(status: u16, body: &str) -> Result<Job, (ErrorKind, bool, Option<u16>, String)> {
+        read_answer(StatusCode::from_u16(status).unwrap(), body.as_bytes())
+            .map_err(|failure| (failure.kind, failure.maybe_done, failure.status, failure.message))
+    }
+
+    #[test]
+    fn a_success_is_the_resource() {
+        assert_eq!(read(200, r#"{"metadata": {"name": "j"}}"#).unwrap().metadata.name, "j");
+        assert_eq!(read(200, "{}").unwrap(), Job::default());
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_read_may_have_been_done() {
+        for body in ["", "<html>", "[1]", r#"{"metadata": 1}"#] {
+            let (kind, maybe_done, ..) = read(200, body).unwrap_err();
+            assert_eq!((kind, maybe_done), (ErrorKind::Unavailable, true), "{body}");
+        }
+    }
+
+    #[test]
+    fn an_error_within_a_success_is_an_error() {
+        let (kind, _, status, message) = read(200, r#"{"error": {"code": 403, "message": "no"}}"#).unwrap_err();
+        assert_eq!((kind, status, message.as_str()), (ErrorKind::PermissionDenied, Some(403), "no"));
+        assert_eq!(read(200, r#"{"error": {"code": 200}}"#).unwrap_err().0, ErrorKind::Unavailable);
+    }
+
+    #[test]
+    fn a_front_ends_page_is_told_by_its_words() {
+        let (kind, _, _, message) = read(404, "<html>\n <b>404.</b>  not here</html>").unwrap_err();
+        assert_eq!(kind, ErrorKind::NoSuchRegion);
+        assert_eq!(message, "the answer is not the API's: <html> <b>404.</b> not here</html>");
+        assert_eq!(read(503, "").unwrap_err().3, "the answer is empty");
+    }
+
+    #[test]
+    fn only_a_failing_server_may_have_done_the_work() {
+        assert!(read(503, "").unwrap_err().1);
+        for status in [400, 401, 403, 404, 409, 429] {
+            assert!(!read(status, "{}").unwrap_err().1, "{status}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Labels: Prefect's made valid for Google, and put beside the template's own.
+//!
+//! Source of the rules: <https://cloud.google.com/run/docs/configuring/jobs/labels>.
+
+/// Most characters of a key or a value.
+pub const MAX_LENGTH: usize = 63;
+/// Most labels of one resource.
+pub const MAX_LABELS: usize = 64;
+
+/// Labels in the order in which they were set.
+pub type Labels = Vec<(String, String)>;
+
+/// Makes every label valid: lower case, `-` for each character outside `[a-z0-9_-]`, keys from their first letter on,
+/// both cut at 63 characters. A key with nothing left is dropped; of equal keys the last one's value stays.
+pub fn sanitize<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Labels {
+    let mut valid = Labels::new();
+    for (key, value) in labels {
+        let key = characters(key);
+        let key = cut(key.trim_start_matches(|c: char| !c.is_ascii_lowercase()));
+        let value = cut(&characters(value));
+        if !key.is_empty() {
+            set(&mut valid, key, value);
+        }
+    }
+    valid
+}
+
+/// The template's own labels, and Prefect's made valid as far as there is room for them. The template's are neither
+/// changed nor dropped.
+pub fn merge<'a>(prefect: impl IntoIterator<Item = (&'a str, &'a str)>, own: &[(String, String)]) -> Labels {
+    let mut merged = own.to_vec();
+    for (key, value) in sanitize(prefect) {
+        if merged.len() >= MAX_LABELS {
+            break;
+        }
+        if !merged.iter().any(|(own, _)| *own == key) {
+            merged.push((key, value));
+        }
+    }
+    merged
+}
+
+fn characters(text: &str) -> String {
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+    text.to_lowercase().chars().map(|c| if legal(c) { c } else { '-' }).collect()
+}
+
+/// Cuts ASCII text, where a character is a byte.
+fn cut(text: &str) -> String {
+    text.chars().take(MAX_LENGTH).collect()
+}
+
+fn set(labels: &mut Labels, key: String, value: String) {
+    match labels.iter_mut().find(|(existing, _)| *existing == key) {
+        Some(label) => label.1 = value,
+        None => labels.push((key, value)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::{collection::vec, prelude::*};
+
+    fn sanitized(labels: &[(&str, &str)]) -> Vec<(String, String)> {
+        sanitize(labels.iter().copied())
+    }
+
+    fn label(key: &str, value: &str) -> (String, String) {
+        (key.into(), value.into())
+    }
+
+    #[test]
+    fn prefects_labels_become_googles() {
+        let labels = [("prefect.io/flow-run-name", "Älter Dachs"), ("prefect.io/version", "3.8.8")];
+        let expected = [label("prefect-io-flow-run-name", "-lter-dachs"), label("prefect-io-version", "3-8-8")];
+        assert_eq!(sanitized(&labels), expected);
+    }
+
+    #[test]
+    fn a_key_begins_with_its_first_letter_or_is_dropped() {
+        assert_eq!(sanitized(&[("_9-a9", "_9"), ("123", "x"), ("", "x")]), [label("a9", "_9")]);
+    }
+
+    #[test]
+    fn of_equal_keys_the_last_value_wins_in_the_first_place() {
+        assert_eq!(sanitized(&[("a.b", "1"), ("c", "2"), ("A/B", "3")]), [label("a-b", "3"), label("c", "2")]);
+    }
+
+    #[test]
+    fn both_are_cut() {
+        let long = "x".repeat(100);
+        assert_eq!(sanitized(&[(&long, &long)]), [label(&long[..63], &long[..63])]);
+    }
+
+    #[test]
+    fn the_templates_labels_win_and_the_last_of_prefects_go() {
+        let own: Labels = (0..63).map(|n| label(&format!("Own{n}"), "V")).collect();
+        let merged = merge([("Own1", "x"), ("b", "y"), ("c", "z")], &own);
+        assert_eq!(merged[..63], own);
+        // `Own1` of Prefect's is another key by the time it is valid.
+        assert_eq!(merged[63..], [label("own1", "x")]);
+        let many: Labels = (0..70).map(|n| label(&format!("k{n}"), "")).collect();
+        assert_eq!(merge([("b", "y")], &many), many);
+        assert_eq!(merge([("b", "y")], &[label("b", "mine")]), [label("b", "mine")]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_label_is_legal_and_sanitizing_again_changes_nothing(labels in vec((any::<String>(), any::<String>()), 0..80)) {
+            let once = sanitize(labels.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+            for (key, value) in &once {
+                prop_assert!(key.starts_with(|c: char| c.is_ascii_lowercase()));
+                prop_assert!(key.len() <= MAX_LENGTH && value.len() <= MAX_LENGTH);
+                let legal = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+                prop_assert!(key.bytes().chain(value.bytes()).all(legal));
+            }
+            let twice = sanitize(once.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+            prop_assert_eq!(once, twice);
+        }
+    }
+}

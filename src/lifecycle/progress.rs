@@ -1,0 +1,197 @@
+//! What there is to tell about a run, in words for the flow run's log.
+
+use std::{fmt, time::Duration};
+
+use crate::api::{ApiError, RetryNotice, types::Condition};
+
+/// One thing that happened to a job or its execution.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    /// The job is about to be created.
+    Creating {
+        /// Name of the job.
+        job: String,
+    },
+    /// The job exists.
+    Created {
+        /// Name of the job.
+        job: String,
+    },
+    /// The job can't be run yet.
+    AwaitingReady {
+        /// The `Ready` condition, if there is one.
+        condition: Option<Condition>,
+    },
+    /// The job can be run and is about to be.
+    Submitting {
+        /// Name of the job.
+        job: String,
+    },
+    /// It is not known whether the job was run; being found out.
+    Recovering {
+        /// The failure of the call that ran the job.
+        error: ApiError,
+    },
+    /// There is an execution.
+    Started {
+        /// Name of the job.
+        job: String,
+        /// Name of the execution.
+        execution: String,
+    },
+    /// The execution's containers began to run.
+    Running {
+        /// Name of the execution.
+        execution: String,
+    },
+    /// Every task of the execution succeeded.
+    Succeeded {
+        /// Name of the job.
+        job: String,
+    },
+    /// The execution failed or was cancelled.
+    Failed {
+        /// Name of the job.
+        job: String,
+        /// The service's words for it.
+        message: String,
+    },
+    /// Somebody deleted the job or its execution before the end.
+    Removed {
+        /// Name of the job.
+        job: String,
+    },
+    /// Where the execution's log is.
+    Log {
+        /// Address of the log.
+        uri: String,
+    },
+    /// The job is about to be deleted.
+    Deleting {
+        /// Name of the job.
+        job: String,
+        /// Whether its execution came to an end.
+        completed: bool,
+    },
+    /// The job is deleted.
+    Deleted {
+        /// Name of the job.
+        job: String,
+    },
+    /// The job is left, as asked for.
+    Kept {
+        /// Name of the job.
+        job: String,
+    },
+    /// The job could not be deleted and is left behind.
+    Leaked {
+        /// Why.
+        error: ApiError,
+    },
+    /// A call failed and will be repeated.
+    Retrying(RetryNotice),
+    /// A look at the execution failed for now; the next one follows.
+    LookFailed {
+        /// Why.
+        error: ApiError,
+        /// The pause before the next look.
+        pause: Duration,
+    },
+}
+
+/// How loud a line in a log is; the values are those of Python's `logging`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Level {
+    /// Of interest to whoever looks for a fault.
+    Debug = 10,
+    /// Part of the normal course.
+    Info = 20,
+    /// Something to look at; the run goes on.
+    Warning = 30,
+    /// The run failed.
+    Error = 40,
+}
+
+impl Progress {
+    /// A stable name for programs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Creating { .. } => "creating",
+            Self::Created { .. } => "created",
+            Self::AwaitingReady { .. } => "awaiting_ready",
+            Self::Submitting { .. } => "submitting",
+            Self::Recovering { .. } => "recovering",
+            Self::Started { .. } => "started",
+            Self::Running { .. } => "running",
+            Self::Succeeded { .. } => "succeeded",
+            Self::Failed { .. } => "failed",
+            Self::Removed { .. } => "removed",
+            Self::Log { .. } => "log",
+            Self::Deleting { .. } => "deleting",
+            Self::Deleted { .. } => "deleted",
+            Self::Kept { .. } => "kept",
+            Self::Leaked { .. } => "leaked",
+            Self::Retrying(_) => "retrying",
+            Self::LookFailed { .. } => "look_failed",
+        }
+    }
+
+    /// How loud its line is.
+    pub fn level(&self) -> Level {
+        match self {
+            Self::Recovering { .. } | Self::Leaked { .. } | Self::Retrying(_) | Self::LookFailed { .. } => {
+                Level::Warning
+            }
+            Self::Failed { .. } => Level::Error,
+            _ => Level::Info,
+        }
+    }
+}
+
+/// The line for the log. Its first words are those that alerts on the known worker's log look for.
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Creating { job } => write!(f, "Creating Cloud Run Job {job}"),
+            Self::Created { job } => write!(f, "Cloud Run Job '{job}' created, waiting for it to become ready"),
+            Self::AwaitingReady { condition } => match condition {
+                Some(condition) => write!(f, "Cloud Run Job is not ready yet: {}", describe(condition)),
+                None => f.write_str("Cloud Run Job is not ready yet"),
+            },
+            Self::Submitting { job } => write!(f, "Submitting Cloud Run Job '{job}' for execution."),
+            Self::Recovering { error } => {
+                write!(f, "Looking whether the execution was started, which is not sure: {error}")
+            }
+            Self::Started { job, execution } => write!(f, "Cloud Run Job '{job}' is executed as '{execution}'"),
+            Self::Running { execution } => write!(f, "Execution '{execution}' is running"),
+            Self::Succeeded { job } => write!(f, "Job Run {job} completed successfully"),
+            Self::Failed { job, message } => write!(f, "Job Run {job} did not complete successfully. {message}"),
+            Self::Removed { job } => {
+                write!(f, "Cloud Run Job '{job}' or its execution was deleted before the execution ended")
+            }
+            Self::Log { uri } => write!(f, "Job Run logs can be found on GCP at: {uri}"),
+            Self::Deleting { job, completed: true } => write!(f, "Deleting completed Cloud Run Job '{job}'"),
+            Self::Deleting { job, completed: false } => write!(f, "Deleting Cloud Run Job '{job}'"),
+            Self::Deleted { job } => write!(f, "Cloud Run Job '{job}' deleted"),
+            Self::Kept { job } => write!(f, "Cloud Run Job '{job}' is kept, as its configuration says (keep_job)"),
+            Self::Leaked { error } => write!(f, "The Cloud Run Job is left behind. {error}"),
+            Self::Retrying(RetryNotice { error, pause }) => {
+                write!(f, "Trying again in {:.1} s. {error}", pause.as_secs_f64())
+            }
+            Self::LookFailed { error, pause } => {
+                write!(f, "Still watching, looking again in {:.1} s. {error}", pause.as_secs_f64())
+            }
+        }
+    }
+}
+
+/// A condition as `Ready is False, ContainerMissing: Image 'x' not found.`
+pub(super) fn describe(condition: &Condition) -> String {
+    let mut text = format!("{} is {:?}", condition.kind, condition.status);
+    for (mark, part) in [(", ", &condition.reason), (": ", &condition.message)] {
+        if let Some(part) = part.as_deref().filter(|part| !part.is_empty()) {
+            text = text + mark + part;
+        }
+    }
+    text
+}

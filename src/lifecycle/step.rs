@@ -1,0 +1,149 @@
+//! What goes into the machine and what comes out of it.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::{machine::Machine, progress::Progress};
+use crate::api::{
+    ApiError,
+    types::{Execution, Job},
+};
+
+/// What is fixed for one run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Name of the job.
+    pub job: String,
+    /// Key and value of the label that no job but ours carries: the flow run's id. Without one, a job that may or may
+    /// not be ours is left alone.
+    pub owner_label: Option<(String, String)>,
+    /// Whether the job stays after its end.
+    pub keep_job: bool,
+    /// Longest wait for the job to become ready.
+    pub ready_timeout: Duration,
+    /// Longest pause between two looks.
+    pub poll_interval: Duration,
+}
+
+/// What one step decided.
+#[derive(Debug)]
+pub struct Step {
+    /// What there is to tell, in this order.
+    pub reports: Vec<Progress>,
+    /// What to do.
+    pub next: Next,
+}
+
+/// What follows a step: one call, or the end.
+#[derive(Debug)]
+pub enum Next {
+    /// After the pause, make the call and feed its answer to the machine.
+    Call {
+        /// The pause.
+        after: Duration,
+        /// The call.
+        ask: Ask,
+        /// The machine that waits for its answer.
+        machine: Box<Machine>,
+    },
+    /// The run is over.
+    Finish(Result<Outcome, RunError>),
+}
+
+/// A call of the machine's.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Ask {
+    /// Create the job: answered by [`Event::Created`].
+    CreateJob,
+    /// Read the job: [`Event::JobRead`].
+    ReadJob,
+    /// Run the job: [`Event::RunAnswered`].
+    RunJob,
+    /// List the job's executions: [`Event::Listed`].
+    ListExecutions,
+    /// Read this execution: [`Event::ExecutionRead`].
+    ReadExecution(String),
+    /// Delete the job: [`Event::Deleted`].
+    DeleteJob,
+}
+
+/// The answer of a call.
+pub type Answer<T> = Result<T, Box<ApiError>>;
+
+/// What comes back.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Answer of [`Ask::CreateJob`].
+    Created(Answer<Job>),
+    /// Answer of [`Ask::ReadJob`].
+    JobRead(Answer<Job>),
+    /// Answer of [`Ask::RunJob`].
+    RunAnswered(Answer<Execution>),
+    /// Answer of [`Ask::ListExecutions`].
+    Listed(Answer<Vec<Execution>>),
+    /// Answer of [`Ask::ReadExecution`].
+    ExecutionRead(Answer<Execution>),
+    /// Answer of [`Ask::DeleteJob`].
+    Deleted(Answer<()>),
+}
+
+/// How a run that was started ended.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// Every task succeeded.
+    Succeeded,
+    /// The execution failed or was cancelled, in the service's words.
+    Failed(String),
+    /// Somebody deleted the job or the execution.
+    Removed,
+}
+
+/// Why a run was not started, or is watched no longer.
+#[derive(Clone, Debug, Error)]
+pub enum RunError {
+    /// A call failed for good.
+    #[error(transparent)]
+    Api(#[from] Box<ApiError>),
+    /// The service says that the job can't be run.
+    #[error(
+        "Cloud Run Job '{job}' can't be run: {condition} Check the job variables that this is about, such as 'image' \
+         or 'service_account_name'."
+    )]
+    NotReady {
+        /// Name of the job.
+        job: String,
+        /// The condition, in words.
+        condition: String,
+    },
+    /// The service has not decided in time.
+    #[error(
+        "Cloud Run Job '{job}' was not ready within {seconds} s (job variable 'timeout'). The last that was known of \
+         it: {condition}"
+    )]
+    ReadyTimeout {
+        /// Name of the job.
+        job: String,
+        /// The time-out, in seconds.
+        seconds: u64,
+        /// The last condition, in words.
+        condition: String,
+    },
+    /// Somebody deleted the job before it was run.
+    #[error("Cloud Run Job '{job}' was deleted before it was executed, and not by this run of the worker.")]
+    RemovedBeforeStart {
+        /// Name of the job.
+        job: String,
+    },
+    /// It could not be found out whether there is an execution, so that none was started.
+    #[error(
+        "Cloud Run Job '{job}' may or may not have been executed. It was not run again, and is left for you to look \
+         at: gcloud run jobs executions list --job {job}. {cause}"
+    )]
+    StartUnknown {
+        /// Name of the job.
+        job: String,
+        /// Why it is not known.
+        cause: Box<ApiError>,
+    },
+}

@@ -1,0 +1,122 @@
+//! The API's client, for Python.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, LazyLock, OnceLock},
+    time::Duration,
+};
+
+use pyo3::{exceptions::PyValueError, prelude::*};
+use pyo3_async_runtimes::tokio::future_into_py;
+
+use super::{exceptions, run::Run};
+use crate::{
+    api::{Credentials, Endpoint, RetryPolicy, Secret, TokenCache, Transport, http_client},
+    lifecycle::{kill, step::Plan},
+};
+
+/// Tokens of every identity that this process uses.
+static TOKENS: LazyLock<TokenCache> = LazyLock::new(TokenCache::default);
+
+/// See `_core.pyi`.
+#[pyclass(frozen, module = "prefect_gcp._core")]
+pub(super) struct Client {
+    transport: Transport,
+    poll_interval: Duration,
+}
+
+#[pymethods]
+impl Client {
+    #[new]
+    #[pyo3(signature = (
+        *, project, region, service_account_info=None, service_account_file=None, api_endpoint=None, emulator_host=None,
+        poll_interval_seconds, request_timeout_seconds, retry_max_attempts, retry_max_seconds,
+        retry_initial_delay_seconds, retry_max_delay_seconds
+    ))]
+    #[allow(clippy::too_many_arguments, reason = "keywords of a Python constructor")]
+    fn new(
+        project: String,
+        region: String,
+        service_account_info: Option<String>,
+        service_account_file: Option<PathBuf>,
+        api_endpoint: Option<&str>,
+        emulator_host: Option<&str>,
+        poll_interval_seconds: f64,
+        request_timeout_seconds: f64,
+        retry_max_attempts: u32,
+        retry_max_seconds: f64,
+        retry_initial_delay_seconds: f64,
+        retry_max_delay_seconds: f64,
+    ) -> PyResult<Self> {
+        let endpoint = match emulator_host {
+            Some(host) => Endpoint::emulator(host, &region),
+            None => Endpoint::new(api_endpoint.unwrap_or(Endpoint::GOOGLE), &region),
+        }
+        .map_err(|error| exceptions::from_endpoint(&error))?;
+        let credentials = match (service_account_info, service_account_file) {
+            (Some(info), _) => Credentials::ServiceAccountInfo(Secret::new(info)),
+            (None, Some(path)) => Credentials::ServiceAccountFile(path),
+            (None, None) => Credentials::ApplicationDefault,
+        };
+        let transport = Transport {
+            http: pooled(endpoint.needs_token())?,
+            endpoint,
+            project,
+            region,
+            tokens: TOKENS.source(credentials),
+            retry: RetryPolicy {
+                max_attempts: retry_max_attempts,
+                max_elapsed: seconds(retry_max_seconds)?,
+                initial_delay: seconds(retry_initial_delay_seconds)?,
+                max_delay: seconds(retry_max_delay_seconds)?,
+            },
+            attempt_timeout: seconds(request_timeout_seconds)?,
+            on_retry: Arc::new(|_notice| {}),
+        };
+        Ok(Self { transport, poll_interval: seconds(poll_interval_seconds)? })
+    }
+
+    #[pyo3(signature = (body, *, job, owner_label=None, keep_job, ready_timeout_seconds))]
+    fn run_job(
+        &self,
+        body: &str,
+        job: String,
+        owner_label: Option<(String, String)>,
+        keep_job: bool,
+        ready_timeout_seconds: f64,
+    ) -> PyResult<Run> {
+        let body = serde_json::from_str(body)
+            .map_err(|error| PyValueError::new_err(format!("the job body can't be read: {error}")))?;
+        let ready_timeout = seconds(ready_timeout_seconds)?;
+        let plan = Plan { job, owner_label, keep_job, ready_timeout, poll_interval: self.poll_interval };
+        Ok(Run::start(self.transport.clone(), body, plan))
+    }
+
+    fn delete_job<'py>(&self, py: Python<'py>, job: String) -> PyResult<Bound<'py, PyAny>> {
+        let transport = self.transport.clone();
+        future_into_py(py, async move {
+            kill::kill(transport, &job).await.map_err(|error| Python::attach(|py| exceptions::from_api(py, &error)))
+        })
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Client(project='{}', region='{}')", self.transport.project, self.transport.region)
+    }
+}
+
+/// The process's connections. The emulator is never behind the environment's proxy.
+fn pooled(use_proxy: bool) -> PyResult<reqwest::Client> {
+    static DIRECT: OnceLock<reqwest::Client> = OnceLock::new();
+    static PROXIED: OnceLock<reqwest::Client> = OnceLock::new();
+    let pool = if use_proxy { &PROXIED } else { &DIRECT };
+    if let Some(client) = pool.get() {
+        return Ok(client.clone());
+    }
+    let client = http_client(use_proxy)
+        .map_err(|error| PyValueError::new_err(format!("no HTTPS client can be made: {error}")))?;
+    Ok(pool.get_or_init(|| client).clone())
+}
+
+fn seconds(value: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(value).map_err(|_| PyValueError::new_err(format!("{value} is not a number of seconds")))
+}

@@ -1,0 +1,87 @@
+//! The one place that names Python exceptions.
+
+use pyo3::{exceptions::PyValueError, prelude::*, types::PyDict};
+
+use crate::{
+    api::{ApiError, EndpointError, ErrorKind},
+    lifecycle::step::RunError,
+};
+
+/// Where our exceptions are defined: in Python, so that they pickle and copy.
+const MODULE: &str = "prefect_gcp.exceptions";
+
+/// An endpoint or a region that can't be used: a `ValueError`.
+pub(super) fn from_endpoint(error: &EndpointError) -> PyErr {
+    PyValueError::new_err(error.to_string())
+}
+
+/// A failed call, as its kind's exception.
+pub(super) fn from_api(py: Python<'_>, error: &ApiError) -> PyErr {
+    cloud_run_error(
+        py,
+        class_of(error.kind),
+        &Fields {
+            message: error.to_string(),
+            project: &error.project,
+            region: &error.region,
+            name: &error.name,
+            status: error.status,
+            hint: error.hint(),
+        },
+    )
+}
+
+/// A run that could not be started or watched, in the project and region of its client.
+pub(super) fn from_run(py: Python<'_>, error: &RunError, (project, region): (&str, &str)) -> PyErr {
+    let (class, name) = match error {
+        RunError::Api(error) => return from_api(py, error),
+        RunError::NotReady { job, .. } | RunError::ReadyTimeout { job, .. } => ("CloudRunJobNotReadyError", job),
+        RunError::RemovedBeforeStart { job } => ("CloudRunJobRemovedError", job),
+        RunError::StartUnknown { job, .. } => ("CloudRunStartUnknownError", job),
+    };
+    let (message, hint) = (error.to_string(), String::new());
+    cloud_run_error(py, class, &Fields { message, project, region, name, status: None, hint })
+}
+
+/// Something that must not happen, told without taking the process down.
+pub(super) fn internal(py: Python<'_>, (project, region): (&str, &str), message: &str) -> PyErr {
+    let fields = Fields { message: message.to_owned(), project, region, name: "", status: None, hint: String::new() };
+    cloud_run_error(py, "CloudRunError", &fields)
+}
+
+fn class_of(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::NotFound => "CloudRunNotFoundError",
+        ErrorKind::AlreadyExists => "CloudRunAlreadyExistsError",
+        ErrorKind::PermissionDenied => "CloudRunPermissionError",
+        ErrorKind::ApiDisabled => "CloudRunApiDisabledError",
+        ErrorKind::InvalidRequest => "CloudRunInvalidRequestError",
+        ErrorKind::NoSuchRegion => "CloudRunRegionError",
+        ErrorKind::Quota => "CloudRunQuotaError",
+        ErrorKind::Authentication => "CloudRunAuthenticationError",
+        ErrorKind::Unavailable => "CloudRunUnavailableError",
+    }
+}
+
+struct Fields<'a> {
+    message: String,
+    project: &'a str,
+    region: &'a str,
+    name: &'a str,
+    status: Option<u16>,
+    hint: String,
+}
+
+fn cloud_run_error(py: Python<'_>, class: &str, fields: &Fields<'_>) -> PyErr {
+    let build = || {
+        let kwargs = PyDict::new(py);
+        kwargs.set_item("project", fields.project)?;
+        kwargs.set_item("region", fields.region)?;
+        kwargs.set_item("name", fields.name)?;
+        kwargs.set_item("status", fields.status)?;
+        kwargs.set_item("hint", &fields.hint)?;
+        let exception = py.import(MODULE)?.getattr(class)?.call((&fields.message,), Some(&kwargs))?;
+        Ok(PyErr::from_value(exception))
+    };
+    build().unwrap_or_else(|error| error)
+}

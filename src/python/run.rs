@@ -1,0 +1,138 @@
+//! A run in progress, as an asynchronous iterator of its events.
+
+use std::sync::{Arc, OnceLock};
+
+use pyo3::{exceptions::PyStopAsyncIteration, prelude::*};
+use pyo3_async_runtimes::tokio::{future_into_py, get_runtime};
+use serde_json::Value;
+use tokio::{
+    sync::{Mutex, mpsc},
+    task::AbortHandle,
+};
+
+use super::exceptions;
+use crate::{
+    api::Transport,
+    lifecycle::{
+        driver,
+        progress::Progress,
+        step::{Outcome, Plan, RunError},
+    },
+};
+
+/// See `_core.pyi`.
+#[pyclass(frozen, get_all, module = "prefect_gcp._core")]
+pub(super) struct RunEvent {
+    kind: &'static str,
+    level: i32,
+    message: String,
+}
+
+#[pymethods]
+impl RunEvent {
+    fn __repr__(&self) -> String {
+        format!("RunEvent(kind='{}', level={}, message={:?})", self.kind, self.level, self.message)
+    }
+}
+
+impl From<Progress> for RunEvent {
+    fn from(progress: Progress) -> Self {
+        Self { kind: progress.kind(), level: progress.level() as i32, message: progress.to_string() }
+    }
+}
+
+enum Message {
+    Progress(Progress),
+    End(Result<Outcome, RunError>),
+}
+
+/// See `_core.pyi`.
+#[pyclass(frozen, module = "prefect_gcp._core")]
+pub(super) struct Run {
+    messages: Arc<Mutex<mpsc::UnboundedReceiver<Message>>>,
+    status_code: Arc<OnceLock<i32>>,
+    location: Arc<(String, String)>,
+    task: AbortHandle,
+}
+
+impl Run {
+    /// Starts the run on the runtime's threads; it needs neither the GIL nor a thread of its own.
+    pub(super) fn start(transport: Transport, body: Value, plan: Plan) -> Self {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let location = Arc::new((transport.project.clone(), transport.region.clone()));
+        let task = get_runtime().spawn(async move {
+            let observer = {
+                let sender = sender.clone();
+                // Nobody listens any more once Python has let go of the run.
+                Arc::new(move |progress| _ = sender.send(Message::Progress(progress)))
+            };
+            let result = driver::run(transport, body, plan, observer).await;
+            _ = sender.send(Message::End(result));
+        });
+        Self {
+            messages: Arc::new(Mutex::new(receiver)),
+            status_code: Arc::default(),
+            location,
+            task: task.abort_handle(),
+        }
+    }
+}
+
+#[pymethods]
+impl Run {
+    #[getter]
+    fn status_code(&self) -> Option<i32> {
+        self.status_code.get().copied()
+    }
+
+    /// Stops watching, as does dropping the run.
+    fn close(&self) {
+        self.task.abort();
+    }
+
+    fn __aiter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __anext__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (messages, status_code, location) =
+            (self.messages.clone(), self.status_code.clone(), self.location.clone());
+        future_into_py(py, async move {
+            let message = messages.lock().await.recv().await;
+            let place = (location.0.as_str(), location.1.as_str());
+            match message {
+                Some(Message::Progress(progress)) => Ok(RunEvent::from(progress)),
+                Some(Message::End(Ok(outcome))) => {
+                    _ = status_code.set(code_of(&outcome));
+                    Err(PyStopAsyncIteration::new_err(()))
+                }
+                Some(Message::End(Err(error))) => Err(Python::attach(|py| exceptions::from_run(py, &error, place))),
+                None if status_code.get().is_some() => Err(PyStopAsyncIteration::new_err(())),
+                None => Err(Python::attach(|py| exceptions::internal(py, place, "the run was closed before its end"))),
+            }
+        })
+    }
+
+    fn __enter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __exit__(&self, _exc_type: &Bound<'_, PyAny>, _exc_value: &Bound<'_, PyAny>, _traceback: &Bound<'_, PyAny>) {
+        self.close();
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The result codes that alerts and automations know.
+fn code_of(outcome: &Outcome) -> i32 {
+    match outcome {
+        Outcome::Succeeded => 0,
+        Outcome::Failed(_) => 1,
+        Outcome::Removed => -1,
+    }
+}
