@@ -122,7 +122,7 @@ class RunEvent:
 
     @property
     def kind(self) -> str:
-        """What it was: `created`, `awaiting_ready`, `started`, `succeeded`, `retrying`, …"""
+        """What it was: `created`, `awaiting_ready`, `started`, `succeeded`, `retrying` and so on."""
 
     @property
     def level(self) -> int:

@@ -1,0 +1,271 @@
+"""The GCP credentials block: whom flows and the worker authenticate as."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import os
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefect.blocks.abstract import CredentialsBlock
+from prefect.types import SecretDict
+from prefect.utilities.asyncutils import run_sync_in_worker_thread, sync_compatible
+from pydantic import Field, field_validator, model_validator
+from typing_extensions import Self
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+
+_SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
+
+
+class ClientType(str, Enum):
+    """Google clients that the block can make."""
+
+    CLOUD_STORAGE = "cloud_storage"
+    BIGQUERY = "bigquery"
+    SECRET_MANAGER = "secret_manager"  # noqa: S105, the name of a service
+    AIPLATFORM = "job_service"
+
+
+class GcpCredentials(CredentialsBlock):
+    """Authenticates to Google Cloud.
+
+    Without a key, the application default credentials of the place where it is used count. They are looked up when
+    they are needed, so a block can be made, saved and loaded where there are none.
+
+    Attributes:
+        service_account_file: Path to a service account's key file.
+        service_account_info: The content of such a file, as a mapping or as JSON text.
+        project: Project id; by default the key's. See `resolve_project`.
+
+    Raises:
+        ValueError: When both a file and its content are given, the file does not exist, or the text is not JSON.
+
+    Example:
+        ```python
+        from prefect_gcp import GcpCredentials
+
+        GcpCredentials(service_account_file="~/key.json").save("my-credentials")
+        ```
+    """
+
+    _logo_url = "https://cdn.sanity.io/images/3ugk85nk/production/10424e311932e31c477ac2b9ef3d53cefbaad708-250x250.png"  # type: ignore[assignment]
+    _block_type_name = "GCP Credentials"
+    _documentation_url = "https://docs.prefect.io/integrations/prefect-gcp"  # type: ignore[assignment]
+
+    service_account_file: Path | None = Field(
+        default=None, description="Path to the JSON key file of a service account."
+    )
+    service_account_info: SecretDict | None = Field(
+        default=None, description="The content of a service account's JSON key file."
+    )
+    project: str | None = Field(default=None, description="The project to work in; by default the key's.")
+
+    @field_validator("service_account_file")
+    @classmethod
+    def _file_exists(cls, file: Path | None) -> Path | None:
+        if file is None:
+            return None
+        file = file.expanduser()
+        if not file.exists():
+            raise ValueError("The provided path to the service account is invalid")
+        return file
+
+    @field_validator("service_account_info", mode="before")
+    @classmethod
+    def _decode_info(cls, info: Any) -> Any:
+        if not isinstance(info, (str, bytes)):
+            return info
+        try:
+            return json.loads(info)
+        except ValueError:
+            # The text is a key: neither it nor the parser's excerpt of it belongs into an error.
+            raise ValueError("Unable to decode service_account_info") from None
+
+    @model_validator(mode="after")
+    def _choose_key(self) -> Self:
+        if self.service_account_info and self.service_account_file:
+            raise ValueError("Only one of service_account_info or service_account_file can be specified at once")
+        if self.project is None:
+            self.project = self._key_project()
+        return self
+
+    def __hash__(self) -> int:
+        """Equal blocks have equal hashes, so that clients can be kept by block."""
+        return hash((self.service_account_file, self._key_text(), self.project))
+
+    def resolve_project(self) -> str | None:
+        """The project to work in.
+
+        `project`, and with it the key's. Else, with `CLOUD_RUN_EMULATOR_HOST`, `GOOGLE_CLOUD_PROJECT` or
+        `emulator-project`. Else, without a key, that of the application default credentials: their quota project if
+        they have one. May read files, run gcloud and ask the metadata server: call it off the event loop.
+
+        Returns:
+            The project id, or None when the credentials name none.
+
+        Raises:
+            google.auth.exceptions.DefaultCredentialsError: When there are no application default credentials.
+        """
+        if self.project is not None:
+            return self.project
+        if os.environ.get("CLOUD_RUN_EMULATOR_HOST"):
+            return os.environ.get("GOOGLE_CLOUD_PROJECT") or "emulator-project"
+        if self.service_account_file or self.service_account_info:
+            return None
+        return _default_project()
+
+    def get_credentials_from_service_account(self) -> Credentials:
+        """Credentials for Google's own libraries.
+
+        Returns:
+            A google-auth object: the key's, else the application default credentials.
+
+        Raises:
+            google.auth.exceptions.GoogleAuthError: When the key is malformed, or there are no default credentials.
+        """
+        import google.auth
+        from google.oauth2 import service_account
+
+        if self.service_account_info:
+            return service_account.Credentials.from_service_account_info(  # type: ignore[no-any-return, no-untyped-call]
+                self.service_account_info.get_secret_value(), scopes=_SCOPES
+            )
+        if self.service_account_file:
+            return service_account.Credentials.from_service_account_file(  # type: ignore[no-any-return, no-untyped-call]
+                self.service_account_file, scopes=_SCOPES
+            )
+        credentials, _project = google.auth.default(scopes=_SCOPES)
+        return credentials
+
+    @sync_compatible
+    async def get_access_token(self) -> str:
+        """An access token, to be awaited where there is an event loop.
+
+        Returns:
+            The token.
+
+        Raises:
+            google.auth.exceptions.GoogleAuthError: When none can be had.
+        """
+        return await run_sync_in_worker_thread(self._fetch_token)
+
+    def get_client(self, client_type: str | ClientType, **get_client_kwargs: Any) -> Any:
+        """A client of a Google service.
+
+        Args:
+            client_type: Which one.
+            get_client_kwargs: Arguments of the method that makes it, such as `get_bigquery_client`.
+
+        Returns:
+            The client.
+
+        Raises:
+            ValueError: When there is no such client.
+            ImportError: When the service's library is not installed.
+        """
+        return getattr(self, f"get_{ClientType(client_type).value}_client")(**get_client_kwargs)
+
+    def get_cloud_storage_client(self, project: str | None = None) -> Any:
+        """A `google.cloud.storage.Client`, in `project` or the block's own.
+
+        Raises:
+            ImportError: Without the extra `cloud-storage`.
+        """
+        storage = _import("google.cloud.storage", "cloud-storage")
+        return storage.Client(
+            credentials=self.get_credentials_from_service_account(), project=project or self.resolve_project()
+        )
+
+    def get_bigquery_client(self, project: str | None = None, location: str | None = None) -> Any:
+        """A `google.cloud.bigquery.Client`, in `project` or the block's own.
+
+        Raises:
+            ImportError: Without the extra `bigquery`.
+        """
+        bigquery = _import("google.cloud.bigquery", "bigquery")
+        return bigquery.Client(
+            credentials=self.get_credentials_from_service_account(),
+            project=project or self.resolve_project(),
+            location=location,
+        )
+
+    def get_secret_manager_client(self) -> Any:
+        """A `google.cloud.secretmanager.SecretManagerServiceClient`.
+
+        Raises:
+            ImportError: Without the extra `secret-manager`.
+        """
+        secretmanager = _import("google.cloud.secretmanager", "secret-manager")
+        return secretmanager.SecretManagerServiceClient(credentials=self.get_credentials_from_service_account())
+
+    def get_job_service_client(self, client_options: Any = None) -> Any:
+        """A Vertex AI `JobServiceClient` with these client options.
+
+        Raises:
+            ImportError: Without the extra `aiplatform`.
+        """
+        return self._job_service_client("JobServiceClient", client_options)
+
+    def get_job_service_async_client(self, client_options: Any = None) -> Any:
+        """A Vertex AI `JobServiceAsyncClient` with these client options.
+
+        Raises:
+            ImportError: Without the extra `aiplatform`.
+        """
+        return self._job_service_client("JobServiceAsyncClient", client_options)
+
+    def _job_service_client(self, name: str, client_options: Any) -> Any:
+        gapic = _import("google.cloud.aiplatform.gapic", "aiplatform")
+        return getattr(gapic, name)(
+            credentials=self.get_credentials_from_service_account(), client_options=client_options
+        )
+
+    def _fetch_token(self) -> str:
+        from google.auth.transport.requests import Request
+
+        credentials = self.get_credentials_from_service_account()
+        credentials.refresh(Request())  # type: ignore[no-untyped-call]
+        return str(credentials.token)
+
+    def _key_text(self) -> str | None:
+        """The key as JSON text, if it was given by its content."""
+        if not self.service_account_info:
+            return None
+        return json.dumps(self.service_account_info.get_secret_value(), sort_keys=True)
+
+    def _key_project(self) -> str | None:
+        """The project that the key belongs to."""
+        if self.service_account_info:
+            key = self.service_account_info.get_secret_value()
+        elif self.service_account_file:
+            try:
+                key = json.loads(self.service_account_file.read_text())
+            except (OSError, ValueError):
+                raise ValueError(f"{self.service_account_file} is not a readable JSON key file") from None
+        else:
+            return None
+        project = key.get("project_id") if isinstance(key, dict) else None
+        return project if isinstance(project, str) else None
+
+
+@functools.lru_cache(maxsize=1)
+def _default_project() -> str | None:
+    """The project of the application default credentials; it stays the same as long as the process lives."""
+    import google.auth
+
+    credentials, project = google.auth.default(scopes=_SCOPES)
+    return getattr(credentials, "quota_project_id", None) or project
+
+
+def _import(module: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"{module} is needed for this client: pip install 'prefect-gcp-cloud-run[{extra}]'"
+        ) from error

@@ -1,0 +1,478 @@
+"""The Cloud Run worker: runs each flow run as a Google Cloud Run job (Cloud Run Admin API v1).
+
+```bash
+prefect work-pool create my-pool --type cloud-run
+prefect worker start --pool my-pool --type cloud-run
+```
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shlex
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+from prefect.exceptions import InfrastructureNotFound
+from prefect.logging.loggers import PrefectLogAdapter, flow_run_logger, get_logger
+from prefect.utilities.dockerutils import get_prefect_image_name
+from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
+from pydantic import Field, PrivateAttr, field_validator
+
+from prefect_gcp import _core
+from prefect_gcp.credentials import GcpCredentials
+from prefect_gcp.exceptions import CloudRunNotFoundError
+from prefect_gcp.models.cloud_run_v2 import SecretKeySelector
+from prefect_gcp.settings import CloudRunWorkerSettings
+from prefect_gcp.utilities import merge_labels_for_gcp, slugify_name
+
+if TYPE_CHECKING:
+    import anyio.abc
+    from prefect.client.schemas.objects import Flow, FlowRun, WorkPool
+    from prefect.client.schemas.responses import DeploymentResponse
+
+_DEFAULT_REGION = "us-central1"
+# The least time that a job has to become ready when `timeout` is null.
+_DEFAULT_TIMEOUT = 600
+# Prefect's label `prefect.io/flow-run-id`, as Google takes it.
+_FLOW_RUN_ID_LABEL = "prefect-io-flow-run-id"
+
+
+def _get_default_job_body_template() -> dict[str, Any]:
+    """The job body of the default pool template: a `Job` of the API with placeholders."""
+    resources = {"cpu": "{{ cpu }}", "memory": "{{ memory }}"}
+    container = {
+        "image": "{{ image }}",
+        "command": "{{ command }}",
+        "resources": {"limits": dict(resources), "requests": dict(resources)},
+    }
+    task = {
+        "containers": [container],
+        "timeoutSeconds": "{{ timeout }}",
+        "serviceAccountName": "{{ service_account_name }}",
+    }
+    return {
+        "apiVersion": "run.googleapis.com/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": "{{ name }}",
+            "annotations": {"run.googleapis.com/launch-stage": "BETA"},
+        },
+        "spec": {
+            "template": {
+                "spec": {"template": {"spec": task}},
+                "metadata": {"annotations": {"run.googleapis.com/vpc-access-connector": "{{ vpc_connector_name }}"}},
+            }
+        },
+    }
+
+
+def _get_base_job_body() -> dict[str, Any]:
+    """The least that every job body holds."""
+    return {
+        "apiVersion": "run.googleapis.com/v1",
+        "kind": "Job",
+        "metadata": {"annotations": {"run.googleapis.com/launch-stage": "BETA"}},
+        "spec": {"template": {"spec": {"template": {"spec": {"containers": [{}]}}}}},
+    }
+
+
+class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
+    """What the worker needs to run one flow run: made from the pool's template and the job variables.
+
+    Attributes:
+        region: Region of the job.
+        credentials: Whom the worker authenticates as; null means the environment's credentials.
+        prefect_api_key_secret: Where the container gets `PREFECT_API_KEY` from, in place of plain text.
+        prefect_api_auth_string_secret: The same for `PREFECT_API_AUTH_STRING`.
+        job_body: The job, as the API takes it.
+        timeout: Seconds that the job may take to become ready, and by default each try of its task.
+        keep_job: Whether the job stays after its end.
+
+    Raises:
+        pydantic.ValidationError: When a value is of the wrong type, or the job body lacks what every job has.
+    """
+
+    region: str = Field(default=_DEFAULT_REGION, description="Region of the Cloud Run job.")
+    credentials: GcpCredentials | None = Field(
+        default_factory=GcpCredentials,
+        title="GCP Credentials",
+        description="Whom the worker authenticates as; the environment's credentials when it is left out.",
+    )
+    prefect_api_key_secret: SecretKeySelector | None = Field(
+        default=None,
+        title="Prefect API Key Secret",
+        description="A secret that the container reads PREFECT_API_KEY from.",
+    )
+    prefect_api_auth_string_secret: SecretKeySelector | None = Field(
+        default=None,
+        title="Prefect API Auth String Secret",
+        description="A secret that the container reads PREFECT_API_AUTH_STRING from.",
+    )
+    job_body: dict[str, Any] = Field(json_schema_extra={"template": _get_default_job_body_template()})
+    timeout: int | None = Field(
+        default=_DEFAULT_TIMEOUT,
+        gt=0,
+        le=3600,
+        title="Job Timeout",
+        description="Seconds that the job may take to become ready, and by default each try of its task.",
+    )
+    keep_job: bool | None = Field(
+        default=False, title="Keep Job After Completion", description="Whether the job stays after its end."
+    )
+
+    # Labels that a prepare put into each place, so that the next one can take them out again.
+    _injected_labels: dict[str, dict[str, str]] = PrivateAttr(default_factory=dict)
+
+    @field_validator("credentials")
+    @classmethod
+    def _null_means_the_environments(cls, credentials: GcpCredentials | None) -> GcpCredentials:
+        return credentials or GcpCredentials()
+
+    @field_validator("job_body")
+    @classmethod
+    def _has_the_skeleton(cls, job_body: dict[str, Any]) -> dict[str, Any]:
+        if problem := _core.check_body_skeleton(job_body):
+            raise ValueError(problem)
+        return job_body
+
+    @property
+    def project(self) -> str | None:
+        """The project to work in, as `GcpCredentials.resolve_project` finds it."""
+        return (self.credentials or GcpCredentials()).resolve_project()
+
+    @property
+    def job_name(self) -> str:
+        """The job's name, once the configuration is prepared."""
+        return str(self.job_body["metadata"]["name"])
+
+    def prepare_for_flow_run(
+        self,
+        flow_run: FlowRun,
+        deployment: DeploymentResponse | None = None,
+        flow: Flow | None = None,
+        work_pool: WorkPool | None = None,
+        worker_name: str | None = None,
+        worker_id: UUID | None = None,
+    ) -> None:
+        """Puts what depends on the flow run into the job body: environment, labels, command, image, name.
+
+        Args:
+            flow_run: The flow run.
+            deployment: Its deployment, if it has one.
+            flow: Its flow.
+            work_pool: The worker's pool.
+            worker_name: The worker's name.
+            worker_id: The worker's id.
+
+        Raises:
+            ValueError: When the job body has no place for them.
+        """
+        super().prepare_for_flow_run(flow_run, deployment, flow, work_pool, worker_name, worker_id)
+        self._populate_envs()
+        self._populate_labels()
+        self._warn_about_plaintext_credentials(flow_run, worker_name, work_pool)
+        self._populate_or_format_command()
+        self._format_args_if_present()
+        self._populate_image_if_not_present()
+        self._populate_name_if_not_present()
+
+    def _populate_envs(self) -> None:
+        container = self._container("env")
+        own = container.get("env")
+        env = {name: value for name, value in self.env.items() if value is not None}
+        secrets = [
+            (name, selector.secret, selector.version)
+            for name, selector in self._secret_variables().items()
+            if selector is not None
+        ]
+        # The template "{{ env }}" makes a mapping of it, which holds nothing that `self.env` has not.
+        container["env"] = _core.container_env(own if isinstance(own, list) else [], env, secrets)
+
+    def _populate_labels(self) -> None:
+        try:
+            places = {
+                "job": self.job_body["metadata"],
+                "execution": self.job_body["spec"]["template"].setdefault("metadata", {}),
+            }
+            for place, metadata in places.items():
+                labels = metadata["labels"] = metadata.get("labels") or {}
+                injected = self._injected_labels.get(place, {})
+                own = {key: value for key, value in labels.items() if injected.get(key) != value}
+                merged = merge_labels_for_gcp(self.labels, own)
+                labels.clear()
+                labels.update(merged)
+                self._injected_labels[place] = {key: value for key, value in merged.items() if key not in own}
+        except (AttributeError, KeyError, TypeError) as error:
+            raise _lost_its_shape("labels") from error
+
+    def _warn_about_plaintext_credentials(
+        self, flow_run: FlowRun, worker_name: str | None, work_pool: WorkPool | None
+    ) -> None:
+        fields = {
+            "PREFECT_API_KEY": "prefect_api_key_secret",
+            "PREFECT_API_AUTH_STRING": "prefect_api_auth_string_secret",
+        }
+        for name, selector in self._secret_variables().items():
+            if name in self.env and selector is None:
+                _flow_run_logger(flow_run, worker_name, work_pool).warning(
+                    f"{name} is provided as a plaintext environment variable, which everybody who may read the job can "
+                    f"see: consider providing it as a secret using '{fields[name]}' in your base job template"
+                )
+
+    def _populate_or_format_command(self) -> None:
+        container = self._container()
+        command = container.get("command")
+        if command is None:
+            command = self._base_flow_run_command()
+        container["command"] = shlex.split(command) if isinstance(command, str) else command
+
+    def _format_args_if_present(self) -> None:
+        container = self._container()
+        if isinstance(args := container.get("args"), str):
+            container["args"] = shlex.split(args)
+
+    def _populate_image_if_not_present(self) -> None:
+        container = self._container()
+        if container.get("image") is None:
+            container["image"] = f"docker.io/{get_prefect_image_name()}"
+
+    def _populate_name_if_not_present(self) -> None:
+        try:
+            metadata = self.job_body["metadata"]
+            name = metadata.get("name")
+        except (AttributeError, KeyError, TypeError) as error:
+            raise _lost_its_shape("image") from error
+        if name is None:
+            # 30 characters, a dash and 32 hexadecimal digits are the 63 that a name may have.
+            metadata["name"] = f"{_legal_prefix(self.name or '', 30)}-{uuid4().hex}"
+        elif not isinstance(name, str) or not _core.is_job_name(name):
+            metadata["name"] = _legal_prefix(str(name), 63)
+            get_logger(__name__).warning(
+                f"{name!r} is not a legal name of a Cloud Run job; the job is named {metadata['name']!r}"
+            )
+
+    def _secret_variables(self) -> dict[str, SecretKeySelector | None]:
+        return {
+            "PREFECT_API_KEY": self.prefect_api_key_secret,
+            "PREFECT_API_AUTH_STRING": self.prefect_api_auth_string_secret,
+        }
+
+    def _container(self, what: str = "image") -> dict[str, Any]:
+        """The container that runs the flow."""
+        try:
+            container = self.job_body["spec"]["template"]["spec"]["template"]["spec"]["containers"][0]
+        except (IndexError, KeyError, TypeError) as error:
+            raise _lost_its_shape(what) from error
+        if not isinstance(container, dict):
+            raise _lost_its_shape(what)
+        return container
+
+
+class CloudRunWorkerVariables(BaseVariables):
+    """Job variables of the default pool template."""
+
+    region: str = Field(default=_DEFAULT_REGION, description="Region of the Cloud Run job.", examples=[_DEFAULT_REGION])
+    credentials: GcpCredentials | None = Field(
+        default_factory=GcpCredentials,
+        title="GCP Credentials",
+        description="Whom the worker authenticates as; the environment's credentials when it is left out.",
+    )
+    prefect_api_key_secret: SecretKeySelector | None = Field(
+        default=None,
+        title="Prefect API Key Secret",
+        description="A secret that the container reads PREFECT_API_KEY from, in place of plain text.",
+    )
+    prefect_api_auth_string_secret: SecretKeySelector | None = Field(
+        default=None,
+        title="Prefect API Auth String Secret",
+        description="A secret that the container reads PREFECT_API_AUTH_STRING from, in place of plain text.",
+    )
+    image: str | None = Field(
+        default=None,
+        title="Image Name",
+        description="Image of the container; by default Prefect's own, of the worker's version.",
+        examples=["docker.io/prefecthq/prefect:3-latest"],
+    )
+    cpu: str | None = Field(
+        default=None,
+        title="CPU",
+        description="CPU of the container, in thousandths: 1000m is one.",
+        examples=["1000m"],
+        pattern=r"^(\d*000)m$",
+    )
+    memory: str | None = Field(
+        default=None,
+        title="Memory",
+        description="Memory of the container, in G, Gi, M or Mi.",
+        examples=["512Mi"],
+        pattern=r"^\d+(?:G|Gi|M|Mi)$",
+    )
+    vpc_connector_name: str | None = Field(
+        default=None, title="VPC Connector Name", description="Serverless VPC Access connector of the job."
+    )
+    service_account_name: str | None = Field(
+        default=None,
+        title="Service Account Name",
+        description="Account that the flow runs as; by default the project's Compute Engine account.",
+        examples=["service-account@example.iam.gserviceaccount.com"],
+    )
+    keep_job: bool | None = Field(
+        default=False, title="Keep Job After Completion", description="Whether the job stays after its end."
+    )
+    timeout: int | None = Field(
+        default=_DEFAULT_TIMEOUT,
+        gt=0,
+        le=3600,
+        title="Job Timeout",
+        description="Seconds that the job may take to become ready, and each try of its task.",
+    )
+
+
+class CloudRunWorkerResult(BaseWorkerResult):
+    """How a flow run's job ended.
+
+    Attributes:
+        identifier: Name of the job.
+        status_code: 0 succeeded; 1 the execution failed; -1 the job or execution was deleted while it ran.
+    """
+
+
+class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVariables, CloudRunWorkerResult]):
+    """Runs flow runs as Google Cloud Run jobs."""
+
+    type: str = "cloud-run"
+    job_configuration = CloudRunWorkerJobConfiguration
+    job_configuration_variables = CloudRunWorkerVariables
+    _description = "Execute flow runs within containers on Google Cloud Run. Requires a Google Cloud Platform account."
+    _display_name = "Google Cloud Run"
+    _documentation_url = "https://docs.prefect.io/integrations/prefect-gcp"
+    _logo_url = "https://cdn.sanity.io/images/3ugk85nk/production/10424e311932e31c477ac2b9ef3d53cefbaad708-250x250.png"
+
+    async def run(
+        self,
+        flow_run: FlowRun,
+        configuration: CloudRunWorkerJobConfiguration,
+        task_status: anyio.abc.TaskStatus[Any] | None = None,
+    ) -> CloudRunWorkerResult:
+        """Runs a flow run's job to its end, and removes the job unless it is to be kept.
+
+        When this is cancelled, the worker lets go of the job: its execution goes on.
+
+        Args:
+            flow_run: The flow run, for its log.
+            configuration: The prepared configuration.
+            task_status: Told the job's name once there is an execution.
+
+        Returns:
+            The job's name, and how its execution ended.
+
+        Raises:
+            CloudRunError: When the job can't be run, or the API refuses to tell of its execution.
+            ValueError: When the project, the region or the job body can't be used.
+        """
+        logger = self.get_flow_run_logger(flow_run)
+        job = configuration.job_name
+        labels = configuration.job_body["metadata"].get("labels") or {}
+        is_labelled = labels.get(_FLOW_RUN_ID_LABEL) == str(flow_run.id)
+        client = await self._cloud_run_client(configuration)
+        with client.run_job(
+            _json(configuration.job_body),
+            job=job,
+            owner_label=(_FLOW_RUN_ID_LABEL, str(flow_run.id)) if is_labelled else None,
+            keep_job=bool(configuration.keep_job),
+            ready_timeout_seconds=configuration.timeout or _DEFAULT_TIMEOUT,
+        ) as run:
+            async for event in run:
+                logger.log(event.level, event.message)
+                if event.kind == "started" and task_status is not None:
+                    task_status.started(job)
+            if run.status_code is None:
+                raise RuntimeError(f"the run of Cloud Run Job {job!r} ended without a result")
+            return CloudRunWorkerResult(identifier=job, status_code=run.status_code)
+
+    async def kill_infrastructure(
+        self,
+        infrastructure_pid: str,
+        configuration: CloudRunWorkerJobConfiguration,
+        grace_seconds: int = 30,
+    ) -> None:
+        """Deletes a flow run's job, which stops its execution.
+
+        Args:
+            infrastructure_pid: Name of the job.
+            configuration: Tells the project, the region and the credentials.
+            grace_seconds: Not used: Cloud Run gives a container ten seconds.
+
+        Raises:
+            InfrastructureNotFound: When the job is not there.
+            CloudRunError: When it can't be deleted.
+        """
+        client = await self._cloud_run_client(configuration)
+        try:
+            await client.delete_job(infrastructure_pid)
+        except CloudRunNotFoundError as error:
+            raise InfrastructureNotFound(
+                f"Cloud Run Job {infrastructure_pid!r} not found in project {error.project!r}, region {error.region!r}"
+            ) from error
+
+    @cached_property
+    def _settings(self) -> CloudRunWorkerSettings:
+        return CloudRunWorkerSettings()
+
+    async def _cloud_run_client(self, configuration: CloudRunWorkerJobConfiguration) -> _core.Client:
+        credentials = configuration.credentials or GcpCredentials()
+        # Without a project of its own, the block may have to ask files, gcloud and the metadata server.
+        project = credentials.project or await asyncio.to_thread(lambda: configuration.project)
+        if not project:
+            raise ValueError(
+                "There is no Google Cloud project to run the job in: set 'project' on the work pool's GCP credentials "
+                "block, or GOOGLE_CLOUD_PROJECT in the worker's environment"
+            )
+        settings = self._settings
+        return _core.Client(
+            project=project,
+            region=configuration.region,
+            service_account_info=credentials._key_text(),
+            service_account_file=credentials.service_account_file,
+            api_endpoint=settings.api_endpoint,
+            emulator_host=os.environ.get("CLOUD_RUN_EMULATOR_HOST") or None,
+            poll_interval_seconds=settings.poll_interval_seconds,
+            request_timeout_seconds=settings.request_timeout_seconds,
+            retry_max_attempts=settings.retry_max_attempts,
+            retry_max_seconds=settings.retry_max_seconds,
+            retry_initial_delay_seconds=settings.retry_initial_delay_seconds,
+            retry_max_delay_seconds=settings.retry_max_delay_seconds,
+        )
+
+
+def _json(job_body: dict[str, Any]) -> str:
+    try:
+        return json.dumps(job_body, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"The job body holds something that JSON can't carry: {error}") from error
+
+
+def _lost_its_shape(what: str) -> ValueError:
+    return ValueError(f"Unable to verify {what} due to invalid job body template.")
+
+
+def _legal_prefix(name: str, max_length: int) -> str:
+    """A legal name of a job, made of any name; one that a letter does not begin gets a word in front."""
+    slug = slugify_name(name, max_length) or "flow-run"
+    if not slug[0].isalpha():
+        slug = f"run-{slug}"[:max_length]
+    return slug.strip("-")
+
+
+def _flow_run_logger(flow_run: FlowRun, worker_name: str | None, work_pool: WorkPool | None) -> PrefectLogAdapter:
+    """The logger that a worker writes a flow run's lines to."""
+    extra = {
+        "worker_name": worker_name,
+        "work_pool_name": work_pool.name if work_pool else "<unknown>",
+        "work_pool_id": str(work_pool.id) if work_pool else "unknown",
+    }
+    return flow_run_logger(flow_run).getChild("worker", extra=extra)
