@@ -46,13 +46,14 @@ const MAX_STARTS: u32 = 5;
 /// Where a run stands. Each state owns what only it needs, and waits for the answer of exactly one call.
 #[derive(Debug)]
 enum State {
-    /// `jobs.create` was sent.
-    Creating { since: Duration },
-    /// Our create was refused because of the name. The job is ours if the create was repeated; one in deletion frees
+    /// `jobs.create` was sent; `maybe_done` tells whether one that was sent before may have taken effect.
+    Creating { since: Duration, maybe_done: bool },
+    /// Our create was refused because of the name. The job is ours if an earlier create made it; one in deletion frees
     /// the name soon; anybody else's ends the run.
-    NameTaken { since: Duration, error: Box<ApiError> },
-    /// The create failed and may have happened all the same. If the job is there and ours, it is cleaned up.
-    CheckingLeftover { error: Box<ApiError> },
+    NameTaken { since: Duration, maybe_done: bool, error: Box<ApiError> },
+    /// The run has failed, and the job may be there all the same: a create that failed may have happened, a read that
+    /// found nothing may have lagged. If it is there and ours, it is cleaned up.
+    CheckingLeftover { looks: u32, error: RunError },
     /// The job is ours and was never run.
     AwaitingReady { since: Duration, looks: Backoff, told: Option<String>, failing_since: Option<Duration> },
     /// `jobs.run` was sent for the `starts`th time.
@@ -121,20 +122,24 @@ impl Machine {
     /// The first step of a run, at `now` since any fixed moment.
     pub fn begin(plan: Plan, now: Duration) -> Step {
         let creating = Progress::Creating { job: plan.job.clone() };
-        let machine = Self { plan, state: State::Creating { since: now }, uid: None, reports: vec![creating] };
+        let machine =
+            Self { plan, state: State::Creating { since: now, maybe_done: false }, uid: None, reports: vec![creating] };
         machine.ask(Duration::ZERO)
     }
 
     /// Takes an answer that came at `now` and says what to do.
     pub fn step(mut self, now: Duration, event: Event) -> Step {
-        // `Creating` stands in for the time of the match; every arm sets a state or finishes.
-        match (mem::replace(&mut self.state, State::Creating { since: now }), event) {
-            (State::Creating { since }, Event::Created(answer)) => self.created(now, since, answer),
-            (State::NameTaken { since, error }, Event::JobRead(answer)) => self.name_taken(now, since, error, answer),
-            (State::CheckingLeftover { error }, Event::JobRead(answer)) => match answer {
-                Ok(job) if self.is_ours(&job) => self.clean_up(Err(error.into())),
-                _ => self.finish(Err(error.into())),
-            },
+        // `Starting` stands in for the time of the match; every arm sets a state or finishes.
+        match (mem::replace(&mut self.state, State::Starting { starts: 0 }), event) {
+            (State::Creating { since, maybe_done }, Event::Created(answer)) => {
+                self.created(now, since, maybe_done, answer)
+            }
+            (State::NameTaken { since, maybe_done, error }, Event::JobRead(answer)) => {
+                self.name_taken(now, since, maybe_done, error, answer)
+            }
+            (State::CheckingLeftover { looks, error }, Event::JobRead(answer)) => {
+                self.leftover_read(looks, error, answer)
+            }
             (State::AwaitingReady { since, looks, told, failing_since }, Event::JobRead(answer)) => {
                 self.job_read(now, since, looks, told, failing_since, answer)
             }
@@ -153,15 +158,18 @@ impl Machine {
         }
     }
 
-    fn created(mut self, now: Duration, since: Duration, answer: Answer<Job>) -> Step {
-        match answer {
-            Ok(job) => self.adopt_created(now, job),
-            Err(error) if error.kind == ErrorKind::AlreadyExists => {
-                self.state = State::NameTaken { since, error };
-                self.ask(Duration::ZERO)
-            }
-            Err(error) if error.maybe_done => self.go(Duration::ZERO, State::CheckingLeftover { error }),
-            Err(error) => self.finish(Err(error.into())),
+    fn created(self, now: Duration, since: Duration, maybe_done: bool, answer: Answer<Job>) -> Step {
+        let error = match answer {
+            Ok(job) => return self.adopt_created(now, job),
+            Err(error) => error,
+        };
+        let maybe_done = maybe_done || error.maybe_done;
+        if error.kind == ErrorKind::AlreadyExists {
+            self.go(Duration::ZERO, State::NameTaken { since, maybe_done, error })
+        } else if maybe_done {
+            self.go(Duration::ZERO, State::CheckingLeftover { looks: 1, error: error.into() })
+        } else {
+            self.finish(Err(error.into()))
         }
     }
 
@@ -172,18 +180,46 @@ impl Machine {
         self.job_read(now, now, looks, None, None, Ok(job))
     }
 
-    fn name_taken(self, now: Duration, since: Duration, error: Box<ApiError>, answer: Answer<Job>) -> Step {
+    fn name_taken(
+        self,
+        now: Duration,
+        since: Duration,
+        maybe_done: bool,
+        error: Box<ApiError>,
+        answer: Answer<Job>,
+    ) -> Step {
+        let again = State::Creating { since, maybe_done };
         let patient = now < since + NAME_WAIT;
         match answer {
             Ok(job) if job.metadata.deletion_timestamp.is_some() && patient => {
                 let pause = self.plan.poll_interval;
-                self.go(pause, State::Creating { since })
+                self.go(pause, again)
             }
-            Ok(job) if error.maybe_done && self.is_ours(&job) => self.adopt_created(now, job),
-            // Gone since: the name is free.
-            Err(gone) if gone.kind == ErrorKind::NotFound && patient => self.go(FIRST_PAUSE, State::Creating { since }),
+            Ok(job) if maybe_done && self.is_ours(&job) => self.adopt_created(now, job),
+            // Gone since, so that the name is free; or this read lags.
+            Err(gone) if gone.kind == ErrorKind::NotFound && patient => self.go(FIRST_PAUSE, again),
+            Err(failed) if failed.kind.is_transient() && patient => {
+                self.go(RECOVERY_PAUSE, State::NameTaken { since, maybe_done, error })
+            }
+            Err(_) if maybe_done => self.go(Duration::ZERO, State::CheckingLeftover { looks: 1, error: error.into() }),
             _ => self.finish(Err(error.into())),
         }
+    }
+
+    fn leftover_read(mut self, looks: u32, error: RunError, answer: Answer<Job>) -> Step {
+        let failed = match answer {
+            Ok(job) if self.is_ours(&job) && self.is_same(&job) => return self.clean_up(Err(error)),
+            Ok(_somebody_elses) => return self.finish(Err(error)),
+            Err(failed) => failed,
+        };
+        let may_change = failed.kind == ErrorKind::NotFound || failed.kind.is_transient();
+        if may_change && looks < RECOVERY_LOOKS {
+            return self.go(RECOVERY_PAUSE, State::CheckingLeftover { looks: looks + 1, error });
+        }
+        if failed.kind != ErrorKind::NotFound {
+            self.report(Progress::Leaked { error: *failed });
+        }
+        self.finish(Err(error))
     }
 
     fn job_read(
@@ -196,7 +232,10 @@ impl Machine {
         answer: Answer<Job>,
     ) -> Step {
         match answer {
-            Ok(job) if job.metadata.deletion_timestamp.is_some() => return self.removed_before_start(),
+            Ok(job) if job.metadata.deletion_timestamp.is_some() => {
+                let job = self.plan.job.clone();
+                return self.finish(Err(RunError::RemovedBeforeStart { job }));
+            }
             Ok(job) => {
                 let condition = job.ready();
                 let text = condition.map(describe);
@@ -286,11 +325,12 @@ impl Machine {
     fn look_failed(self, mut recovery: Recovery, error: &ApiError) -> Step {
         recovery.failures += 1;
         recovery.job_names_none = false;
-        if error.kind == ErrorKind::NotFound {
-            return self.removed_before_start();
-        }
-        if error.kind.is_transient() && recovery.failures < RECOVERY_LOOKS {
+        let is_gone = error.kind == ErrorKind::NotFound;
+        if (is_gone || error.kind.is_transient()) && recovery.failures < RECOVERY_LOOKS {
             return self.go(RECOVERY_PAUSE, State::Recovering(recovery));
+        }
+        if is_gone {
+            return self.removed_before_start();
         }
         let job = self.plan.job.clone();
         self.finish(Err(RunError::StartUnknown { job, cause: recovery.cause }))
@@ -399,7 +439,8 @@ impl Machine {
 
     fn removed_before_start(self) -> Step {
         let job = self.plan.job.clone();
-        self.finish(Err(RunError::RemovedBeforeStart { job }))
+        let error = RunError::RemovedBeforeStart { job };
+        self.go(Duration::ZERO, State::CheckingLeftover { looks: 1, error })
     }
 
     fn report(&mut self, progress: Progress) {

@@ -83,7 +83,7 @@ pub enum Progress {
         /// Name of the job.
         job: String,
     },
-    /// The job could not be deleted and is left behind.
+    /// The job could not be deleted, or it could not be found out whether there is one.
     Leaked {
         /// Why.
         error: ApiError,
@@ -174,7 +174,7 @@ impl fmt::Display for Progress {
             Self::Deleting { job, completed: false } => write!(f, "Deleting Cloud Run Job '{job}'"),
             Self::Deleted { job } => write!(f, "Cloud Run Job '{job}' deleted"),
             Self::Kept { job } => write!(f, "Cloud Run Job '{job}' is kept, as its configuration says (keep_job)"),
-            Self::Leaked { error } => write!(f, "The Cloud Run Job is left behind. {error}"),
+            Self::Leaked { error } => write!(f, "The Cloud Run Job may be left behind. {error}"),
             Self::Retrying(RetryNotice { error, pause }) => {
                 write!(f, "Trying again in {:.1} s. {error}", pause.as_secs_f64())
             }

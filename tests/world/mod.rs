@@ -1,0 +1,330 @@
+//! A model of the service for the machine's tests: one job name, virtual time, faults in the order of the calls.
+
+use std::{collections::BTreeMap, time::Duration};
+
+pub use prefect_gcp_core::lifecycle::step::Plan;
+use prefect_gcp_core::{
+    api::{
+        ApiError, Call, ErrorKind,
+        types::{Condition, ConditionStatus, Execution, ExecutionReference, Job},
+    },
+    lifecycle::{
+        machine::Machine,
+        progress::Progress,
+        step::{Ask, Event, Next, Outcome, RunError},
+    },
+};
+
+pub const JOB: &str = "my-job";
+const EXECUTION: &str = "my-job-abcde";
+const OWNER: (&str, &str) = ("prefect-io-flow-run-id", "the-flow-run");
+const SECOND: Duration = Duration::from_secs(1);
+/// How long a read may lag behind.
+const LAG: Duration = Duration::from_secs(5);
+/// More than any run takes.
+const MAX_STEPS: usize = 5_000;
+
+/// What happens to a call.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fault {
+    None,
+    /// The server fails before it did anything; the client can't know.
+    LostBeforeEffect,
+    /// The server did it; the answer is lost.
+    LostAfterEffect,
+    /// The same, and the client's next attempt is answered.
+    RepeatedAfterEffect,
+    /// Surely not done: no connection, or a quota.
+    Refused,
+    Forbidden,
+    /// A read shows the state of some seconds ago.
+    Stale,
+    /// The answer lacks its metadata.
+    Nameless,
+}
+
+/// How the execution ends by itself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum End {
+    Succeeded,
+    Failed,
+    Cancelled,
+    Never,
+}
+
+#[derive(Clone, Debug)]
+pub struct WorldJob {
+    pub ours: bool,
+    pub deleting: bool,
+    created: Duration,
+    uid: String,
+    started: Option<Duration>,
+}
+
+pub struct World {
+    pub job: Option<WorldJob>,
+    pub ready_after: Duration,
+    pub ready: Option<Condition>,
+    pub end: End,
+    pub starts: u32,
+    pub foreign_deleted: bool,
+    pub now: Duration,
+    pub delete_at: Option<Duration>,
+    pub replace_at: Option<Duration>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            job: None,
+            ready_after: SECOND,
+            ready: None,
+            end: End::Succeeded,
+            starts: 0,
+            foreign_deleted: false,
+            now: Duration::ZERO,
+            delete_at: None,
+            replace_at: None,
+        }
+    }
+}
+
+pub struct Ran {
+    pub result: Result<Outcome, RunError>,
+    pub reports: Vec<Progress>,
+    pub pauses: Vec<Duration>,
+    pub took: Duration,
+}
+
+pub fn plan() -> Plan {
+    Plan {
+        job: JOB.into(),
+        owner_label: Some((OWNER.0.into(), OWNER.1.into())),
+        keep_job: false,
+        ready_timeout: 60 * SECOND,
+        poll_interval: 5 * SECOND,
+    }
+}
+
+pub fn condition(kind: &str, status: ConditionStatus, reason: &str, message: &str) -> Condition {
+    Condition {
+        kind: kind.into(),
+        status,
+        reason: Some(reason.into()),
+        message: Some(message.into()),
+        ..Condition::default()
+    }
+}
+
+/// Faults for the first calls of a kind (`run` or `execution`), none for the others.
+pub fn faults_at(faults: &[(&str, Fault)]) -> Vec<Fault> {
+    // A run without faults: one create, looks at the job until it is ready, one run, looks at the execution.
+    let mut world = World::default();
+    let mut kinds = vec![];
+    drive(&mut world, plan(), |ask, _| {
+        kinds.push(match ask {
+            Ask::RunJob => "run",
+            Ask::ReadExecution(_) => "execution",
+            _ => "other",
+        });
+        Fault::None
+    });
+    let mut planned: Vec<_> =
+        kinds.iter().take_while(|kind| faults.iter().all(|(at, _)| at != *kind)).map(|_| Fault::None).collect();
+    planned.extend(faults.iter().map(|(_, fault)| *fault));
+    planned
+}
+
+/// Runs the machine against the world with these faults, and without any after them.
+pub fn run(world: &mut World, plan: Plan, faults: &[Fault]) -> Ran {
+    drive(world, plan, |_, call| faults.get(call).copied().unwrap_or(Fault::None))
+}
+
+fn drive(world: &mut World, plan: Plan, mut fault: impl FnMut(&Ask, usize) -> Fault) -> Ran {
+    let (mut reports, mut pauses) = (vec![], vec![]);
+    let mut step = Machine::begin(plan, world.now);
+    for call in 0..MAX_STEPS {
+        reports.extend(step.reports);
+        match step.next {
+            Next::Finish(result) => return Ran { result, reports, pauses, took: world.now },
+            Next::Call { after, ask, machine } => {
+                pauses.push(after);
+                // A call takes a moment.
+                world.pass(after + Duration::from_millis(10));
+                let event = world.answer(&ask, fault(&ask, call));
+                step = machine.step(world.now, event);
+            }
+        }
+    }
+    panic!("no end after {MAX_STEPS} calls");
+}
+
+impl World {
+    pub fn with_foreign_job() -> Self {
+        let job =
+            WorldJob { ours: false, deleting: false, created: Duration::ZERO, uid: "foreign".into(), started: None };
+        Self { job: Some(job), ..Self::default() }
+    }
+
+    /// Somebody deletes the job; it goes five seconds later.
+    pub fn delete_job_at(&mut self, at: Duration) {
+        self.delete_at = Some(at);
+    }
+
+    /// Somebody deletes the job, and creates one of the same name.
+    pub fn replace_job_at(&mut self, at: Duration) {
+        self.replace_at = Some(at);
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        if let Some(at) = self.replace_at.take_if(|at| *at <= self.now) {
+            self.job = Some(WorldJob { created: at, ..Self::with_foreign_job().job.unwrap() });
+        }
+        let Some(at) = self.delete_at else { return };
+        if at + 5 * SECOND <= self.now {
+            self.delete_at = None;
+            self.job = None;
+        } else if at <= self.now {
+            self.job.iter_mut().for_each(|job| job.deleting = true);
+        }
+    }
+
+    fn answer(&mut self, ask: &Ask, fault: Fault) -> Event {
+        match ask {
+            Ask::CreateJob => Event::Created(self.write(Call::CreateJob, fault, Self::create)),
+            Ask::DeleteJob => Event::Deleted(match self.write(Call::DeleteJob, fault, Self::delete) {
+                // As the client has it.
+                Err(error) if error.kind == ErrorKind::NotFound && error.maybe_done => Ok(()),
+                answer => answer,
+            }),
+            Ask::RunJob => {
+                // The client never repeats it when it may have been done.
+                let fault = if fault == Fault::RepeatedAfterEffect { Fault::LostAfterEffect } else { fault };
+                Event::RunAnswered(self.write(Call::RunJob, fault, Self::start).map(|execution| match fault {
+                    Fault::Nameless => Execution::default(),
+                    _ => execution,
+                }))
+            }
+            Ask::ReadJob => Event::JobRead(self.read(Call::GetJob, fault, Self::read_job)),
+            Ask::ReadExecution(name) => {
+                assert_eq!(name, EXECUTION);
+                Event::ExecutionRead(self.read(Call::GetExecution, fault, Self::read_execution))
+            }
+            Ask::ListExecutions => Event::Listed(
+                self.read(Call::ListExecutions, fault, |world, at| Ok(world.read_execution(at).into_iter().collect())),
+            ),
+        }
+    }
+
+    fn write<T>(&mut self, call: Call, fault: Fault, effect: fn(&mut Self) -> Result<T, ErrorKind>) -> Answer<T> {
+        match fault {
+            Fault::LostBeforeEffect => Err(error(call, ErrorKind::Unavailable, true)),
+            Fault::LostAfterEffect => {
+                _ = effect(self);
+                Err(error(call, ErrorKind::Unavailable, true))
+            }
+            Fault::RepeatedAfterEffect => {
+                _ = effect(self);
+                effect(self).map_err(|kind| error(call, kind, true))
+            }
+            Fault::Refused => Err(error(call, ErrorKind::Quota, false)),
+            Fault::Forbidden => Err(error(call, ErrorKind::PermissionDenied, false)),
+            Fault::None | Fault::Stale | Fault::Nameless => effect(self).map_err(|kind| error(call, kind, false)),
+        }
+    }
+
+    fn read<T>(&self, call: Call, fault: Fault, look: impl Fn(&Self, Duration) -> Result<T, ErrorKind>) -> Answer<T> {
+        match fault {
+            Fault::LostBeforeEffect | Fault::LostAfterEffect | Fault::RepeatedAfterEffect | Fault::Refused => {
+                Err(error(call, ErrorKind::Unavailable, false))
+            }
+            Fault::Forbidden => Err(error(call, ErrorKind::PermissionDenied, false)),
+            Fault::Stale => look(self, self.now.saturating_sub(LAG)).map_err(|kind| error(call, kind, false)),
+            Fault::None | Fault::Nameless => look(self, self.now).map_err(|kind| error(call, kind, false)),
+        }
+    }
+
+    fn create(&mut self) -> Result<Job, ErrorKind> {
+        if self.job.is_some() {
+            return Err(ErrorKind::AlreadyExists);
+        }
+        let uid = format!("created at {:?}", self.now);
+        self.job = Some(WorldJob { ours: true, deleting: false, created: self.now, uid, started: None });
+        self.read_job(self.now)
+    }
+
+    fn delete(&mut self) -> Result<(), ErrorKind> {
+        let job = self.job.take().ok_or(ErrorKind::NotFound)?;
+        self.foreign_deleted |= !job.ours;
+        Ok(())
+    }
+
+    fn start(&mut self) -> Result<Execution, ErrorKind> {
+        let now = self.now;
+        let job = self.job.as_mut().filter(|job| !job.deleting).ok_or(ErrorKind::NotFound)?;
+        assert!(job.ours, "ran somebody else's job");
+        self.starts += 1;
+        job.started.get_or_insert(now);
+        self.read_execution(now)
+    }
+
+    fn read_job(&self, at: Duration) -> Result<Job, ErrorKind> {
+        let job = self.job.as_ref().filter(|job| job.created <= at).ok_or(ErrorKind::NotFound)?;
+        let mut answer = Job::default();
+        answer.metadata.name = JOB.into();
+        answer.metadata.uid = Some(job.uid.clone());
+        answer.metadata.deletion_timestamp = job.deleting.then(|| "now".into());
+        if job.ours {
+            answer.metadata.labels = BTreeMap::from([(OWNER.0.into(), OWNER.1.into())]);
+        }
+        let status = match at >= job.created + self.ready_after {
+            true => ConditionStatus::True,
+            false => ConditionStatus::Unknown,
+        };
+        let ready = self.ready.clone().unwrap_or_else(|| condition("Ready", status, "", ""));
+        answer.status.conditions = vec![ready];
+        if job.started.is_some_and(|started| started <= at) {
+            answer.status.latest_created_execution =
+                Some(ExecutionReference { name: EXECUTION.into(), ..ExecutionReference::default() });
+        }
+        Ok(answer)
+    }
+
+    fn read_execution(&self, at: Duration) -> Result<Execution, ErrorKind> {
+        let job = self.job.as_ref().ok_or(ErrorKind::NotFound)?;
+        let started = job.started.filter(|started| *started <= at).ok_or(ErrorKind::NotFound)?;
+        let mut execution = Execution::default();
+        execution.metadata.name = EXECUTION.into();
+        execution.status.log_uri = Some("https://logs".into());
+        let (status, reason, message) = match self.end {
+            _ if job.deleting => (ConditionStatus::False, "Cancelled", "cancelled"),
+            End::Never => (ConditionStatus::Unknown, "", ""),
+            _ if at < started + 20 * SECOND => (ConditionStatus::Unknown, "", ""),
+            End::Succeeded => (ConditionStatus::True, "", "fine"),
+            End::Failed => (ConditionStatus::False, "NonZeroExitCode", "exit 1"),
+            End::Cancelled => (ConditionStatus::False, "Cancelled", "cancelled"),
+        };
+        execution.status.running_count = (status == ConditionStatus::Unknown).then_some(1);
+        // Only `Completed` decides.
+        let retry = condition("Retry", ConditionStatus::True, "", "");
+        execution.status.conditions = vec![retry, condition("Completed", status, reason, message)];
+        Ok(execution)
+    }
+}
+
+type Answer<T> = Result<T, Box<ApiError>>;
+
+fn error(call: Call, kind: ErrorKind, maybe_done: bool) -> Box<ApiError> {
+    Box::new(ApiError {
+        kind,
+        call,
+        project: "p".into(),
+        region: "r".into(),
+        name: JOB.into(),
+        status: None,
+        message: "made up".into(),
+        attempts: 1,
+        maybe_done,
+    })
+}
