@@ -1,0 +1,201 @@
+//! The client against a server that answers from a queue: what is sent, what is repeated, what an answer means.
+
+mod queue;
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use prefect_gcp_core::api::{
+    ApiError, CloudRunClient, Credentials, Endpoint, ErrorKind, RetryPolicy, TokenSource, Transport, http_client,
+};
+use queue::{Answer, Queue};
+use serde_json::{Value, json};
+
+const NOT_FOUND: &str = r#"{"error": {"code": 404, "status": "NOT_FOUND", "message": "Resource 'j' does not exist."}}"#;
+const TAKEN: &str =
+    r#"{"error": {"code": 409, "status": "ALREADY_EXISTS", "message": "Resource 'j' already exists."}}"#;
+const QUOTA: &str = r#"{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "Quota exceeded."}}"#;
+const JOB: &str = r#"{"metadata": {"name": "j", "uid": "u"}}"#;
+
+struct Setup {
+    queue: Queue,
+    client: CloudRunClient,
+    retried: Arc<Mutex<Vec<ErrorKind>>>,
+}
+
+async fn setup(answers: Vec<Answer>) -> Setup {
+    setup_as("my-project", answers).await
+}
+
+async fn setup_as(project: &str, answers: Vec<Answer>) -> Setup {
+    let queue = Queue::start(answers).await;
+    let retried: Arc<Mutex<Vec<_>>> = Arc::default();
+    let transport = Transport {
+        http: http_client(false).unwrap(),
+        endpoint: Endpoint::emulator(&queue.address, "us-east1").unwrap(),
+        project: project.into(),
+        region: "us-east1".into(),
+        tokens: Arc::new(TokenSource::new(Credentials::ApplicationDefault)),
+        retry: RetryPolicy {
+            max_attempts: 4,
+            max_elapsed: Duration::from_secs(30),
+            initial_delay: Duration::from_millis(1),
+            max_delay: Duration::from_millis(2),
+        },
+        attempt_timeout: Duration::from_millis(500),
+        on_retry: {
+            let retried = retried.clone();
+            Arc::new(move |notice| retried.lock().unwrap().push(notice.error.kind))
+        },
+    };
+    Setup { queue, client: CloudRunClient::new(transport), retried }
+}
+
+fn failed<T: std::fmt::Debug>(answer: Result<T, Box<ApiError>>) -> ApiError {
+    *answer.unwrap_err()
+}
+
+#[tokio::test]
+async fn calls_go_to_their_paths_without_a_token() {
+    let page = r#"{"items": [{"metadata": {"name": "e"}}]}"#;
+    let answers = [JOB, JOB, "{}", JOB, JOB, page, "{}", JOB].map(|body| Answer::Http(200, body)).to_vec();
+    let Setup { queue, client, .. } = setup(answers).await;
+    let body = json!({"kind": "Job", "spec": {"odd": [1]}});
+    client.create_job("j", &body).await.unwrap();
+    client.get_job("j").await.unwrap();
+    client.delete_job("j").await.unwrap();
+    client.run_job("j").await.unwrap();
+    client.get_execution("e").await.unwrap();
+    client.list_executions("j").await.unwrap();
+    client.delete_execution("e").await.unwrap();
+    client.cancel_execution("e").await.unwrap();
+
+    let requests = queue.requests();
+    let base = "/apis/run.googleapis.com/v1/namespaces/my-project";
+    let sent: Vec<_> = requests.iter().map(|request| request.line.as_str()).collect();
+    assert_eq!(
+        sent,
+        [
+            format!("POST {base}/jobs"),
+            format!("GET {base}/jobs/j"),
+            format!("DELETE {base}/jobs/j"),
+            format!("POST {base}/jobs/j:run"),
+            format!("GET {base}/executions/e"),
+            format!("GET {base}/executions?labelSelector=run.googleapis.com%2Fjob%3Dj"),
+            format!("DELETE {base}/executions/e"),
+            format!("POST {base}/executions/e:cancel"),
+        ]
+    );
+    assert_eq!(serde_json::from_str::<Value>(&requests[0].body).unwrap(), body);
+    assert_eq!(requests[3].body, "{}");
+    for request in requests {
+        assert_eq!(request.header("host"), Some("us-east1-run.googleapis.com"));
+        assert_eq!(request.header("authorization"), None);
+    }
+}
+
+#[tokio::test]
+async fn every_page_of_a_list_is_read() {
+    let first = r#"{"metadata": {"continue": "a+b="}, "items": [{"metadata": {"name": "e1"}}]}"#;
+    let last = r#"{"metadata": {}, "items": [{"metadata": {"name": "e2"}}]}"#;
+    let Setup { queue, client, .. } = setup(vec![Answer::Http(200, first), Answer::Http(200, last)]).await;
+    let executions = client.list_executions("j").await.unwrap();
+    let names: Vec<_> = executions.iter().map(|execution| execution.metadata.name.as_str()).collect();
+    assert_eq!(names, ["e1", "e2"]);
+    assert!(queue.requests()[1].line.ends_with("&continue=a%2Bb%3D"), "{}", queue.requests()[1].line);
+}
+
+#[tokio::test]
+async fn what_may_pass_is_tried_again_and_told() {
+    let answers = vec![Answer::Http(503, ""), Answer::Http(429, QUOTA), Answer::Drop, Answer::Http(200, JOB)];
+    let Setup { client, retried, .. } = setup(answers).await;
+    assert_eq!(client.get_job("j").await.unwrap().metadata.name, "j");
+    assert_eq!(*retried.lock().unwrap(), [ErrorKind::Unavailable, ErrorKind::Quota, ErrorKind::Unavailable]);
+}
+
+#[tokio::test]
+async fn a_spent_budget_is_the_last_failure_with_the_attempts() {
+    let Setup { queue, client, .. } = setup(vec![Answer::Http(503, "<html>Busy</html>"); 9]).await;
+    let error = failed(client.get_job("j").await);
+    assert_eq!((error.kind, error.status, error.attempts), (ErrorKind::Unavailable, Some(503), 4));
+    assert!(error.to_string().contains("Busy") && error.to_string().contains("after 4 attempts"), "{error}");
+    assert_eq!(queue.requests().len(), 4);
+}
+
+#[tokio::test]
+async fn what_will_not_pass_is_not_tried_again() {
+    for status in [400, 401, 403, 404, 409, 301] {
+        let Setup { queue, client, .. } = setup(vec![Answer::Http(status, NOT_FOUND); 2]).await;
+        assert_eq!(failed(client.get_job("j").await).status, Some(status));
+        assert_eq!(queue.requests().len(), 1, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_start_is_not_repeated_when_it_may_have_happened() {
+    for answer in [Answer::Http(503, ""), Answer::Http(200, "<html>"), Answer::Drop, Answer::Hang] {
+        let Setup { queue, client, .. } = setup(vec![answer, Answer::Http(200, JOB)]).await;
+        let error = failed(client.run_job("j").await);
+        assert!(error.maybe_done, "{answer:?}");
+        assert_eq!(queue.requests().len(), 1, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_was_refused_is_repeated() {
+    let Setup { queue, client, .. } = setup(vec![Answer::Http(429, QUOTA), Answer::Http(200, JOB)]).await;
+    client.run_job("j").await.unwrap();
+    assert_eq!(queue.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_conflict_tells_whether_an_earlier_attempt_may_be_its_cause() {
+    let Setup { client, .. } = setup(vec![Answer::Drop, Answer::Http(409, TAKEN)]).await;
+    let error = failed(client.create_job("j", &json!({})).await);
+    assert_eq!((error.kind, error.maybe_done), (ErrorKind::AlreadyExists, true));
+
+    let Setup { client, .. } = setup(vec![Answer::Http(429, QUOTA), Answer::Http(409, TAKEN)]).await;
+    assert!(!failed(client.create_job("j", &json!({})).await).maybe_done);
+}
+
+#[tokio::test]
+async fn a_job_that_our_lost_delete_removed_is_deleted() {
+    let Setup { client, .. } = setup(vec![Answer::Drop, Answer::Http(404, NOT_FOUND)]).await;
+    client.delete_job("j").await.unwrap();
+
+    let Setup { client, .. } = setup(vec![Answer::Http(404, NOT_FOUND)]).await;
+    assert_eq!(failed(client.delete_job("j").await).kind, ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn the_servers_wish_for_a_pause_is_granted() {
+    let Setup { client, .. } = setup(vec![Answer::RetryAfter(1), Answer::Http(200, JOB)]).await;
+    let started = std::time::Instant::now();
+    client.get_job("j").await.unwrap();
+    assert!(started.elapsed() >= Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn a_hanging_server_is_given_up_after_the_attempts_timeout() {
+    let Setup { client, .. } = setup(vec![Answer::Hang, Answer::Http(200, JOB)]).await;
+    client.get_job("j").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let Setup { queue, client, .. } = setup(vec![Answer::Http(302, ""), Answer::Http(200, JOB)]).await;
+    assert_eq!(failed(client.get_job("j").await).kind, ErrorKind::InvalidRequest);
+    assert_eq!(queue.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn names_that_would_leave_their_path_are_refused_unsent() {
+    for (project, job) in [("my-project", ".."), ("my-project", ""), ("my-project", "a/b"), ("..", "j"), ("", "j")] {
+        let Setup { queue, client, .. } = setup_as(project, vec![Answer::Http(200, "{}")]).await;
+        let error = failed(client.delete_job(job).await);
+        assert_eq!((error.kind, error.attempts), (ErrorKind::InvalidRequest, 0), "{project} {job}");
+        assert!(queue.requests().is_empty());
+    }
+}
