@@ -1,0 +1,67 @@
+"""Every test runs in a Prefect home of its own, and talks to nothing but loopback."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+# Prefect reads these when it is imported, so they are set before anything imports it.
+_HOME = tempfile.TemporaryDirectory(prefix="prefect-home-")
+_PORT = _free_port()
+for _name in list(os.environ):
+    if _name.startswith(("PREFECT_", "GOOGLE_", "CLOUDSDK_", "CLOUD_RUN_", "GCLOUD_")) or _name.lower().endswith(
+        "_proxy"
+    ):
+        del os.environ[_name]
+os.environ.update(
+    HOME=_HOME.name,
+    PREFECT_HOME=_HOME.name,
+    PREFECT_API_URL=f"http://127.0.0.1:{_PORT}/api",
+    PREFECT_SERVER_ANALYTICS_ENABLED="false",
+    DO_NOT_TRACK="1",
+)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[str]:
+    """The API URL of a real Prefect server on its embedded SQLite."""
+    url = os.environ["PREFECT_API_URL"]
+    log = Path(_HOME.name) / "server.log"
+    with log.open("w") as output:
+        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(_PORT)]
+        server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(f"{url}/health", timeout=5).read()
+                break
+            except OSError:
+                assert server.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.2)
+        yield url
+    finally:
+        server.terminate()
+        server.wait(30)

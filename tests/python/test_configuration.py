@@ -1,0 +1,289 @@
+"""From the pool's template to a finished job body."""
+
+import copy
+import json
+import logging
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from uuid import uuid4
+
+import prefect
+import pytest
+from prefect.client.schemas.objects import FlowRun
+from pydantic import ValidationError
+
+from prefect_gcp import _core
+from prefect_gcp.credentials import GcpCredentials
+from prefect_gcp.workers import cloud_run
+from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfiguration
+
+DATA = Path(__file__).parent / "data"
+COLLECTION = Path(prefect.__file__).parent / "server/api/collections_data/views/aggregate-worker-metadata.json"
+
+pytestmark = pytest.mark.anyio
+
+
+def without_descriptions(value):
+    if isinstance(value, dict):
+        is_text = lambda key, item: key == "description" and isinstance(item, str)  # noqa: E731
+        return {key: without_descriptions(item) for key, item in value.items() if not is_text(key, item)}
+    return [without_descriptions(item) for item in value] if isinstance(value, list) else value
+
+
+def flow_run(**fields) -> FlowRun:
+    return FlowRun(**{"id": uuid4(), "flow_id": uuid4(), "name": "funny-name", "state": None} | fields)
+
+
+async def configuration(values=None, template=None, prepare=True) -> CloudRunWorkerJobConfiguration:
+    template = template or CloudRunWorker.get_default_base_job_template()
+    made = await CloudRunWorkerJobConfiguration.from_template_and_values(
+        copy.deepcopy(template), values or {}, client=SimpleNamespace()
+    )
+    if prepare:
+        made.prepare_for_flow_run(flow_run())
+    return made
+
+
+def container(made: CloudRunWorkerJobConfiguration) -> dict:
+    return made.job_body["spec"]["template"]["spec"]["template"]["spec"]["containers"][0]
+
+
+def env(made: CloudRunWorkerJobConfiguration) -> dict:
+    return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in container(made)["env"]}
+
+
+def test_the_pool_template_is_the_known_one():
+    expected = json.loads((DATA / "base_job_template.json").read_text())
+    assert without_descriptions(CloudRunWorker.get_default_base_job_template()) == expected
+
+
+def test_every_variable_is_described():
+    properties = CloudRunWorker.get_default_base_job_template()["variables"]["properties"]
+    assert all(variable.get("description") for variable in properties.values())
+
+
+async def test_the_template_that_prefect_carries_works_too():
+    template = json.loads(COLLECTION.read_text())["prefect-gcp"]["cloud-run"]["default_base_job_configuration"]
+    made = await configuration(template=template)
+    assert made.region == "us-central1"
+    assert container(made)["command"] == ["prefect", "flow-run", "execute"]
+
+
+async def test_the_default_template_gives_a_job_that_can_be_created():
+    made = await configuration()
+    task = made.job_body["spec"]["template"]["spec"]["template"]["spec"]
+    assert task["timeoutSeconds"] == 600
+    assert container(made)["image"].startswith("docker.io/prefecthq/prefect:3")
+    assert container(made)["command"] == ["prefect", "flow-run", "execute"]
+    assert env(made)["PREFECT_API_URL"].startswith("http://127.0.0.1")
+    assert re.fullmatch(r"funny-name-[0-9a-f]{32}", made.job_name)
+    labels = made.job_body["metadata"]["labels"]
+    assert labels["prefect-io-flow-run-name"] == "funny-name"
+    assert made.job_body["spec"]["template"]["metadata"]["labels"] == labels
+
+
+async def test_job_variables_reach_their_places():
+    made = await configuration(
+        {
+            "name": "my-etl",
+            "region": "europe-west1",
+            "image": "example/image:1",
+            "cpu": "2000m",
+            "memory": "1Gi",
+            "command": "python -m 'my flow'",
+            "service_account_name": "a@example.com",
+            "vpc_connector_name": "c",
+            "timeout": 60,
+            "env": {"A": "1", "B": None},
+            "labels": {"Team": "Data"},
+        }
+    )
+    task = made.job_body["spec"]["template"]["spec"]["template"]["spec"]
+    assert made.job_name == "my-etl"
+    assert made.region == "europe-west1"
+    assert container(made)["image"] == "example/image:1"
+    assert container(made)["resources"]["limits"] == {"cpu": "2000m", "memory": "1Gi"}
+    assert container(made)["command"] == ["python", "-m", "my flow"]
+    assert (task["serviceAccountName"], task["timeoutSeconds"]) == ("a@example.com", 60)
+    assert made.job_body["spec"]["template"]["metadata"]["annotations"] == {
+        "run.googleapis.com/vpc-access-connector": "c"
+    }
+    assert env(made)["A"] == "1"
+    assert "B" not in env(made)
+    assert made.job_body["metadata"]["labels"]["team"] == "data"
+
+
+async def test_a_customised_template_works():
+    template = CloudRunWorker.get_default_base_job_template()
+    task = template["job_configuration"]["job_body"]["spec"]["template"]["spec"]["template"]["spec"]
+    task["maxRetries"] = "{{ retries }}"
+    task["containers"][0]["image"] = "fixed/image:2"
+    task["containers"][0]["args"] = "--verbose 'a b'"
+    task["containers"][0]["env"] = [{"name": "OWN", "value": "x"}, {"name": "PREFECT__FLOW_RUN_ID", "value": "old"}]
+    template["variables"]["properties"]["retries"] = {"type": "integer", "default": 0}
+    made = await configuration({"image": "ignored", "retries": 2}, template)
+    assert made.job_body["spec"]["template"]["spec"]["template"]["spec"]["maxRetries"] == 2
+    assert container(made)["image"] == "fixed/image:2"
+    assert container(made)["args"] == ["--verbose", "a b"]
+    assert env(made)["OWN"] == "x"
+    assert env(made)["PREFECT__FLOW_RUN_ID"] != "old"
+
+
+async def test_preparing_twice_gives_the_same_body_in_the_same_objects():
+    made, run = await configuration({"labels": {"a": "b"}}, prepare=False), flow_run()
+    body, labels = made.job_body, made.job_body["metadata"]
+    made.prepare_for_flow_run(run)
+    once = copy.deepcopy(made.job_body)
+    made.prepare_for_flow_run(run)
+    assert made.job_body == once
+    assert made.job_body is body
+    assert made.job_body["metadata"] is labels
+
+
+async def test_a_second_prepare_replaces_the_labels_of_the_first():
+    template = CloudRunWorker.get_default_base_job_template()
+    template["job_configuration"]["job_body"]["metadata"]["labels"] = {"prefect-io-version": "Mine"}
+    made = await configuration(template=template)
+    second = flow_run(name="other")
+    made.labels = {}
+    made.prepare_for_flow_run(second)
+    labels = made.job_body["metadata"]["labels"]
+    assert labels["prefect-io-flow-run-id"] == str(second.id)
+    assert labels["prefect-io-flow-run-name"] == "other"
+    assert labels["prefect-io-version"] == "Mine"
+
+
+async def test_a_secret_takes_the_place_of_the_plain_api_key(caplog):
+    selector = {"secret": "my-secret", "version": "latest"}
+    with caplog.at_level(logging.WARNING):
+        made = await configuration(
+            {
+                "env": {"PREFECT_API_KEY": "pnu_plain", "PREFECT_API_AUTH_STRING": "a:b"},
+                "prefect_api_key_secret": selector,
+                "prefect_api_auth_string_secret": selector,
+            }
+        )
+    reference = {"secretKeyRef": {"name": "my-secret", "key": "latest"}}
+    assert env(made)["PREFECT_API_KEY"] == env(made)["PREFECT_API_AUTH_STRING"] == reference
+    assert "pnu_plain" not in json.dumps(made.job_body)
+    assert "plaintext" not in caplog.text
+
+
+async def test_plain_credentials_are_warned_about_once_each_without_showing_them(caplog):
+    with caplog.at_level(logging.WARNING):
+        await configuration({"env": {"PREFECT_API_KEY": "pnu_plain", "PREFECT_API_AUTH_STRING": "a:b"}})
+    warnings = [record.getMessage() for record in caplog.records if "plaintext" in record.getMessage()]
+    assert [text.split()[0] for text in warnings] == ["PREFECT_API_KEY", "PREFECT_API_AUTH_STRING"]
+    assert "consider providing it as a secret using 'prefect_api_key_secret' in your base job template" in warnings[0]
+    assert "prefect_api_auth_string_secret" in warnings[1]
+    assert "pnu_plain" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [
+        ("Ünïcode & spaces", r"unicode-spaces-[0-9a-f]{32}"),
+        ("123", r"run-123-[0-9a-f]{32}"),
+        ("9" * 60, r"run-9{26}-[0-9a-f]{32}"),
+        ("...", r"flow-run-[0-9a-f]{32}"),
+        ("x" * 80, r"x{30}-[0-9a-f]{32}"),
+        ("a" * 29 + "-bcd", r"a{29}-[0-9a-f]{32}"),
+    ],
+)
+async def test_a_flow_runs_name_gives_a_legal_name(name, pattern):
+    made = await configuration(prepare=False)
+    made.prepare_for_flow_run(flow_run(name=name))
+    assert re.fullmatch(pattern, made.job_name)
+    assert _core.is_job_name(made.job_name)
+
+
+async def test_an_illegal_name_from_a_variable_is_made_legal_and_told(caplog):
+    with caplog.at_level(logging.WARNING):
+        made = await configuration({"name": "My_ETL " + "x" * 80})
+    assert made.job_name == "my-etl-" + "x" * 56
+    assert "is not a legal name of a Cloud Run job" in caplog.text
+
+
+@pytest.mark.parametrize("what", ["image", "command", "name"])
+async def test_null_counts_as_absent(what):
+    template = CloudRunWorker.get_default_base_job_template()
+    body = template["job_configuration"]["job_body"]
+    place = (
+        body["metadata"] if what == "name" else body["spec"]["template"]["spec"]["template"]["spec"]["containers"][0]
+    )
+    place[what] = None
+    made = await configuration(template=template)
+    found = made.job_name if what == "name" else container(made)[what]
+    assert found
+
+
+async def test_null_credentials_are_the_environments():
+    made = await configuration({"credentials": None})
+    assert isinstance(made.credentials, GcpCredentials)
+
+
+def _body(**changes):
+    return cloud_run._get_base_job_body() | changes
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({}, "Job is missing required attributes at the following paths: /apiVersion, /kind, /metadata, /spec"),
+        (_body(metadata={}), "Job is missing required attributes at the following paths: /metadata/annotations"),
+        (_body(kind="Pod"), "Job has incompatible values for the following attributes: /kind must have value 'Job'"),
+        (
+            _body(spec=None),
+            "Job has incompatible values for the following attributes: /spec must have value {'template'",
+        ),
+        (_body(kind=b"Job"), "Job has incompatible values for the following attributes: /kind must have value 'Job'"),
+    ],
+)
+def test_a_body_without_the_skeleton_is_refused(body, message):
+    with pytest.raises(ValidationError) as caught:
+        CloudRunWorkerJobConfiguration(job_body=body)
+    (error,) = caught.value.errors()
+    assert error["loc"] == ("job_body",)
+    assert message in error["msg"]
+
+
+def test_the_core_agrees_with_the_skeleton():
+    assert _core.check_body_skeleton(cloud_run._get_base_job_body()) is None
+
+
+@pytest.mark.parametrize("timeout", [0, 3601, -1, "soon"])
+def test_a_timeout_out_of_bounds_is_refused(timeout):
+    with pytest.raises(ValidationError):
+        CloudRunWorkerJobConfiguration(job_body=cloud_run._get_base_job_body(), timeout=timeout)
+
+
+STEPS = [
+    "_populate_envs",
+    "_populate_labels",
+    "_populate_or_format_command",
+    "_format_args_if_present",
+    "_populate_image_if_not_present",
+    "_populate_name_if_not_present",
+]
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_body_that_lost_its_shape_is_an_error(step):
+    made = await configuration()
+    made.job_body.clear()
+    with pytest.raises(ValueError, match=r"Unable to verify \w+ due to invalid job body template\."):
+        getattr(made, step)()
+
+
+async def test_the_steps_can_be_overridden_and_come_in_their_order():
+    called = []
+
+    def recorded(name):
+        return lambda self, *args: called.append((name, len(args)))
+
+    steps = [*STEPS[:2], "_warn_about_plaintext_credentials", *STEPS[2:]]
+    subclass = type("Subclass", (CloudRunWorkerJobConfiguration,), {name: recorded(name) for name in steps})
+    made = subclass(job_body=cloud_run._get_base_job_body())
+    made.prepare_for_flow_run(flow_run())
+    assert called == [(name, 3 if "warn" in name else 0) for name in steps]

@@ -1,0 +1,52 @@
+"""What importing and installing the package does, and what it must not do."""
+
+import copy
+import pickle
+import re
+import subprocess
+import sys
+from importlib.metadata import entry_points, version
+from pathlib import Path
+
+import pytest
+
+import prefect_gcp
+from prefect_gcp import exceptions
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_version_is_the_distributions():
+    assert prefect_gcp.__version__ == version("prefect-gcp-cloud-run")
+
+
+def test_prefect_finds_the_worker_through_the_entry_point():
+    (entry,) = entry_points(group="prefect.collections", name="prefect_gcp")
+    assert entry.load() is prefect_gcp
+    from prefect.workers.base import BaseWorker
+
+    assert BaseWorker.get_worker_class_from_type("cloud-run") is prefect_gcp.CloudRunWorker
+
+
+def test_importing_the_worker_imports_no_google_library_and_no_server():
+    code = "import sys, prefect_gcp.workers.cloud_run; print('\\n'.join(sys.modules))"
+    modules = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    heavy = re.compile(r"googleapiclient|google\.cloud|google\.auth|prefect\.server")
+    assert [module for module in modules if heavy.match(module)] == []
+
+
+def test_every_exception_that_the_core_raises_exists():
+    source = (ROOT / "src/python/exceptions.rs").read_text()
+    names = set(re.findall(r'"(CloudRun\w*Error)"', source))
+    assert len(names) > 8
+    for name in names:
+        assert issubclass(getattr(exceptions, name), exceptions.CloudRunError)
+
+
+@pytest.mark.parametrize("clone", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
+def test_an_exception_keeps_its_attributes_when_copied(clone):
+    error = exceptions.CloudRunQuotaError("no", project="p", region="r", name="j", status=429, hint="wait")
+    cloned = clone(error)
+    assert type(cloned) is type(error)
+    assert str(cloned) == "no"
+    assert vars(cloned) == {"project": "p", "region": "r", "name": "j", "status": 429, "hint": "wait"}

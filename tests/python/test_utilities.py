@@ -1,0 +1,35 @@
+"""Names and labels for Google."""
+
+import pytest
+
+from prefect_gcp.utilities import merge_labels_for_gcp, sanitize_labels_for_gcp, slugify_name
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"),
+    [("My Flow_Run!", "my-flow-run"), ("Ähre", "ahre"), ("...", None), ("", None), ("x" * 40, "x" * 30)],
+)
+def test_slugs(name, slug):
+    assert slugify_name(name) == slug
+
+
+def test_a_slug_can_be_shorter():
+    assert slugify_name("abcdef", max_length=3) == "abc"
+
+
+def test_labels_become_valid_in_their_order():
+    labels = {"prefect.io/flow-run-name": "Nice Run", "0": "x", "B": "É"}
+    assert list(sanitize_labels_for_gcp(labels).items()) == [("prefect-io-flow-run-name", "nice-run"), ("b", "-")]
+    assert labels["B"] == "É"
+
+
+def test_existing_labels_win_and_stay():
+    merged = merge_labels_for_gcp({"team": "prefect", "a": "b"}, {"team": "MINE"})
+    assert merged == {"team": "MINE", "a": "b"}
+
+
+def test_labels_fill_up_to_64():
+    existing = {f"own{n}": "" for n in range(60)}
+    merged = merge_labels_for_gcp({f"p{n}": "" for n in range(10)}, existing)
+    assert len(merged) == 64
+    assert list(merged)[60:] == ["p0", "p1", "p2", "p3"]
