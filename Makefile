@@ -13,7 +13,7 @@ help: ## list the targets
 
 .PHONY: demo
 demo: $(VENV)/.wheel ## run a Prefect flow on an emulated Cloud Run, from deployment to clean-up
-	@$(BIN)/python demo/run.py
+	@$(BIN)/python demo/run.py $(ARGS)
 
 .PHONY: test
 test: test-rust test-python ## run all tests

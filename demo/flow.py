@@ -5,9 +5,6 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger, task
 
-POOL = "demo-pool"
-DEPLOYMENT = "greet/demo"
-
 
 @task
 def greeting(name: str) -> str:
@@ -27,7 +24,7 @@ def greet(name: str = "Cloud Run") -> str:
 if __name__ == "__main__":
     greet.from_source(source=str(Path(__file__).parent), entrypoint=f"{Path(__file__).name}:greet").deploy(
         name="demo",
-        work_pool_name=POOL,
+        work_pool_name="demo-pool",
         # Job variables are what a deployment sets of its pool's template.
         job_variables={"env": {"GREETING": "Bonjour"}, "memory": "1Gi"},
         print_next_steps=False,

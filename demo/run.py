@@ -1,0 +1,244 @@
+"""Runs a Prefect flow on an emulated Cloud Run, from deployment to clean-up, with Prefect's own commands.
+
+Everything lives in `.demo/` inside the clone and on loopback addresses, and is stopped at the end. With `--wait` it
+stays until Enter is pressed, for a look at the two web pages.
+
+Exit status 0 only when the flow run is Completed and its job is gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+HOME = ROOT / ".demo"
+BIN = Path(sys.executable).parent
+# As in flow.py, which the demo does not import: Prefect would read the environment before it is set.
+POOL = "demo-pool"
+DEPLOYMENT = "greet/demo"
+# Longest wait for a server, and for the flow run, in seconds.
+START_TIMEOUT = 120
+RUN_TIMEOUT = 300
+
+
+class DemoError(Exception):
+    """Something that the demo can't go on without did not happen."""
+
+
+def main() -> int:
+    """Runs the demo and returns its exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--wait", action="store_true", help="stay until Enter is pressed")
+    arguments = parser.parse_args()
+
+    shutil.rmtree(HOME, ignore_errors=True)
+    HOME.mkdir()
+    # A CI that gives up, or a closed terminal, must leave nothing running either.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        with contextlib.ExitStack() as stack:
+            return demo(stack, arguments.wait)
+    except DemoError as error:
+        print(f"\nThe demo failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def demo(stack: contextlib.ExitStack, wait: bool) -> int:
+    """Starts what is needed, runs the flow, and tells what happened."""
+    prefect_url, emulator_url = (f"http://127.0.0.1:{port}" for port in free_ports(2))
+    env = environment(prefect_url, emulator_url)
+
+    say("Starting a Prefect server and the Cloud Run emulator")
+    port = prefect_url.rpartition(":")[2]
+    stack.enter_context(service("server", env, "prefect", "server", "start", "--host", "127.0.0.1", "--port", port))
+    port = emulator_url.rpartition(":")[2]
+    stack.enter_context(
+        service(
+            "emulator", env, "python", "-m", "prefect_gcp.emulator", "--port", port, "--log-dir", str(HOME / "logs")
+        )
+    )
+    wait_until(f"{prefect_url}/api/health", "server")
+    wait_until(f"{emulator_url}/emulator/history", "emulator")
+    print(f"  Prefect's pages:   {prefect_url}")
+    print(f"  Emulated jobs:     {emulator_url}")
+
+    say("Creating a work pool, a deployment and a worker")
+    command(env, "prefect", "work-pool", "create", POOL, "--type", "cloud-run")
+    command(env, "python", str(Path(__file__).with_name("flow.py")), show="python demo/flow.py")
+    stack.enter_context(
+        service("worker", env, "prefect", "worker", "start", "--pool", POOL, "--type", "cloud-run", "--name", "demo")
+    )
+
+    say("Running the deployment")
+    command(env, "prefect", "deployment", "run", DEPLOYMENT, "--param", "name=Cloud Run")
+    run = follow(prefect_url)
+    life = job_life(emulator_url)
+
+    say("What the flow run's log says")
+    print_log(prefect_url, run["id"])
+    say("What the emulated Cloud Run saw of its job")
+    print_life(life)
+
+    completed = run["state"]["type"] == "COMPLETED"
+    gone = life["events"][-1]["type"] == "deleted"
+    say(f"The flow run is {run['state']['name']}, and its job is {'gone' if gone else 'still there'}")
+    if run["state"].get("message") and not completed:
+        print(f"  {run['state']['message']}")
+    if wait:
+        with contextlib.suppress(EOFError):
+            input(f"  {prefect_url} and {emulator_url} are up until you press Enter: ")
+    print(f"  All logs are in {HOME.relative_to(ROOT)}/; `make demo ARGS=--wait` leaves time for a look at both pages.")
+    return 0 if completed and gone else 1
+
+
+def environment(prefect_url: str, emulator_url: str) -> dict[str, str]:
+    """An environment in which nothing of the user's own Prefect or Google settings counts."""
+    foreign = ("PREFECT_", "GOOGLE_", "CLOUD_RUN_", "CLOUDSDK_")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    return env | {
+        "PATH": f"{BIN}{os.pathsep}{env.get('PATH', os.defpath)}",
+        "PYTHONUNBUFFERED": "1",
+        "NO_PROXY": "127.0.0.1",
+        "PREFECT_HOME": str(HOME / "prefect"),
+        "PREFECT_API_URL": f"{prefect_url}/api",
+        "PREFECT_UI_URL": prefect_url,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
+        "DO_NOT_TRACK": "1",
+        "CLOUD_RUN_EMULATOR_HOST": emulator_url.removeprefix("http://"),
+    }
+
+
+@contextlib.contextmanager
+def service(name: str, env: dict[str, str], *words: str) -> Iterator[None]:
+    """A program that runs while the context is open; its output goes to a file."""
+    with (HOME / f"{name}.log").open("w") as log:
+        process = subprocess.Popen(
+            [str(BIN / words[0]), *words[1:]], env=env, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+        )
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def command(env: dict[str, str], *words: str, show: str | None = None) -> None:
+    """Runs a command to its end."""
+    print(f"  $ {show or ' '.join(words)}")
+    done = subprocess.run([str(BIN / words[0]), *words[1:]], env=env, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise DemoError(f"{words[0]} ended with status {done.returncode}:\n{done.stdout}{done.stderr}")
+
+
+def follow(prefect_url: str) -> dict[str, Any]:
+    """Tells each state of the only flow run, and returns it once it is final and its job is done."""
+    deadline = time.monotonic() + RUN_TIMEOUT
+    shown = None
+    while time.monotonic() < deadline:
+        runs = call(f"{prefect_url}/api/flow_runs/filter", {})
+        run = runs[0] if runs else None
+        if run and run["state"]["name"] != shown:
+            shown = run["state"]["name"]
+            print(f"  {clock(run['state']['timestamp'])}  {run['name']} is {shown}")
+        if run and run["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
+            return dict(run)
+        time.sleep(0.3)
+    raise DemoError(f"no end after {RUN_TIMEOUT} s: see {HOME.relative_to(ROOT)}/worker.log")
+
+
+def job_life(emulator_url: str) -> dict[str, Any]:
+    """The life of the only job, once it is gone or won't go."""
+    deadline = time.monotonic() + 30
+    while True:
+        jobs = call(f"{emulator_url}/emulator/history")["jobs"]
+        if jobs and jobs[0]["events"][-1]["type"] == "deleted":
+            return dict(jobs[0])
+        if time.monotonic() > deadline:
+            if not jobs:
+                raise DemoError(f"the emulator saw no job: see {HOME.relative_to(ROOT)}/worker.log")
+            return dict(jobs[0])
+        time.sleep(0.3)
+
+
+def print_log(prefect_url: str, flow_run_id: str) -> None:
+    """Prints the flow run's log, the worker's lines and the flow's own."""
+    query = {"logs": {"flow_run_id": {"any_": [flow_run_id]}}, "sort": "TIMESTAMP_ASC"}
+    # The worker sends its last lines a moment after it wrote them.
+    time.sleep(3)
+    for line in call(f"{prefect_url}/api/logs/filter", query):
+        print(f"  {clock(line['timestamp'])}  {line['name'].removeprefix('prefect.'):<17} {line['message']}")
+
+
+def print_life(life: dict[str, Any]) -> None:
+    """Prints the life of a job."""
+    print(f"  {life['job']} in {life['project']}, {life['region']}")
+    for event in life["events"]:
+        detail = "  ".join(event[key] for key in ("execution", "message") if key in event)
+        print(f"  {clock(event['time'])}  {event['type']:<18} {detail}")
+
+
+def call(url: str, body: Any = None) -> Any:
+    """GETs, or POSTs a body as JSON."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})  # noqa: S310, loopback only
+    with opener.open(request, timeout=30) as response:
+        return json.load(response)
+
+
+# Nothing here is behind a proxy.
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def wait_until(url: str, name: str) -> None:
+    """Waits for an address to answer."""
+    deadline = time.monotonic() + START_TIMEOUT
+    while True:
+        try:
+            call(url)
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise DemoError(f"the {name} does not answer: see {HOME.relative_to(ROOT)}/{name}.log") from error
+            time.sleep(0.3)
+        else:
+            return
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, all different."""
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [listener.getsockname()[1] for listener in listeners]
+
+
+def clock(timestamp: str) -> str:
+    """The time of day of an RFC 3339 timestamp."""
+    return timestamp[11:23]
+
+
+def say(text: str) -> None:
+    """Announces a part of the demo."""
+    print(f"\n== {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
