@@ -1,0 +1,155 @@
+//! HTTP: from a request to a call of the API, and the emulator's own pages.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    body::{Body, Bytes, to_bytes},
+    extract::{Path, Request, State as Shared},
+    http::{Method, StatusCode, header, request::Parts},
+    middleware::{self, Next},
+    response::{Html, IntoResponse, Response},
+    routing::get,
+};
+use url::form_urlencoded;
+
+use super::{
+    call::Call,
+    cloud::{Cloud, RecordedCall},
+    errors::{ApiError, html_not_found},
+    executor::process::log_path,
+    handlers, page, region,
+    store::Place,
+    validate::is_name,
+    views,
+};
+
+/// Largest body that is read: 1 000 variables of 32 KB.
+const LARGEST_BODY: usize = 40 * 1024 * 1024;
+/// Most of a log that is shown; the end of it.
+const MOST_OF_A_LOG: u64 = 4 * 1024 * 1024;
+
+/// All routes. `admit` sees every request first: faults that are to be switched on belong beside it.
+pub(super) fn router(cloud: Arc<Cloud>) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/logs/{project}/{region}/{execution}", get(log))
+        .route("/emulator/history", get(async |Shared(cloud): Shared<Arc<Cloud>>| Json(views::history(&cloud))))
+        .route("/emulator/calls", get(async |Shared(cloud): Shared<Arc<Cloud>>| Json(cloud.calls())))
+        .fallback(api)
+        .layer(middleware::from_fn_with_state(cloud.clone(), admit))
+        .with_state(cloud)
+}
+
+/// Refuses what must not get further. A web page could make a browser post to loopback, and a job is a command that
+/// runs here: browsers name the page's origin in such requests, and API clients have none.
+async fn admit(Shared(cloud): Shared<Arc<Cloud>>, request: Request, next: Next) -> Response {
+    if request.headers().contains_key(header::ORIGIN) {
+        return ApiError::from_a_browser().into_response();
+    }
+    if cloud.is_stopping() {
+        return ApiError::stopping().into_response();
+    }
+    next.run(request).await
+}
+
+async fn api(Shared(cloud): Shared<Arc<Cloud>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = to_bytes(body, LARGEST_BODY).await else { return ApiError::too_large().into_response() };
+    let request = ApiRequest::read(&parts, body);
+    let response = match (request.region, Call::parse(&request.method, &request.path)) {
+        (Some(region), Some((project, call))) => {
+            let place = Place::new(&project, region);
+            handlers::answer(&cloud, &place, &call, &request.query, &request.body)
+                .map_or_else(IntoResponse::into_response, |answer| Json(answer).into_response())
+        }
+        _ => html_not_found(&request.path),
+    };
+    if cloud.config.record_calls {
+        cloud.record(request.into_record(response.status()));
+    }
+    response
+}
+
+/// A request, once its host, query and `X-HTTP-Method-Override` are understood.
+struct ApiRequest {
+    method: Method,
+    region: Option<&'static str>,
+    path: String,
+    query: Vec<(String, String)>,
+    body: Bytes,
+}
+
+impl ApiRequest {
+    fn read(parts: &Parts, body: Bytes) -> Self {
+        let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        // An absolute target, which requests through a proxy have, outranks the Host header (RFC 9112, 3.2.2).
+        let authority = parts.uri.authority().map(|authority| authority.as_str()).or_else(|| text("host"));
+        let decode = |form: &[u8]| form_urlencoded::parse(form).into_owned().collect::<Vec<_>>();
+        let mut query = decode(parts.uri.query().unwrap_or_default().as_bytes());
+        let mut method = parts.method.clone();
+        let mut body = body;
+        // googleapiclient sends a GET with a long query so, the query in the body.
+        let asked = text("x-http-method-override").and_then(|name| name.to_ascii_uppercase().parse().ok());
+        if let Some(asked) = asked.filter(|_| method == Method::POST) {
+            if asked == Method::GET {
+                query.extend(decode(&body));
+                body = Bytes::new();
+            }
+            method = asked;
+        }
+        let region = region::of_authority(authority);
+        Self { method, region, path: parts.uri.path().to_owned(), query, body }
+    }
+
+    fn into_record(self, status: StatusCode) -> RecordedCall {
+        RecordedCall {
+            method: self.method.to_string(),
+            region: self.region.map(str::to_owned),
+            path: self.path,
+            query: self.query,
+            body: serde_json::from_slice(&self.body).ok(),
+            status: status.as_u16(),
+        }
+    }
+}
+
+async fn index(Shared(cloud): Shared<Arc<Cloud>>) -> Response {
+    let policy = [
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (policy, Html(page::index(&cloud))).into_response()
+}
+
+/// The output of an execution, also after it was deleted.
+async fn log(
+    Shared(cloud): Shared<Arc<Cloud>>,
+    Path((project, region, execution)): Path<(String, String, String)>,
+) -> Response {
+    let missing = || html_not_found(&format!("/logs/{project}/{region}/{execution}"));
+    // Names are checked before they become part of a path. Execution names are longer than job names by a suffix.
+    let safe = execution.split('-').all(|part| part.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+    if !safe || !execution.get(..1).is_some_and(is_name) {
+        return missing();
+    }
+    let path = log_path(&cloud.log_dir, &execution);
+    let text = tokio::task::spawn_blocking(move || tail(&path)).await;
+    let Ok(Ok(text)) = text else { return missing() };
+    let headers = [
+        (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (headers, Body::from(text)).into_response()
+}
+
+fn tail(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
+    use std::io::{Read, Seek, SeekFrom};
+    let mut file = std::fs::File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(MOST_OF_A_LOG)))?;
+    let mut text = Vec::new();
+    file.take(MOST_OF_A_LOG).read_to_end(&mut text)?;
+    Ok(text)
+}
