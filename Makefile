@@ -38,9 +38,8 @@ lint: $(VENV)/.wheel ## check formatting, lints and types
 
 .PHONY: lock
 lock: $(VENV)/.packages ## renew the pinned Python packages of demo and tests
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
-		--upgrade --extra-index-url "" --group dev pyproject.toml --output-file requirements.lock \
-		--custom-compile-command "make lock"
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
+		--group dev pyproject.toml --output-file requirements.lock --custom-compile-command "make lock"
 
 .PHONY: clean
 clean: ## remove everything that the other targets made

@@ -65,15 +65,13 @@ def demo(stack: contextlib.ExitStack, wait: bool) -> int:
 
     say("Starting a Prefect server and the Cloud Run emulator")
     port = prefect_url.rpartition(":")[2]
-    stack.enter_context(service("server", env, "prefect", "server", "start", "--host", "127.0.0.1", "--port", port))
+    words = ("prefect", "server", "start", "--host", "127.0.0.1", "--port", port)
+    server = service("server", env, *words, ready=f"{prefect_url}/api/health")
     port = emulator_url.rpartition(":")[2]
-    stack.enter_context(
-        service(
-            "emulator", env, "python", "-m", "prefect_gcp.emulator", "--port", port, "--log-dir", str(HOME / "logs")
-        )
-    )
-    wait_until(f"{prefect_url}/api/health", "server")
-    wait_until(f"{emulator_url}/emulator/history", "emulator")
+    words = ("python", "-m", "prefect_gcp.emulator", "--port", port, "--log-dir", str(HOME / "logs"))
+    emulator = service("emulator", env, *words, ready=f"{emulator_url}/emulator/history")
+    stack.enter_context(server)
+    stack.enter_context(emulator)
     print(f"  Prefect's pages:   {prefect_url}")
     print(f"  Emulated jobs:     {emulator_url}")
 
@@ -125,13 +123,18 @@ def environment(prefect_url: str, emulator_url: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def service(name: str, env: dict[str, str], *words: str) -> Iterator[None]:
-    """A program that runs while the context is open; its output goes to a file."""
+def service(name: str, env: dict[str, str], *words: str, ready: str | None = None) -> Iterator[None]:
+    """A program that runs while the context is open, from when `ready` answers; its output goes to a file."""
     with (HOME / f"{name}.log").open("w") as log:
         process = subprocess.Popen(
             [str(BIN / words[0]), *words[1:]], env=env, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
         )
     try:
+        deadline = time.monotonic() + START_TIMEOUT
+        while ready and not answers(ready):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise DemoError(f"the {name} did not start: see {HOME.relative_to(ROOT)}/{name}.log")
+            time.sleep(0.2)
         yield
     finally:
         process.terminate()
@@ -209,18 +212,13 @@ def call(url: str, body: Any = None) -> Any:
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def wait_until(url: str, name: str) -> None:
-    """Waits for an address to answer."""
-    deadline = time.monotonic() + START_TIMEOUT
-    while True:
-        try:
-            call(url)
-        except OSError as error:
-            if time.monotonic() > deadline:
-                raise DemoError(f"the {name} does not answer: see {HOME.relative_to(ROOT)}/{name}.log") from error
-            time.sleep(0.3)
-        else:
-            return
+def answers(url: str) -> bool:
+    """Whether a GET succeeds."""
+    try:
+        call(url)
+    except OSError:
+        return False
+    return True
 
 
 def free_ports(count: int) -> list[int]:
