@@ -277,9 +277,11 @@ impl State {
         self.log_event(place, name, kind, Some(message));
         self.written(place, name);
         let contents = self.at(place);
-        let deleted = contents.jobs.get(&job).is_some_and(|job| job.uid() == job_uid && job.is_deleted());
+        if !contents.jobs.get(&job).is_some_and(|job| job.uid() == job_uid && job.is_deleted()) {
+            return None;
+        }
         let idle = contents.executions.iter().all(|other| other.job_uid != job_uid || other.is_finished());
-        (deleted && idle).then_some(job_uid)
+        idle.then_some(job_uid)
     }
 
     /// What follows from a change of an execution: its version, and its job's status when it is the youngest.

@@ -1,6 +1,7 @@
 //! The extension module `prefect_gcp._core`: conversions between Python and the core, and nothing else.
 
 mod client;
+mod emulator;
 mod exceptions;
 mod job;
 mod run;
@@ -14,6 +15,8 @@ mod _core {
 
     #[pymodule_export]
     use super::client::Client;
+    #[pymodule_export]
+    use super::emulator::EmulatorServer;
     #[pymodule_export]
     use super::job::{check_body_skeleton, container_env, is_job_name, merge_labels, sanitize_labels};
     #[pymodule_export]
