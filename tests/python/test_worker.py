@@ -1,0 +1,283 @@
+"""The worker against the emulator: how a run goes, and what is said and left when it does not."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import InfrastructureNotFound
+from prefect.flows import flow
+from prefect_gcp import exceptions
+from prefect_gcp.emulator import Emulator
+from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfiguration
+
+from tests.python.run_schema import validate_call
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("prefect_server")]
+
+SETTING = "PREFECT_INTEGRATIONS_GCP_CLOUD_RUN_WORKER_"
+
+
+@flow
+def a_flow():
+    """A flow run needs one."""
+
+
+@pytest.fixture
+def emulator(monkeypatch):
+    with Emulator(
+        ready_after=0.1, start_after=0.05, delete_after=0.05, projects=["my-project"], record_calls=True
+    ) as running:
+        monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", running.host)
+        monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "my-project")
+        yield running
+
+
+@pytest.fixture
+async def worker():
+    async with CloudRunWorker(work_pool_name="worker-tests") as running:
+        yield running
+
+
+@pytest.fixture
+async def flow_run() -> FlowRun:
+    return await new_flow_run()
+
+
+async def new_flow_run() -> FlowRun:
+    async with get_client() as client:
+        return await client.create_flow_run(a_flow)
+
+
+async def prepared(flow_run: FlowRun, command: str = "true", **values) -> CloudRunWorkerJobConfiguration:
+    configuration = await CloudRunWorkerJobConfiguration.from_template_and_values(
+        CloudRunWorker.get_default_base_job_template(), {"command": command, **values}, client=SimpleNamespace()
+    )
+    configuration.prepare_for_flow_run(flow_run)
+    return configuration
+
+
+class Started:
+    """Stands for anyio's task status."""
+
+    def __init__(self) -> None:
+        self.values: list[str] = []
+        self.event = asyncio.Event()
+
+    def started(self, value: str) -> None:
+        self.values.append(value)
+        self.event.set()
+
+
+async def gone(emulator: Emulator) -> bool:
+    """Whether every job is deleted within some seconds."""
+    deadline = time.monotonic() + 5
+    while emulator.jobs() and time.monotonic() < deadline:
+        await asyncio.sleep(0.05)
+    return not emulator.jobs()
+
+
+async def test_a_run_succeeds_and_leaves_nothing(emulator, worker, flow_run, caplog):
+    configuration, status = await prepared(flow_run, "echo hello"), Started()
+    with caplog.at_level(logging.INFO):
+        result = await worker.run(flow_run, configuration, status)
+    job = configuration.job_name
+    assert (result.identifier, result.status_code) == (job, 0)
+    assert result
+    assert status.values == [job]
+    assert await gone(emulator)
+    for line in (
+        f"Creating Cloud Run Job {job}",
+        "Cloud Run Job is not ready yet: Ready is Unknown",
+        f"Submitting Cloud Run Job '{job}' for execution.",
+        f"Cloud Run Job '{job}' is executed as '{job}-",
+        f"Job Run {job} completed successfully",
+        f"Job Run logs can be found on GCP at: {emulator.url}/logs/my-project/us-central1/{job}-",
+        f"Deleting completed Cloud Run Job '{job}'",
+        f"Cloud Run Job '{job}' deleted",
+    ):
+        assert line in caplog.text
+    (log,) = emulator.log_dir.glob("*.log")
+    assert log.read_text() == "hello\n"
+
+
+async def test_every_request_is_one_that_googles_schema_knows(emulator, worker, flow_run):
+    selector = {"secret": "s", "version": "1"}
+    await worker.run(flow_run, await prepared(flow_run, cpu="1000m", memory="512Mi", prefect_api_key_secret=selector))
+    configuration = await prepared(flow_run, "sleep 60", keep_job=True)
+    task = asyncio.create_task(worker.run(flow_run, configuration, status := Started()))
+    await status.event.wait()
+    await worker.kill_infrastructure(configuration.job_name, configuration)
+    await task
+    calls = {
+        validate_call(call["method"], call["path"], call["query"], call["body"])
+        for call in emulator.calls()
+        if call["path"].startswith("/apis/")
+    }
+    assert calls >= {
+        f"run.namespaces.{name}" for name in ("jobs.create", "jobs.get", "jobs.run", "jobs.delete", "executions.get")
+    }
+
+
+@pytest.mark.parametrize(
+    ("command", "words"), [("sh -c 'exit 3'", "exit code 3"), ("sh -c 'kill -9 $$'", "did not complete successfully")]
+)
+async def test_a_run_that_fails_says_why_and_leaves_nothing(emulator, worker, flow_run, caplog, command, words):
+    template_values = {"command": command}
+    configuration = await prepared(flow_run, **template_values)
+    _task_of(configuration)["maxRetries"] = 0
+    with caplog.at_level(logging.INFO):
+        result = await worker.run(flow_run, configuration)
+    assert result.status_code == 1
+    (error,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert error.startswith(f"Job Run {configuration.job_name} did not complete successfully.")
+    assert words in error
+    assert await gone(emulator)
+
+
+def _task_of(configuration):
+    return configuration.job_body["spec"]["template"]["spec"]["template"]["spec"]
+
+
+async def test_a_run_beyond_its_timeout_fails(emulator, worker, flow_run, caplog):
+    configuration = await prepared(flow_run, "sleep 60", timeout=1)
+    _task_of(configuration)["maxRetries"] = 0
+    result = await worker.run(flow_run, configuration)
+    assert result.status_code == 1
+    assert "The configured timeout was reached." in caplog.text
+
+
+async def test_a_job_can_be_kept(emulator, worker, flow_run):
+    configuration = await prepared(flow_run, keep_job=True)
+    result = await worker.run(flow_run, configuration)
+    assert result.status_code == 0
+    assert [job["metadata"]["name"] for job in emulator.jobs()] == [configuration.job_name]
+
+
+async def test_a_kill_ends_the_run_and_its_process(emulator, worker, flow_run, caplog, tmp_path):
+    configuration, status = await prepared(flow_run, f"sh -c 'echo $$ > {tmp_path}/pid; exec sleep 60'"), Started()
+    with caplog.at_level(logging.INFO):
+        task = asyncio.create_task(worker.run(flow_run, configuration, status))
+        await status.event.wait()
+        await worker.kill_infrastructure(configuration.job_name, configuration, grace_seconds=1)
+        result = await task
+    assert result.status_code == -1
+    assert any("was deleted" in record.getMessage() and record.levelno == logging.INFO for record in caplog.records)
+    assert await gone(emulator)
+
+
+async def test_a_kill_of_a_job_that_is_not_there_says_so(emulator, worker, flow_run):
+    with pytest.raises(InfrastructureNotFound, match="'no-such-job' not found in project 'my-project'"):
+        await worker.kill_infrastructure("no-such-job", await prepared(flow_run))
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "words"),
+    [
+        ({"region": "mars-north1"}, exceptions.CloudRunRegionError, "Check the job variable 'region'"),
+        ({"image": "registry.invalid/x"}, exceptions.CloudRunJobNotReadyError, "Image 'registry.invalid/x' not found."),
+        ({"memory": "1000000Gi"}, exceptions.CloudRunInvalidRequestError, "Check the job variables"),
+        ({"credentials": {"project": "their-project"}}, exceptions.CloudRunPermissionError, "run.jobs.create"),
+    ],
+)
+async def test_a_wrong_value_is_one_clear_error_and_leaves_nothing(emulator, worker, flow_run, values, error, words):
+    with pytest.raises(error) as caught:
+        await worker.run(flow_run, await prepared(flow_run, **values))
+    assert words in str(caught.value)
+    assert caught.value.project in ("my-project", "their-project")
+    assert caught.value.region
+    assert await gone(emulator)
+
+
+async def test_a_region_that_is_no_name_is_refused_before_anything_is_sent(emulator, worker, flow_run):
+    with pytest.raises(ValueError, match="'evil.example/' is not a region"):
+        await worker.run(flow_run, await prepared(flow_run, region="evil.example/"))
+    assert emulator.calls() == []
+
+
+async def test_a_body_that_json_cannot_carry_is_refused_before_anything_is_sent(emulator, worker, flow_run):
+    configuration = await prepared(flow_run)
+    configuration.job_body["metadata"]["annotations"]["x"] = float("nan")
+    with pytest.raises(ValueError, match="something that JSON can't carry"):
+        await worker.run(flow_run, configuration)
+    configuration.job_body["metadata"]["annotations"]["x"] = b"bytes"
+    with pytest.raises(ValueError, match="something that JSON can't carry"):
+        await worker.run(flow_run, configuration)
+    assert emulator.calls() == []
+
+
+async def test_somebody_elses_job_of_the_same_name_stays(emulator, worker, flow_run):
+    await worker.run(flow_run, await prepared(flow_run, name="taken", keep_job=True))
+    other = await new_flow_run()
+    with pytest.raises(exceptions.CloudRunAlreadyExistsError, match="Another job of this name exists"):
+        await worker.run(other, await prepared(other, name="taken"))
+    assert [job["metadata"]["name"] for job in emulator.jobs()] == ["taken"]
+
+
+async def test_an_api_that_is_not_there_is_told_after_the_retry_budget(emulator, flow_run, monkeypatch, caplog):
+    monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", "127.0.0.1:1")
+    monkeypatch.setenv(f"{SETTING}RETRY_MAX_ATTEMPTS", "2")
+    monkeypatch.setenv(f"{SETTING}RETRY_INITIAL_DELAY_SECONDS", "0.01")
+    async with CloudRunWorker(work_pool_name="worker-tests") as worker:
+        with pytest.raises(exceptions.CloudRunUnavailableError, match="after 2 attempts"):
+            await worker.run(flow_run, await prepared(flow_run))
+    assert "Trying again in" in caplog.text
+
+
+async def test_an_endpoint_without_tls_is_refused(worker, flow_run, monkeypatch):
+    monkeypatch.setenv(f"{SETTING}API_ENDPOINT", "http://run.example")
+    with pytest.raises(ValueError, match="plain HTTP"):
+        await worker.run(flow_run, await prepared(flow_run, credentials={"project": "p"}))
+
+
+async def test_without_a_project_the_error_says_where_to_set_one(worker, flow_run, monkeypatch):
+    monkeypatch.setattr("prefect_gcp.credentials._default_project", lambda: None)
+    with pytest.raises(ValueError, match="GOOGLE_CLOUD_PROJECT"):
+        await worker.run(flow_run, await prepared(flow_run))
+
+
+async def test_a_cancelled_run_lets_go_at_once_and_its_execution_goes_on(emulator, worker, flow_run):
+    task = asyncio.create_task(worker.run(flow_run, await prepared(flow_run, "sleep 2"), status := Started()))
+    await status.event.wait()
+    task.cancel()
+    began = time.monotonic()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert time.monotonic() - began < 1
+    calls = len(emulator.calls())
+    await asyncio.sleep(0.5)
+    assert len(emulator.calls()) == calls, "it still watches"
+    assert len(emulator.jobs()) == 1
+    assert emulator.executions()[0]["status"]["runningCount"] == 1
+
+
+async def test_waiting_runs_hold_no_threads(worker, monkeypatch):
+    with Emulator(executor="simulated", duration=3, ready_after=0.05, start_after=0.05) as emulator:
+        monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", emulator.host)
+        runs = [await new_flow_run() for _ in range(100)]
+        threads = _threads()
+        statuses = [Started() for _ in runs]
+        tasks = [
+            asyncio.create_task(worker.run(run, await prepared(run), status))
+            for run, status in zip(runs, statuses, strict=True)
+        ]
+        await asyncio.gather(*(status.event.wait() for status in statuses))
+        # The runtime has one thread for each core; how many runs wait makes no difference.
+        assert _threads() <= threads + 8
+        results = await asyncio.gather(*tasks)
+    assert [result.status_code for result in results] == [0] * len(runs)
+
+
+def _threads() -> int:
+    """Threads of this process, Rust's included where the system tells."""
+    try:
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith("Threads:"))
+    except OSError:
+        return threading.active_count()
