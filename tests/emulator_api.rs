@@ -358,6 +358,21 @@ async fn a_deleted_execution_is_stopped_and_then_gone_while_its_job_stays() {
 }
 
 #[tokio::test]
+async fn what_failed_is_not_to_be_read_once_it_is_deleted() {
+    let cloud = Cloud::start(EmulatorConfig { delete_after: Duration::from_secs(60), ..quick() }).await;
+    cloud.create(job("failing", "exit 1")).await;
+    let path = cloud.run("failing").await;
+    cloud.wait_ended(&path).await;
+    assert_eq!(cloud.delete(&path).await.0, 200);
+    assert_eq!(cloud.get(&path).await.0, 404);
+    let mut missing = job("missing", "true");
+    task(&mut missing)["containers"][0]["image"] = json!("registry.invalid/flow");
+    cloud.create(missing).await;
+    assert_eq!(cloud.delete(&format!("{JOBS}/missing")).await.0, 200);
+    assert_eq!(cloud.get(&format!("{JOBS}/missing")).await.0, 404);
+}
+
+#[tokio::test]
 async fn simulated_outcomes_come_from_the_configuration_or_the_jobs_annotations() {
     let cloud = Cloud::start(simulated(Duration::from_secs(300), Outcome::Failure)).await;
     for (name, annotations, timeout, status, words) in [
