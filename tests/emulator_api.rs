@@ -71,6 +71,7 @@ async fn an_execution_goes_from_pending_over_running_to_completed_and_its_job_sa
     assert_eq!(labels["run.googleapis.com/jobGeneration"], "1");
     assert_eq!(labels["run.googleapis.com/servingState"], "Active");
     assert_eq!(pending["metadata"]["ownerReferences"][0]["uid"], job["metadata"]["uid"]);
+    assert_eq!(cloud.log(&pending).await, "");
     let completed = condition(&pending, "Completed");
     assert_eq!(completed["status"], "Unknown");
     assert_eq!(completed["message"], "Waiting for execution to complete.");
