@@ -71,6 +71,7 @@ async fn an_execution_goes_from_pending_over_running_to_completed_and_its_job_sa
     assert_eq!(labels["run.googleapis.com/jobGeneration"], "1");
     assert_eq!(labels["run.googleapis.com/servingState"], "Active");
     assert_eq!(pending["metadata"]["ownerReferences"][0]["uid"], job["metadata"]["uid"]);
+    assert_eq!(cloud.log(&pending).await, "");
     let completed = condition(&pending, "Completed");
     assert_eq!(completed["status"], "Unknown");
     assert_eq!(completed["message"], "Waiting for execution to complete.");
@@ -355,6 +356,21 @@ async fn a_deleted_execution_is_stopped_and_then_gone_while_its_job_stays() {
     let latest = &job["status"]["latestCreatedExecution"];
     assert!(latest["deletionTimestamp"].is_string(), "{latest}");
     assert_eq!(latest["completionStatus"], "EXECUTION_CANCELLED");
+}
+
+#[tokio::test]
+async fn what_failed_is_not_to_be_read_once_it_is_deleted() {
+    let cloud = Cloud::start(EmulatorConfig { delete_after: Duration::from_secs(60), ..quick() }).await;
+    cloud.create(job("failing", "exit 1")).await;
+    let path = cloud.run("failing").await;
+    cloud.wait_ended(&path).await;
+    assert_eq!(cloud.delete(&path).await.0, 200);
+    assert_eq!(cloud.get(&path).await.0, 404);
+    let mut missing = job("missing", "true");
+    task(&mut missing)["containers"][0]["image"] = json!("registry.invalid/flow");
+    cloud.create(missing).await;
+    assert_eq!(cloud.delete(&format!("{JOBS}/missing")).await.0, 200);
+    assert_eq!(cloud.get(&format!("{JOBS}/missing")).await.0, 404);
 }
 
 #[tokio::test]

@@ -17,7 +17,8 @@ pub struct EmulatorConfig {
     /// Time from an execution's creation (or its job's readiness, if that is later) until its tasks start.
     /// Default: 0.2 s.
     pub start_after: Duration,
-    /// Time that a deleted job or execution stays readable after the last of its tasks ended. Default: 0.2 s.
+    /// Time that a deleted job stays readable, and its name taken, after the last of its executions ended.
+    /// Default: 0.2 s.
     pub delete_after: Duration,
     /// What runs the tasks. Default: processes.
     pub executor: ExecutorConfig,

@@ -213,21 +213,17 @@ impl State {
         Ok(record.execution.clone())
     }
 
-    /// Marks an execution as deleted. Answers its identity, and whether it has ended.
-    pub(super) fn delete_execution(&mut self, place: &Place, name: &str) -> Result<(String, bool), ApiError> {
+    /// Marks an execution as deleted, and answers its identity. One that has ended is gone at once: gcloud would take
+    /// the condition of a failed one that it can still read for the failure of the deletion.
+    pub(super) fn delete_execution(&mut self, place: &Place, name: &str) -> Result<String, ApiError> {
         let record = self.execution(place, name)?;
         record.mark_deleted();
-        let answer = (record.execution.metadata.uid.clone().unwrap_or_default(), record.is_finished());
+        let (uid, ended) = (record.execution.metadata.uid.clone().unwrap_or_default(), record.is_finished());
         self.written(place, name);
-        Ok(answer)
-    }
-
-    /// Removes an execution that has ended.
-    pub(super) fn remove_execution(&mut self, place: &Place, name: &str) {
-        let executions = &mut self.at(place).executions;
-        if executions.get(name).is_some_and(|record| record.is_deleted() && record.is_finished()) {
-            executions.remove(name);
+        if ended {
+            self.at(place).executions.remove(name);
         }
+        Ok(uid)
     }
 
     /// Marks an execution as begun.
@@ -252,7 +248,8 @@ impl State {
         self.log_event(place, name, EventKind::TaskRetried, Some(why));
     }
 
-    /// Decides an execution. Answers the job's identity when the job is deleted and nothing of it runs any more.
+    /// Decides an execution, and removes it if it is deleted. Answers the job's identity when the job is deleted and
+    /// nothing of it runs any more.
     pub(super) fn finish_execution(&mut self, place: &Place, name: &str, ending: Ending) -> Option<String> {
         let record = self.execution(place, name).ok()?;
         let status = &mut record.execution.status;
@@ -277,6 +274,9 @@ impl State {
         self.log_event(place, name, kind, Some(message));
         self.written(place, name);
         let contents = self.at(place);
+        if contents.executions.get(name).is_some_and(ExecutionRecord::is_deleted) {
+            contents.executions.remove(name);
+        }
         if !contents.jobs.get(&job).is_some_and(|job| job.uid() == job_uid && job.is_deleted()) {
             return None;
         }

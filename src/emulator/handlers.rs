@@ -79,10 +79,7 @@ fn dispatch(cloud: &Arc<Cloud>, place: &Place, call: &Call, query: &Query, body:
             Ok(page.of(executions, "ExecutionList", |record| &record.execution, |execution| &execution.metadata))
         }
         Call::DeleteExecution(name) => {
-            let (uid, finished) = cloud.state().delete_execution(place, name)?;
-            if finished {
-                lifecycle::remove_execution(cloud, place.clone(), name.clone());
-            }
+            let uid = cloud.state().delete_execution(place, name)?;
             Ok(deleted("executions", name, &uid))
         }
         Call::CancelExecution(name) => {

@@ -50,16 +50,16 @@ fn readiness(cloud: &Cloud, job: &Job) -> Result<(), (&'static str, String)> {
     Ok(())
 }
 
-/// Removes a deleted job after a while. Its executions have ended.
+/// Removes a deleted job, whose executions have ended, after a while; or at once when it was never ready: gcloud would
+/// take that condition of a job that it can still read for the failure of the deletion.
 pub(super) fn remove_job(cloud: &Arc<Cloud>, place: Place, uid: String, name: String) {
+    let unready = cloud.state().job(&place, &name).is_ok_and(|job| *job.readiness.borrow() == Readiness::NotReady);
+    if unready {
+        cloud.state().remove_job(&place, &uid, &name);
+        return;
+    }
     let this = cloud.clone();
     cloud.after(cloud.config.delete_after, move || this.state().remove_job(&place, &uid, &name));
-}
-
-/// Removes a deleted execution after a while. It has ended.
-pub(super) fn remove_execution(cloud: &Arc<Cloud>, place: Place, name: String) {
-    let this = cloud.clone();
-    cloud.after(cloud.config.delete_after, move || this.state().remove_execution(&place, &name));
 }
 
 /// Runs an execution to its end.
@@ -72,9 +72,8 @@ pub(super) fn execute(cloud: &Arc<Cloud>, started: Started) {
         let ending = run(this.clone(), started).await;
         let idle_job = this.state().finish_execution(&place, &name, ending);
         if let Some(uid) = idle_job {
-            remove_job(&this, place.clone(), uid, job);
+            remove_job(&this, place, uid, job);
         }
-        remove_execution(&this, place, name);
     });
 }
 

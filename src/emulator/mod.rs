@@ -20,6 +20,7 @@ mod lifecycle;
 mod page;
 mod project;
 mod region;
+mod resources;
 mod schema;
 mod selector;
 mod server;

@@ -1,6 +1,6 @@
 //! `GET /`: what happens in the emulator, for people. Never shows anything of an environment.
 
-use std::fmt::Write;
+use std::{collections::HashMap, fmt::Write};
 
 use super::{
     cloud::Cloud,
@@ -37,16 +37,18 @@ pub(super) fn index(cloud: &Cloud) -> String {
         "<h1>Cloud Run emulator</h1>\n<p>To use it: <code>export CLOUD_RUN_EMULATOR_HOST={}</code></p>\n",
         escape(&cloud.address.to_string())
     );
-    section(&mut page, "Jobs", "Name|Project|Region|Created|Conditions", jobs.iter().rev().map(job_row), jobs.len());
+    let projects: HashMap<&str, &str> = lives.iter().map(|life| (life.uid.as_str(), life.project.as_str())).collect();
+    let rows = jobs.iter().rev().map(|job| job_row(job, &projects));
+    section(&mut page, "Jobs", "Name|Project|Region|Created (UTC)|Conditions", rows, jobs.len());
     let rows = executions.iter().rev().map(execution_row);
-    section(&mut page, "Executions", "Name|Job|Created|Tasks|Conditions|Log", rows, executions.len());
+    section(&mut page, "Executions", "Name|Job|Created (UTC)|Tasks|Conditions|Log", rows, executions.len());
     let gone: Vec<&JobLife> = lives
         .iter()
         .rev()
         .filter(|life| life.events.last().is_some_and(|event| event.kind == EventKind::Deleted))
         .collect();
     let rows = gone.iter().map(|life| gone_row(life));
-    section(&mut page, "Deleted jobs", "Name|Project|Region|Life", rows, gone.len());
+    section(&mut page, "Deleted jobs", "Name|Project|Region|Life (UTC)", rows, gone.len());
     page.push_str("</main>\n</html>\n");
     page
 }
@@ -70,13 +72,16 @@ fn section(page: &mut String, title: &str, columns: &str, rows: impl Iterator<It
     page.push_str("</section>\n");
 }
 
-fn job_row(job: &Job) -> String {
+/// The project is shown as its user named it, which the job's identity leads to: the job itself has its number.
+fn job_row(job: &Job, projects: &HashMap<&str, &str>) -> String {
     let metadata = &job.metadata;
+    let number = metadata.namespace.as_deref().unwrap_or_default();
+    let project = metadata.uid.as_deref().and_then(|uid| projects.get(uid)).copied().unwrap_or(number);
     let deletion = if metadata.deletion_timestamp.is_some() { " <span class=wait>being deleted</span>" } else { "" };
     format!(
         "<tr><td>{}{deletion}<td>{}<td>{}<td>{}<td>{}\n",
         escape(&metadata.name),
-        escape(metadata.namespace.as_deref().unwrap_or_default()),
+        escape(project),
         escape(metadata.labels.get("cloud.googleapis.com/location").map_or("", String::as_str)),
         clock(metadata.creation_timestamp.as_deref()),
         conditions(&job.status.conditions),
@@ -146,8 +151,11 @@ fn conditions(conditions: &[Condition]) -> String {
             ConditionStatus::Unknown => ("wait", "…"),
         };
         let _ = write!(list, "<li><span class={class}>{mark} {}</span>", escape(&condition.kind));
-        for words in [&condition.reason, &condition.message].into_iter().flatten() {
-            let _ = write!(list, " {}", escape(words));
+        if let Some(reason) = &condition.reason {
+            let _ = write!(list, " <b>{}</b>", escape(reason));
+        }
+        if let Some(message) = &condition.message {
+            let _ = write!(list, " {}", escape(message));
         }
     }
     list + "</ul>"
@@ -180,7 +188,7 @@ const HEAD: &str = "<!DOCTYPE html>
   table { border-collapse: collapse; width: 100%; }
   th, td { text-align: left; vertical-align: top; padding: .4rem .8rem .4rem 0; border-bottom: 1px solid var(--line); }
   th { font-weight: 600; font-size: .85rem; }
-  td:first-child { font-weight: 600; }
+  td:first-child { font-weight: 600; white-space: nowrap; } b { font-weight: 600; }
   ul, ol { margin: 0; padding: 0; list-style: none; }
   time { font-variant-numeric: tabular-nums; }
   .count, .none { opacity: .7; font-weight: normal; }
@@ -202,6 +210,6 @@ mod tests {
         let metadata = ObjectMeta { name: evil.to_owned(), namespace: Some(evil.to_owned()), ..ObjectMeta::default() };
         let mut job = Job { metadata, ..Job::default() };
         job.status.conditions.push(condition);
-        assert!(!job_row(&job).contains("<script"));
+        assert!(!job_row(&job, &HashMap::new()).contains("<script"));
     }
 }

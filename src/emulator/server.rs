@@ -20,7 +20,6 @@ use super::{
     executor::process::log_path,
     handlers, page, region,
     store::Place,
-    validate::is_name,
     views,
 };
 
@@ -122,20 +121,23 @@ async fn index(Shared(cloud): Shared<Arc<Cloud>>) -> Response {
     (policy, Html(page::index(&cloud))).into_response()
 }
 
-/// The output of an execution, also after it was deleted.
+/// The output of an execution, also after it was deleted; nothing yet for one that waits.
 async fn log(
     Shared(cloud): Shared<Arc<Cloud>>,
     Path((project, region, execution)): Path<(String, String, String)>,
 ) -> Response {
     let missing = || html_not_found(&format!("/logs/{project}/{region}/{execution}"));
-    // Names are checked before they become part of a path. Execution names are longer than job names by a suffix.
-    let safe = execution.split('-').all(|part| part.bytes().all(|byte| byte.is_ascii_alphanumeric()));
-    if !safe || !execution.get(..1).is_some_and(is_name) {
+    // Names are checked before they become part of a path. Those of executions are longer than those of jobs.
+    let is_safe = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if execution.is_empty() || !execution.bytes().all(is_safe) {
         return missing();
     }
     let path = log_path(&cloud.log_dir, &execution);
-    let text = tokio::task::spawn_blocking(move || tail(&path)).await;
-    let Ok(Ok(text)) = text else { return missing() };
+    let text = match tokio::task::spawn_blocking(move || tail(&path)).await {
+        Ok(Ok(text)) => text,
+        _ if views::executions(&cloud).iter().any(|known| known.metadata.name == execution) => Vec::new(),
+        _ => return missing(),
+    };
     let headers = [
         (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{
     config::Outcome,
     errors::{ApiError, Violation},
-    project,
+    project, resources,
     schema::{self, Message},
 };
 use crate::api::types::{API_VERSION, Container, EnvVar, ExecutionSpec, Job};
@@ -191,6 +191,13 @@ impl Check {
         for (index, container) in task.containers.iter().enumerate() {
             self.container(container, &format!("{place}.containers[{index}]"));
         }
+        // Several share what there is, and may have less each.
+        if let [container] = task.containers.as_slice() {
+            let limits = container.extra.get("resources").and_then(|resources| resources.get("limits"));
+            if let Some((name, description)) = resources::violation(limits.and_then(Value::as_object)) {
+                self.require(false, &format!("{place}.containers[0].resources.limits.{name}"), &description);
+            }
+        }
     }
 
     fn container(&mut self, container: &Container, place: &str) {
@@ -316,6 +323,7 @@ mod tests {
             (format!("{task}/timeoutSeconds"), json!("604801")),
             (format!("{task}/containers"), json!([])),
             (format!("{task}/containers/0/image"), json!("")),
+            (format!("{task}/containers/0"), json!({"image": "busybox", "resources": {"limits": {"cpu": "3"}}})),
             (format!("{task}/containers/0/env/0/name"), json!("A=B")),
             (format!("{task}/containers/0/env/0/value"), json!("x".repeat(32 * 1024 + 1))),
             (format!("{task}/containers/0/env/0"), json!({"name": "A", "valueFrom": {"secretKeyRef": {"name": "s"}}})),
