@@ -62,6 +62,10 @@ def prefect_server() -> Iterator[str]:
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.2)
         yield url
+        from prefect.logging.handlers import APILogHandler
+
+        # What is still to be sent belongs to the server that is about to stop.
+        APILogHandler().flush()
     finally:
         server.terminate()
         server.wait(30)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from prefect_gcp.emulator import Emulator
 
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
