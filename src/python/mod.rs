@@ -6,6 +6,7 @@ mod emulator;
 #[pyo3::pymodule]
 mod _core {
     #[pymodule_export]
+    #[allow(non_upper_case_globals, reason = "Python's name for it")]
     const __version__: &str = env!("CARGO_PKG_VERSION");
     #[pymodule_export]
     use super::emulator::EmulatorServer;
