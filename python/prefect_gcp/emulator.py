@@ -221,19 +221,51 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m prefect_gcp.emulator",
         description="A Cloud Run for one machine: runs the commands of Cloud Run jobs as local processes.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--port", type=int, default=8080, help="port to listen on; 0 takes a free one")
-    add("--host", default="127.0.0.1", help="IP address to listen on; whoever reaches it can run commands as you")
-    add("--log-dir", type=Path, help="directory of the executions' logs (default: a temporary one)")
+    add("--port", type=int, default=8080, help="port to listen on; 0 takes a free one (default: %(default)s)")
+    add(
+        "--host",
+        default="127.0.0.1",
+        help="IP address to listen on (default: %(default)s); whoever reaches it runs commands as you",
+    )
+    add("--log-dir", type=Path, metavar="DIR", help="directory of the executions' logs (default: a temporary one)")
     add("--project", action="append", default=[], metavar="P", help="a project that exists; repeatable (default: all)")
-    add("--ready-after", type=float, default=0.4, metavar="S", help="seconds until a new job is ready")
-    add("--start-after", type=float, default=0.2, metavar="S", help="seconds until an execution's tasks start")
-    add("--executor", choices=["process", "simulated"], default="process", help="run commands, or let time pass")
-    add("--duration", type=float, default=1.0, metavar="S", help="seconds that a simulated try of a task takes")
-    add("--outcome", choices=["success", "failure", "timeout"], default="success", help="how a simulated try ends")
-    add("--secret", type=_secret, action="append", default=[], metavar="NAME=VALUE", help="a secret; repeatable")
+    add(
+        "--ready-after",
+        type=float,
+        default=0.4,
+        metavar="S",
+        help="seconds until a new job is ready (default: %(default)s)",
+    )
+    add("--start-after", type=float, default=0.2, metavar="S", help="seconds until tasks start (default: %(default)s)")
+    add(
+        "--executor",
+        choices=["process", "simulated"],
+        default="process",
+        help="run commands (default), or only let time pass",
+    )
+    add(
+        "--duration",
+        type=float,
+        default=1.0,
+        metavar="S",
+        help="seconds that a simulated try takes (default: %(default)s)",
+    )
+    add(
+        "--outcome",
+        choices=["success", "failure", "timeout"],
+        default="success",
+        help="how a simulated try ends (default: %(default)s)",
+    )
+    add(
+        "--secret",
+        type=_secret,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a secret for secretKeyRef; repeatable",
+    )
     add("--record-calls", action="store_true", help="show all calls, with their bodies, at /emulator/calls")
     return parser
 

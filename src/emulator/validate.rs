@@ -137,10 +137,11 @@ impl Check {
         self.execution_spec(&template.spec);
     }
 
-    /// Labels of Google's own (`run.googleapis.com/…`) come back in a replaced job and are not checked.
+    /// The rules of <https://cloud.google.com/run/docs/configuring/jobs/labels>. Labels of Google's own
+    /// (`run.googleapis.com/…`) come back in a replaced job and are not checked.
     fn labels(&mut self, labels: &BTreeMap<String, String>, field: &str) {
         self.require(labels.len() <= MOST_LABELS, field, "must not have more than 64 entries.");
-        for (key, value) in labels.iter().filter(|(key, _)| !key.contains('/')) {
+        for (key, value) in labels.iter().filter(|(key, _)| !is_googles_own(key)) {
             let place = format!("{field}[{key}]");
             let fits = |text: &str| {
                 text.chars().count() <= LONGEST_LABEL
@@ -249,6 +250,12 @@ impl Check {
     }
 }
 
+fn is_googles_own(label: &str) -> bool {
+    label
+        .split_once('/')
+        .is_some_and(|(domain, _)| domain.ends_with(".googleapis.com") || domain.ends_with(".knative.dev"))
+}
+
 /// The secret that an environment variable's `valueFrom` refers to. The key is its version, of which the emulator
 /// knows but one.
 pub(super) fn secret_name(value_from: &Value) -> Option<&str> {
@@ -291,6 +298,7 @@ mod tests {
         let job = read(&body).unwrap();
         assert_eq!(job.spec.template.spec.template.spec.timeout_seconds, Some(60));
         assert!(job.spec.template.spec.template.spec.extra.is_empty());
+        body["metadata"]["labels"]["run.googleapis.com/lastUpdatedTime"] = json!("2026-01-01T00:00:00Z");
         body["metadata"]["namespace"] = json!(project::number("demo"));
         read(&body).unwrap();
     }
@@ -312,6 +320,7 @@ mod tests {
             ("/metadata/labels/team".to_owned(), json!("Data")),
             ("/metadata/labels/team".to_owned(), json!("d".repeat(64))),
             ("/metadata/labels".to_owned(), json!({"Team": "data"})),
+            ("/metadata/labels".to_owned(), json!({"example.com/team": "data"})),
             ("/spec/template/metadata/labels".to_owned(), json!({"x": "a b"})),
             ("/spec/template/metadata/annotations".to_owned(), json!({DURATION_ANNOTATION: "soon"})),
             ("/spec/template/metadata/annotations".to_owned(), json!({OUTCOME_ANNOTATION: "luck"})),

@@ -52,7 +52,8 @@ impl Executor {
     /// Runs one try to its end; no later than a little after `stop` asks for it.
     pub(super) async fn run(&self, attempt: &Attempt, stop: &mut watch::Receiver<Stop>) -> AttemptEnd {
         match self {
-            Self::Process(executor) => executor.run(attempt, stop).await,
+            // Boxed, so that a simulated try does not take the room of a process.
+            Self::Process(executor) => Box::pin(executor.run(attempt, stop)).await,
             Self::Simulated(executor) => executor.run(attempt, stop).await,
         }
     }
