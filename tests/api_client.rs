@@ -97,6 +97,15 @@ async fn calls_go_to_their_paths_without_a_token() {
 }
 
 #[tokio::test]
+async fn the_timeout_is_sent_as_the_text_that_an_int64_is() {
+    let Setup { queue, client, .. } = setup(vec![Answer::Http(200, JOB)]).await;
+    let task =
+        |timeout: Value| json!({"spec": {"template": {"spec": {"template": {"spec": {"timeoutSeconds": timeout}}}}}});
+    client.create_job("j", &task(json!(600))).await.unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&queue.requests()[0].body).unwrap(), task(json!("600")));
+}
+
+#[tokio::test]
 async fn every_page_of_a_list_is_read() {
     let first = r#"{"metadata": {"continue": "a+b="}, "items": [{"metadata": {"name": "e1"}}]}"#;
     let last = r#"{"metadata": {}, "items": [{"metadata": {"name": "e2"}}]}"#;

@@ -1,5 +1,7 @@
 //! The calls, typed.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
 use super::{
@@ -32,7 +34,7 @@ impl CloudRunClient {
 
     /// Creates the job that `body` describes (a `Job` as JSON) and returns it as the service completed it.
     pub async fn create_job(&self, name: &str, body: &Value) -> Answer<Job> {
-        self.call(Call::CreateJob, &["jobs"], name, &[], Some(body)).await
+        self.call(Call::CreateJob, &["jobs"], name, &[], Some(&with_int64_as_text(body))).await
     }
 
     /// Reads a job.
@@ -133,4 +135,13 @@ impl CloudRunClient {
             maybe_done: false,
         }))
     }
+}
+
+/// The body with its one int64 as JSON writes those: as text. Templates hold a number there.
+fn with_int64_as_text(body: &Value) -> Cow<'_, Value> {
+    const TIMEOUT: &str = "/spec/template/spec/template/spec/timeoutSeconds";
+    let Some(seconds) = body.pointer(TIMEOUT).and_then(Value::as_i64) else { return Cow::Borrowed(body) };
+    let mut body = body.clone();
+    body.pointer_mut(TIMEOUT).into_iter().for_each(|field| *field = Value::String(seconds.to_string()));
+    Cow::Owned(body)
 }

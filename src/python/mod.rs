@@ -9,6 +9,9 @@ mod run;
 /// Rust core of the Cloud Run worker; typed in `_core.pyi`.
 #[pyo3::pymodule]
 mod _core {
+    use pyo3::prelude::*;
+    use tokio::runtime::Builder;
+
     #[pymodule_export]
     #[allow(non_upper_case_globals, reason = "Python's name for it")]
     const __version__: &str = env!("CARGO_PKG_VERSION");
@@ -21,4 +24,15 @@ mod _core {
     use super::job::{check_body_skeleton, container_env, is_job_name, merge_labels, sanitize_labels};
     #[pymodule_export]
     use super::run::{Run, RunEvent};
+
+    /// The runtime's threads are few and fixed, however many runs there are: two that drive them, and some that hand
+    /// results to Python, look up host names and read files.
+    #[pymodule_init]
+    #[allow(clippy::unnecessary_wraps, reason = "the form of a module's initializer")]
+    fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let mut builder = Builder::new_multi_thread();
+        builder.enable_all().worker_threads(2).max_blocking_threads(4).thread_name("cloud-run");
+        pyo3_async_runtimes::tokio::init(builder);
+        Ok(())
+    }
 }

@@ -181,12 +181,3 @@ def test_a_port_in_use_is_one_clear_line_and_status_1() -> None:
     assert len(result.stderr.splitlines()) == 1
     assert f"127.0.0.1:{port}" in result.stderr
     assert "Another --port may be free" in result.stderr
-
-
-def test_importing_the_emulator_imports_neither_prefect_nor_google() -> None:
-    code = (
-        "import sys, prefect_gcp.emulator\n"
-        "heavy = {'prefect', 'google', 'googleapiclient', 'pydantic'} & {name.split('.')[0] for name in sys.modules}\n"
-        "sys.exit(f'imported: {heavy}' if heavy else 0)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

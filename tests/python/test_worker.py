@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import subprocess
 import sys
 import threading
@@ -87,7 +86,7 @@ class Started:
 async def gone(emulator: Emulator) -> bool:
     """Whether every job is deleted within some seconds."""
     deadline = time.monotonic() + 5
-    while emulator.jobs() and time.monotonic() < deadline:
+    while emulator.jobs() and time.monotonic() < deadline:  # noqa: ASYNC110, the state of another program
         await asyncio.sleep(0.05)
     return not emulator.jobs()
 
@@ -276,8 +275,8 @@ async def test_waiting_runs_hold_no_threads(worker, monkeypatch, simulating_emul
         for run, status in zip(runs, statuses, strict=True)
     ]
     await asyncio.gather(*(status.event.wait() for status in statuses))
-    # The runtime's own, of which there is one for each core, and some for files and names.
-    assert _threads() <= threads + os.cpu_count() + 8
+    # The runtime's six, and those in which Prefect and asyncio do what blocks.
+    assert _threads() <= threads + 12
     results = await asyncio.gather(*tasks)
     assert [result.status_code for result in results] == [0] * len(runs)
 
