@@ -22,7 +22,7 @@ def greet(name: str = "Cloud Run") -> str:
 
 
 if __name__ == "__main__":
-    greet.from_source(source=str(Path(__file__).parent), entrypoint=f"{Path(__file__).name}:greet").deploy(
+    greet.from_source(source=str(Path(__file__).parent), entrypoint="flow.py:greet").deploy(  # type: ignore[union-attr]
         name="demo",
         work_pool_name="demo-pool",
         # Job variables are what a deployment sets of its pool's template.

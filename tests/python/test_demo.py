@@ -1,0 +1,22 @@
+"""The demo is what a newcomer sees first: it works, and leaves nothing running."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_demo_runs_to_its_end():
+    done = subprocess.run(
+        [sys.executable, ROOT / "demo/run.py"], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for words in (
+        "is Completed",
+        "Bonjour, Cloud Run!",
+        "Creating Cloud Run Job",
+        "executionSucceeded",
+        "The flow run is Completed, and its job is gone",
+    ):
+        assert words in done.stdout

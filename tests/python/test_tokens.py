@@ -1,0 +1,178 @@
+"""Tokens by gcp_auth, from a token endpoint and an API on loopback that check what they get."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from google.auth import jwt
+
+from prefect_gcp import _core, exceptions
+from prefect_gcp.credentials import GcpCredentials
+from prefect_gcp.settings import CloudRunWorkerSettings
+from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfiguration, _get_base_job_body
+
+pytestmark = pytest.mark.anyio
+
+SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+
+
+class Google(ThreadingHTTPServer):
+    """A token endpoint for one service account, and an API in which every job can be deleted."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self.certificate = private.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        pem = private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        self.key = {
+            "type": "service_account",
+            "project_id": "key-project",
+            "private_key_id": "1",
+            "private_key": pem.decode(),
+            "client_email": "worker@key-project.iam.gserviceaccount.com",
+            "client_id": "1",
+            "auth_uri": f"{self.url}/auth",
+            "token_uri": f"{self.url}/token",
+        }
+        self.claims: list[dict] = []
+        self.authorizations: list[str | None] = []
+        self.paths: list[str] = []
+        self.refused: set[str] = set()
+        self.refuses_keys = False
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Google
+
+    def do_POST(self) -> None:
+        form = parse_qs(self.rfile.read(int(self.headers["content-length"])).decode())
+        assert self.path == "/token"
+        assert form["grant_type"] == [GRANT]
+        self.server.claims.append(jwt.decode(form["assertion"][0], certs=self.server.certificate, verify=True))
+        if self.server.refuses_keys:
+            self.answer(400, {"error": "invalid_grant", "error_description": "Invalid JWT Signature."})
+            return
+        token = f"token-{len(self.server.claims)}"
+        self.answer(200, {"access_token": token, "expires_in": 3600, "token_type": "Bearer"})
+
+    def do_DELETE(self) -> None:
+        authorization = self.headers["authorization"]
+        self.server.authorizations.append(authorization)
+        self.server.paths.append(self.path)
+        if authorization in self.server.refused:
+            self.answer(401, {"error": {"code": 401, "status": "UNAUTHENTICATED", "message": "Invalid credentials."}})
+        else:
+            self.answer(200, {"status": "Success"})
+
+    def answer(self, status: int, body: dict) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_args) -> None:
+        pass
+
+
+@pytest.fixture
+def google():
+    with Google() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def client(google: Google, **credentials) -> _core.Client:
+    settings = CloudRunWorkerSettings(api_endpoint=google.url).model_dump()
+    return _core.Client(project="p", region="us-east1", **settings, **credentials)
+
+
+async def delete(google: Google, **credentials) -> None:
+    await client(google, **credentials).delete_job("j")
+
+
+async def test_a_key_by_its_content_is_exchanged_for_a_token(google):
+    await delete(google, service_account_info=json.dumps(google.key))
+    (claims,) = google.claims
+    assert claims["iss"] == google.key["client_email"]
+    assert claims["aud"] == google.key["token_uri"]
+    assert claims["scope"] == SCOPE
+    assert google.authorizations == ["Bearer token-1"]
+
+
+async def test_a_key_file(google, tmp_path):
+    path = tmp_path / "key.json"
+    path.write_text(json.dumps(google.key))
+    await delete(google, service_account_file=path)
+    assert google.authorizations == ["Bearer token-1"]
+
+
+async def test_the_environments_key_file(google, tmp_path, monkeypatch):
+    path = tmp_path / "key.json"
+    path.write_text(json.dumps(google.key))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    await delete(google)
+    assert google.authorizations == ["Bearer token-1"]
+
+
+async def test_all_clients_of_an_identity_share_its_token(google):
+    for _ in range(3):
+        await delete(google, service_account_info=json.dumps(google.key))
+    assert len(google.claims) == 1
+    assert google.authorizations == ["Bearer token-1"] * 3
+
+
+async def test_a_refused_token_is_renewed_once(google):
+    google.refused = {"Bearer token-1"}
+    await delete(google, service_account_info=json.dumps(google.key))
+    assert google.authorizations == ["Bearer token-1", "Bearer token-2"]
+
+
+async def test_a_token_refused_again_is_an_error_that_says_what_to_do(google):
+    google.refused = {"Bearer token-1", "Bearer token-2"}
+    with pytest.raises(exceptions.CloudRunAuthenticationError, match="GCP credentials block") as caught:
+        await delete(google, service_account_info=json.dumps(google.key))
+    assert caught.value.status == 401
+    assert "token-" not in str(caught.value)
+
+
+async def test_a_refused_key_is_an_error_that_does_not_show_it(google, caplog):
+    google.refuses_keys = True
+    with caplog.at_level(logging.DEBUG), pytest.raises(exceptions.CloudRunAuthenticationError) as caught:
+        await delete(google, service_account_info=json.dumps(google.key))
+    text = str(caught.value) + repr(caught.value) + caplog.text
+    assert "PRIVATE KEY" not in text
+    assert google.key["private_key"].splitlines()[1] not in text
+    assert google.authorizations == []
+
+
+async def test_the_workers_setting_and_the_pools_block_are_what_counts(google, monkeypatch):
+    monkeypatch.setenv("PREFECT_INTEGRATIONS_GCP_CLOUD_RUN_WORKER_API_ENDPOINT", google.url + "/{region}")
+    configuration = CloudRunWorkerJobConfiguration(
+        job_body=_get_base_job_body(),
+        region="europe-west1",
+        credentials=GcpCredentials(service_account_info=google.key),
+    )
+    await CloudRunWorker(work_pool_name="p").kill_infrastructure("j", configuration)
+    assert google.authorizations == ["Bearer token-1"]
+    assert google.paths == ["/europe-west1/apis/run.googleapis.com/v1/namespaces/key-project/jobs/j"]
+
+
+async def test_a_client_shows_no_key(google):
+    assert repr(client(google, service_account_info=json.dumps(google.key))) == "Client(project='p', region='us-east1')"
