@@ -35,6 +35,8 @@ os.environ.update(
     PREFECT_API_URL=f"http://127.0.0.1:{_PORT}/api",
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
     DO_NOT_TRACK="1",
+    # After this many seconds, and not after five minutes, the server asks a worker to remove a cancelled run's job.
+    PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_CANCELLING_TIMEOUT_SECONDS="2",
 )
 
 

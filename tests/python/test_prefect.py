@@ -139,7 +139,6 @@ async def test_a_flow_that_fails_is_failed_and_one_that_is_killed_is_crashed(emu
     await run_all(name)
     assert (await read(failing)).state.name == "Failed"
     assert (await read(killed)).state.name == "Crashed"
-    assert "did not complete successfully" in await log_of(killed, "deleted")
     crashed = (await read(never_begun)).state
     assert crashed.name == "Crashed"
     assert "Flow run infrastructure exited with non-zero status code 1." in crashed.message
@@ -179,12 +178,7 @@ async def test_cancelling_a_pending_run_from_the_command_line_deletes_its_job(po
             await until(lambda: _has_pid(flow_run_id))
             assert len(emulator.jobs()) == 1
             await asyncio.to_thread(prefect, "flow-run", "cancel", flow_run_id)
-            try:
-                await until(lambda: _is(flow_run_id, "Cancelled"), 20)
-            except AssertionError:
-                worker.terminate()
-                output, _ = await worker.communicate()
-                raise AssertionError(output.decode(), (await read(flow_run_id)))
+            await until(lambda: _is(flow_run_id, "Cancelled"))
             await until(lambda: _no_jobs(emulator))
         finally:
             worker.terminate()
