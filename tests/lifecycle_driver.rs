@@ -1,0 +1,134 @@
+//! The driver and a kill against the emulator, in one process.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use prefect_gcp_core::{
+    api::{Credentials, Endpoint, ErrorKind, RetryPolicy, TokenSource, Transport, http_client},
+    emulator::{Emulator, EmulatorConfig, ExecutorConfig, Outcome as Simulated},
+    lifecycle::{
+        driver, kill,
+        progress::Progress,
+        step::{Outcome, Plan},
+    },
+};
+use serde_json::{Value, json};
+
+const REGION: &str = "us-central1";
+
+async fn emulator(duration: Duration, outcome: Simulated) -> Emulator {
+    let config = EmulatorConfig {
+        ready_after: Duration::from_millis(20),
+        start_after: Duration::from_millis(20),
+        delete_after: Duration::from_millis(20),
+        executor: ExecutorConfig::Simulated { duration, outcome },
+        ..EmulatorConfig::default()
+    };
+    Emulator::start(config).await.unwrap()
+}
+
+fn transport(emulator: &Emulator) -> Transport {
+    Transport {
+        http: http_client(false).unwrap(),
+        endpoint: Endpoint::emulator(&emulator.address().to_string(), REGION).unwrap(),
+        project: "p".into(),
+        region: REGION.into(),
+        tokens: Arc::new(TokenSource::new(Credentials::ApplicationDefault)),
+        retry: RetryPolicy::default(),
+        attempt_timeout: Duration::from_secs(5),
+        on_retry: Arc::new(|_| {}),
+    }
+}
+
+fn plan(job: &str) -> Plan {
+    Plan {
+        job: job.into(),
+        owner_label: None,
+        keep_job: false,
+        ready_timeout: Duration::from_secs(10),
+        poll_interval: Duration::from_millis(200),
+    }
+}
+
+fn body(job: &str) -> Value {
+    let task = json!({"spec": {"maxRetries": 0, "containers": [{"image": "i", "command": ["c"]}]}});
+    json!({
+        "apiVersion": "run.googleapis.com/v1",
+        "kind": "Job",
+        "metadata": {"name": job},
+        "spec": {"template": {"spec": {"template": task}}},
+    })
+}
+
+async fn no_jobs(emulator: &Emulator) -> bool {
+    for _ in 0..100 {
+        if emulator.jobs().is_empty() {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    false
+}
+
+#[tokio::test]
+async fn a_run_goes_from_its_creation_to_its_removal() {
+    for (simulated, expected) in [(Simulated::Success, true), (Simulated::Failure, false)] {
+        let emulator = emulator(Duration::from_millis(300), simulated).await;
+        let seen: Arc<Mutex<Vec<&'static str>>> = Arc::default();
+        let observer = {
+            let seen = seen.clone();
+            Arc::new(move |progress: Progress| seen.lock().unwrap().push(progress.kind()))
+        };
+        let outcome = driver::run(transport(&emulator), body("j"), plan("j"), observer).await.unwrap();
+        assert_eq!(matches!(outcome, Outcome::Succeeded), expected, "{outcome:?}");
+        let end = if expected { "succeeded" } else { "failed" };
+        let seen = seen.lock().unwrap().clone();
+        for kind in
+            ["creating", "created", "awaiting_ready", "submitting", "started", end, "log", "deleting", "deleted"]
+        {
+            assert!(seen.contains(&kind), "no {kind} in {seen:?}");
+        }
+        assert!(no_jobs(&emulator).await);
+        emulator.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_killed_run_ends_as_removed_and_a_second_kill_finds_nothing() {
+    let emulator = emulator(Duration::from_secs(600), Simulated::Success).await;
+    let (sender, mut started) = tokio::sync::mpsc::unbounded_channel();
+    let observer = Arc::new(move |progress: Progress| {
+        if progress.kind() == "started" {
+            sender.send(()).unwrap();
+        }
+    });
+    let run = tokio::spawn(driver::run(transport(&emulator), body("j"), plan("j"), observer));
+    started.recv().await.unwrap();
+    kill::kill(transport(&emulator), "j").await.unwrap();
+    assert_eq!(run.await.unwrap().unwrap(), Outcome::Removed);
+    assert!(no_jobs(&emulator).await);
+    let error = kill::kill(transport(&emulator), "j").await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::NotFound);
+    emulator.stop().await;
+}
+
+#[tokio::test]
+async fn a_dropped_run_leaves_its_execution_alone() {
+    let emulator = emulator(Duration::from_secs(600), Simulated::Success).await;
+    let (sender, mut started) = tokio::sync::mpsc::unbounded_channel();
+    let observer = Arc::new(move |progress: Progress| {
+        if progress.kind() == "started" {
+            sender.send(()).unwrap();
+        }
+    });
+    let run = tokio::spawn(driver::run(transport(&emulator), body("j"), plan("j"), observer));
+    started.recv().await.unwrap();
+    run.abort();
+    assert!(run.await.unwrap_err().is_cancelled());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(emulator.executions().len(), 1);
+    assert!(emulator.executions()[0].completed().is_none());
+    emulator.stop().await;
+}
