@@ -1,5 +1,7 @@
 //! The client against a server that answers from a queue: what is sent, what is repeated, what an answer means.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test may fail loudly")]
+
 mod queue;
 
 use std::{

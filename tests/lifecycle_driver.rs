@@ -1,5 +1,7 @@
 //! The driver and a kill against the emulator, in one process.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test may fail loudly")]
+
 use std::{
     sync::{Arc, Mutex},
     time::Duration,

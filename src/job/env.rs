@@ -51,8 +51,11 @@ mod tests {
     fn a_secret_takes_the_place_of_the_plain_value() {
         let secret = SecretEnv { name: "KEY".into(), secret: "s".into(), version: "7".into() };
         let reference = json!({"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "7"}}});
-        let once =
-            container_env(&[json!({"name": "KEY", "value": "y"})], [("KEY", "x"), ("A", "b")], &[secret.clone()]);
+        let once = container_env(
+            &[json!({"name": "KEY", "value": "y"})],
+            [("KEY", "x"), ("A", "b")],
+            std::slice::from_ref(&secret),
+        );
         assert_eq!(once, [json!({"name": "A", "value": "b"}), reference]);
         assert_eq!(container_env(&once, [("KEY", "x"), ("A", "b")], &[secret]), once);
     }
