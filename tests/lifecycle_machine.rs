@@ -1,5 +1,7 @@
 //! The machine against a small model of the service, which may fail at any call and lag at any read.
 
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test may fail loudly")]
+
 mod world;
 
 use std::time::Duration;
