@@ -145,6 +145,15 @@ fn an_outage_does_not_end_a_watch() {
 }
 
 #[test]
+fn a_read_that_lags_behind_a_young_execution_does_not_end_its_watch() {
+    let mut world = World::default();
+    let faults = [[Fault::None].as_slice(), &[Fault::Stale; 8]].concat();
+    let faults: Vec<_> = faults.into_iter().map(|fault| ("execution", fault)).collect();
+    let ran = run(&mut world, plan(), &world::faults_at(&faults));
+    assert!(matches!(ran.result, Ok(Outcome::Succeeded)), "{:?}", ran.result);
+}
+
+#[test]
 fn a_refusal_ends_a_watch_and_leaves_the_execution_alone() {
     let mut world = World::default();
     let ran = run(&mut world, plan(), &world::faults_at(&[("execution", Fault::Forbidden)]));
@@ -154,7 +163,7 @@ fn a_refusal_ends_a_watch_and_leaves_the_execution_alone() {
 
 #[test]
 fn a_job_deleted_while_it_runs_is_told_apart_from_one_that_failed() {
-    let mut world = World { end: End::Never, ..World::default() };
+    let mut world = World { end: End::Late, ..World::default() };
     world.delete_job_at(30 * SECOND);
     let ran = run(&mut world, plan(), &[]);
     assert!(matches!(ran.result, Ok(Outcome::Removed)));
@@ -180,7 +189,7 @@ fn a_job_deleted_before_its_start_is_an_error() {
 
 #[test]
 fn a_job_of_the_same_name_that_came_later_is_not_deleted() {
-    let mut world = World { end: End::Never, ..World::default() };
+    let mut world = World { end: End::Late, ..World::default() };
     world.replace_job_at(30 * SECOND);
     let ran = run(&mut world, plan(), &[]);
     assert!(matches!(ran.result, Ok(Outcome::Removed)));
@@ -201,7 +210,7 @@ fn fault() -> impl Strategy<Value = Fault> {
 }
 
 fn end() -> impl Strategy<Value = End> {
-    prop_oneof![Just(End::Succeeded), Just(End::Failed), Just(End::Cancelled), Just(End::Never)]
+    prop_oneof![Just(End::Succeeded), Just(End::Failed), Just(End::Cancelled), Just(End::Late)]
 }
 
 proptest! {
@@ -219,8 +228,6 @@ proptest! {
         let mut world = if foreign { World::with_foreign_job() } else { World::default() };
         world.end = end;
         world.ready_after = SECOND * ready_after as u32;
-        // What never ends is ended by somebody's deleting it.
-        let deleted_at = deleted_at.or((end == End::Never).then_some(300));
         if let Some(at) = deleted_at {
             world.delete_job_at(SECOND * at as u32);
         }

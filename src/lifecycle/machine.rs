@@ -86,7 +86,6 @@ struct Watch {
     execution: String,
     since: Duration,
     looks: Backoff,
-    seen: bool,
     running: bool,
     gone_since: Option<Duration>,
 }
@@ -339,7 +338,7 @@ impl Machine {
     fn started(mut self, now: Duration, execution: String) -> Step {
         self.report(Progress::Started { job: self.plan.job.clone(), execution: execution.clone() });
         let looks = Backoff::new(FIRST_PAUSE, self.plan.poll_interval);
-        let watch = Watch { execution, since: now, looks, seen: false, running: false, gone_since: None };
+        let watch = Watch { execution, since: now, looks, running: false, gone_since: None };
         self.go(Duration::ZERO, State::Watching(watch))
     }
 
@@ -351,7 +350,6 @@ impl Machine {
                     return self.completed(&execution, completed);
                 }
                 watch.gone_since = None;
-                watch.seen = true;
                 if !watch.running && execution.status.running_count.unwrap_or_default() > 0 {
                     watch.running = true;
                     self.report(Progress::Running { execution: watch.execution.clone() });
@@ -359,8 +357,7 @@ impl Machine {
             }
             Err(error) if error.kind == ErrorKind::NotFound => {
                 let gone_since = *watch.gone_since.get_or_insert(now);
-                let lag = if watch.seen { Duration::ZERO } else { READ_LAG };
-                if now >= gone_since + GONE_AFTER && now >= watch.since + lag {
+                if now >= gone_since + GONE_AFTER && now >= watch.since + READ_LAG {
                     return self.go(Duration::ZERO, State::Confirming { cancelled: None });
                 }
             }

@@ -49,7 +49,8 @@ pub enum End {
     Succeeded,
     Failed,
     Cancelled,
-    Never,
+    /// Fails, long after everything else has happened.
+    Late,
 }
 
 #[derive(Clone, Debug)]
@@ -299,10 +300,10 @@ impl World {
         execution.status.log_uri = Some("https://logs".into());
         let (status, reason, message) = match self.end {
             _ if job.deleting => (ConditionStatus::False, "Cancelled", "cancelled"),
-            End::Never => (ConditionStatus::Unknown, "", ""),
+            End::Late if at < started + 2_000 * SECOND => (ConditionStatus::Unknown, "", ""),
             _ if at < started + 20 * SECOND => (ConditionStatus::Unknown, "", ""),
             End::Succeeded => (ConditionStatus::True, "", "fine"),
-            End::Failed => (ConditionStatus::False, "NonZeroExitCode", "exit 1"),
+            End::Failed | End::Late => (ConditionStatus::False, "NonZeroExitCode", "exit 1"),
             End::Cancelled => (ConditionStatus::False, "Cancelled", "cancelled"),
         };
         execution.status.running_count = (status == ConditionStatus::Unknown).then_some(1);
