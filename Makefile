@@ -15,6 +15,9 @@ help: ## list the targets
 demo: $(VENV)/.wheel ## run a Prefect flow on an emulated Cloud Run, from deployment to clean-up
 	@$(BIN)/python demo/run.py $(ARGS)
 
+.PHONY: wheel
+wheel: $(VENV)/.wheel ## build the wheel into dist/
+
 .PHONY: test
 test: test-rust test-python ## run all tests
 

@@ -13,10 +13,11 @@ use prefect_gcp_core::{
     lifecycle::{
         driver, kill,
         progress::Progress,
-        step::{Outcome, Plan},
+        step::{Outcome, Plan, RunError},
     },
 };
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 const REGION: &str = "us-central1";
 
@@ -24,7 +25,8 @@ async fn emulator(duration: Duration, outcome: Simulated) -> Emulator {
     let config = EmulatorConfig {
         ready_after: Duration::from_millis(20),
         start_after: Duration::from_millis(20),
-        delete_after: Duration::from_millis(20),
+        // As with Google, a deleted job can still be read for a while.
+        delete_after: Duration::from_millis(1500),
         executor: ExecutorConfig::Simulated { duration, outcome },
         ..EmulatorConfig::default()
     };
@@ -64,8 +66,21 @@ fn body(job: &str) -> Value {
     })
 }
 
+/// A run whose execution has started.
+async fn started_run(emulator: &Emulator) -> JoinHandle<Result<Outcome, RunError>> {
+    let (sender, mut started) = tokio::sync::mpsc::unbounded_channel();
+    let observer = Arc::new(move |progress: Progress| {
+        if progress.kind() == "started" {
+            sender.send(()).unwrap();
+        }
+    });
+    let run = tokio::spawn(driver::run(transport(emulator), body("j"), plan("j"), observer));
+    started.recv().await.unwrap();
+    run
+}
+
 async fn no_jobs(emulator: &Emulator) -> bool {
-    for _ in 0..100 {
+    for _ in 0..200 {
         if emulator.jobs().is_empty() {
             return true;
         }
@@ -100,14 +115,7 @@ async fn a_run_goes_from_its_creation_to_its_removal() {
 #[tokio::test]
 async fn a_killed_run_ends_as_removed_and_a_second_kill_finds_nothing() {
     let emulator = emulator(Duration::from_secs(600), Simulated::Success).await;
-    let (sender, mut started) = tokio::sync::mpsc::unbounded_channel();
-    let observer = Arc::new(move |progress: Progress| {
-        if progress.kind() == "started" {
-            sender.send(()).unwrap();
-        }
-    });
-    let run = tokio::spawn(driver::run(transport(&emulator), body("j"), plan("j"), observer));
-    started.recv().await.unwrap();
+    let run = started_run(&emulator).await;
     kill::kill(transport(&emulator), "j").await.unwrap();
     assert_eq!(run.await.unwrap().unwrap(), Outcome::Removed);
     assert!(no_jobs(&emulator).await);
@@ -119,14 +127,7 @@ async fn a_killed_run_ends_as_removed_and_a_second_kill_finds_nothing() {
 #[tokio::test]
 async fn a_dropped_run_leaves_its_execution_alone() {
     let emulator = emulator(Duration::from_secs(600), Simulated::Success).await;
-    let (sender, mut started) = tokio::sync::mpsc::unbounded_channel();
-    let observer = Arc::new(move |progress: Progress| {
-        if progress.kind() == "started" {
-            sender.send(()).unwrap();
-        }
-    });
-    let run = tokio::spawn(driver::run(transport(&emulator), body("j"), plan("j"), observer));
-    started.recv().await.unwrap();
+    let run = started_run(&emulator).await;
     run.abort();
     assert!(run.await.unwrap_err().is_cancelled());
     tokio::time::sleep(Duration::from_millis(100)).await;

@@ -138,7 +138,8 @@ fn a_start_that_never_happened_is_repeated_after_some_looks() {
 #[test]
 fn an_outage_does_not_end_a_watch() {
     let mut world = World::default();
-    let outage: Vec<_> = std::iter::repeat_n(("execution", Fault::Refused), 50).collect();
+    let outage: Vec<_> =
+        [Fault::Refused, Fault::Page].repeat(25).into_iter().map(|fault| ("execution", fault)).collect();
     let ran = run(&mut world, plan(), &world::faults_at(&outage));
     assert!(matches!(ran.result, Ok(Outcome::Succeeded)));
     assert!(ran.reports.iter().any(|progress| progress.kind() == "look_failed"));
@@ -168,6 +169,15 @@ fn a_job_deleted_while_it_runs_is_told_apart_from_one_that_failed() {
     let ran = run(&mut world, plan(), &[]);
     assert!(matches!(ran.result, Ok(Outcome::Removed)));
     assert!(ran.reports.iter().any(|progress| progress.to_string().contains("was deleted")));
+}
+
+#[test]
+fn a_kill_of_a_young_execution_is_noticed_before_reads_have_settled() {
+    let mut world = World { end: End::Late, ..World::default() };
+    world.delete_job_at(3 * SECOND);
+    let ran = run(&mut world, plan(), &[]);
+    assert!(matches!(ran.result, Ok(Outcome::Removed)));
+    assert!(ran.took < 8 * SECOND, "{:?}", ran.took);
 }
 
 #[test]
@@ -204,6 +214,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         1 => Just(Fault::RepeatedAfterEffect),
         2 => Just(Fault::Refused),
         1 => Just(Fault::Forbidden),
+        1 => Just(Fault::Page),
         2 => Just(Fault::Stale),
         1 => Just(Fault::Nameless),
     ]

@@ -1,8 +1,8 @@
 //! The way of one flow run's job, decided step by step, without I/O and without a clock.
 //!
 //! ```text
-//! Creating ──→ AwaitingReady ──→ Starting ───→ Watching ──→ Confirming
-//!  │ ↑  │            │             │  ↑ │         ↑ │           │
+//! Creating ──→ AwaitingReady ──→ Starting ───→ Watching ←──→ ConfirmingGone
+//!  │ ↑  │            │             │  ↑ │         ↑ │ └─────→ ConfirmingCancelled
 //!  │ │  └→ NameTaken │             ↓  │ └─────────┤ │           │
 //!  │ └─────────┘ │   │          Recovering ───────┘ │           │
 //!  ↓             │   │             │                │           │
@@ -62,9 +62,10 @@ enum State {
     Recovering(Recovery),
     /// There is one execution.
     Watching(Watch),
-    /// The execution is gone, or says that it was cancelled (`cancelled` is its message). The job tells whether
-    /// somebody deleted it.
-    Confirming { cancelled: Option<String> },
+    /// The execution is not found. The job tells whether somebody deleted it, or whether the read lags.
+    ConfirmingGone(Watch),
+    /// The execution says, in these words, that it was cancelled. The job tells whether that was by deleting it.
+    ConfirmingCancelled { message: String },
     /// `jobs.delete` was sent.
     CleaningUp { result: Result<Outcome, RunError> },
 }
@@ -100,7 +101,8 @@ impl State {
             | Self::CheckingLeftover { .. }
             | Self::AwaitingReady { .. }
             | Self::Recovering(_)
-            | Self::Confirming { .. } => Ask::ReadJob,
+            | Self::ConfirmingGone(_)
+            | Self::ConfirmingCancelled { .. } => Ask::ReadJob,
             Self::Watching(watch) => Ask::ReadExecution(watch.execution.clone()),
             Self::CleaningUp { .. } => Ask::DeleteJob,
         }
@@ -146,7 +148,8 @@ impl Machine {
             (State::Recovering(recovery), Event::JobRead(answer)) => self.recover_by_job(now, recovery, answer),
             (State::Recovering(recovery), Event::Listed(answer)) => self.recover_by_list(now, recovery, answer),
             (State::Watching(watch), Event::ExecutionRead(answer)) => self.execution_read(now, watch, answer),
-            (State::Confirming { cancelled }, Event::JobRead(answer)) => self.confirmed(cancelled, answer),
+            (State::ConfirmingGone(watch), Event::JobRead(answer)) => self.confirm_gone(now, watch, answer),
+            (State::ConfirmingCancelled { message }, Event::JobRead(answer)) => self.confirm_cancelled(message, answer),
             (State::CleaningUp { result }, Event::Deleted(answer)) => self.deleted(result, answer),
             // An answer to something else. The driver feeds none; asking again is safe but for `jobs.run`.
             (State::Starting { starts }, _) => {
@@ -197,7 +200,7 @@ impl Machine {
             Ok(job) if maybe_done && self.is_ours(&job) => self.adopt_created(now, job),
             // Gone since, so that the name is free; or this read lags.
             Err(gone) if gone.kind == ErrorKind::NotFound && patient => self.go(FIRST_PAUSE, again),
-            Err(failed) if failed.kind.is_transient() && patient => {
+            Err(failed) if may_pass(&failed) && patient => {
                 self.go(RECOVERY_PAUSE, State::NameTaken { since, maybe_done, error })
             }
             Err(_) if maybe_done => self.go(Duration::ZERO, State::CheckingLeftover { looks: 1, error: error.into() }),
@@ -211,7 +214,7 @@ impl Machine {
             Ok(_somebody_elses) => return self.finish(Err(error)),
             Err(failed) => failed,
         };
-        let may_change = failed.kind == ErrorKind::NotFound || failed.kind.is_transient();
+        let may_change = failed.kind == ErrorKind::NotFound || may_pass(&failed);
         if may_change && looks < RECOVERY_LOOKS {
             return self.go(RECOVERY_PAUSE, State::CheckingLeftover { looks: looks + 1, error });
         }
@@ -259,7 +262,7 @@ impl Machine {
             Err(error) if error.kind == ErrorKind::NotFound && now >= since + READ_LAG => {
                 return self.removed_before_start();
             }
-            Err(error) if error.kind == ErrorKind::NotFound || error.kind.is_transient() => {}
+            Err(error) if error.kind == ErrorKind::NotFound || may_pass(&error) => {}
             Err(error) => return self.clean_up(Err(error.into())),
         }
 
@@ -325,7 +328,7 @@ impl Machine {
         recovery.failures += 1;
         recovery.job_names_none = false;
         let is_gone = error.kind == ErrorKind::NotFound;
-        if (is_gone || error.kind.is_transient()) && recovery.failures < RECOVERY_LOOKS {
+        if (is_gone || may_pass(error)) && recovery.failures < RECOVERY_LOOKS {
             return self.go(RECOVERY_PAUSE, State::Recovering(recovery));
         }
         if is_gone {
@@ -357,11 +360,11 @@ impl Machine {
             }
             Err(error) if error.kind == ErrorKind::NotFound => {
                 let gone_since = *watch.gone_since.get_or_insert(now);
-                if now >= gone_since + GONE_AFTER && now >= watch.since + READ_LAG {
-                    return self.go(Duration::ZERO, State::Confirming { cancelled: None });
+                if now >= gone_since + GONE_AFTER {
+                    return self.go(Duration::ZERO, State::ConfirmingGone(watch));
                 }
             }
-            Err(error) if error.kind.is_transient() => self.report(Progress::LookFailed { error: *error, pause }),
+            Err(error) if may_pass(&error) => self.report(Progress::LookFailed { error: *error, pause }),
             // Deleting the job would stop an execution that is likely to be well.
             Err(error) => return self.finish(Err(error.into())),
         }
@@ -380,7 +383,7 @@ impl Machine {
             // Deleting a job cancels its executions first.
             _ if completed.reason.as_deref() == Some("Cancelled") => {
                 self.reports.extend(log);
-                self.go(Duration::ZERO, State::Confirming { cancelled: Some(message) })
+                self.go(Duration::ZERO, State::ConfirmingCancelled { message })
             }
             _ => {
                 self.report(Progress::Failed { job: self.plan.job.clone(), message: message.clone() });
@@ -390,27 +393,39 @@ impl Machine {
         }
     }
 
-    fn confirmed(mut self, cancelled: Option<String>, answer: Answer<Job>) -> Step {
-        let job = self.plan.job.clone();
-        let job_is_there = match answer {
-            Ok(found) => found.metadata.deletion_timestamp.is_none() && self.is_same(&found),
-            Err(error) => error.kind != ErrorKind::NotFound,
-        };
-        match cancelled {
-            Some(message) if job_is_there => {
-                self.report(Progress::Failed { job, message: message.clone() });
-                self.clean_up(Ok(Outcome::Failed(message)))
-            }
-            None if job_is_there => {
-                self.report(Progress::Removed { job });
+    fn confirm_gone(mut self, now: Duration, mut watch: Watch, answer: Answer<Job>) -> Step {
+        // A read of what is younger than this may lag, and its absence says nothing.
+        let is_settled = now >= watch.since + READ_LAG;
+        match answer {
+            Ok(job) if self.is_going(&job) => self.removed(),
+            Err(error) if error.kind == ErrorKind::NotFound && is_settled => self.removed(),
+            // The execution alone was deleted.
+            Ok(_) if is_settled => {
+                self.report(Progress::Removed { job: self.plan.job.clone() });
                 self.clean_up(Ok(Outcome::Removed))
             }
-            // A job of this name that is there by now is another one.
+            Err(error) if error.kind != ErrorKind::NotFound && !may_pass(&error) => self.finish(Err(error.into())),
             _ => {
-                self.report(Progress::Removed { job });
-                self.finish(Ok(Outcome::Removed))
+                let pause = watch.looks.pause();
+                self.go(pause, State::Watching(watch))
             }
         }
+    }
+
+    fn confirm_cancelled(mut self, message: String, answer: Answer<Job>) -> Step {
+        match answer {
+            Ok(job) if self.is_going(&job) => self.removed(),
+            Err(error) if error.kind == ErrorKind::NotFound => self.removed(),
+            _ => {
+                self.report(Progress::Failed { job: self.plan.job.clone(), message: message.clone() });
+                self.clean_up(Ok(Outcome::Failed(message)))
+            }
+        }
+    }
+
+    fn removed(mut self) -> Step {
+        self.report(Progress::Removed { job: self.plan.job.clone() });
+        self.finish(Ok(Outcome::Removed))
     }
 
     fn clean_up(mut self, result: Result<Outcome, RunError>) -> Step {
@@ -463,6 +478,11 @@ impl Machine {
         self.plan.owner_label.as_ref().is_some_and(|(key, value)| job.metadata.labels.get(key) == Some(value))
     }
 
+    /// Whether our job is being deleted, or was, so that this is another one of its name.
+    fn is_going(&self, job: &Job) -> bool {
+        job.metadata.deletion_timestamp.is_some() || !self.is_same(job)
+    }
+
     /// Whether it is the very job that we created, as far as the answers tell.
     fn is_same(&self, job: &Job) -> bool {
         self.uid.is_none() || job.metadata.uid.is_none() || self.uid == job.metadata.uid
@@ -488,6 +508,12 @@ impl Recovery {
     fn new(starts: u32, cause: Box<ApiError>) -> Self {
         Self { starts, looks: 0, failures: 0, job_names_none: false, cause }
     }
+}
+
+/// Whether a failed look at a job that exists may succeed later. Where a job was created there is a region, so a front
+/// end that knows none is out of order.
+fn may_pass(error: &ApiError) -> bool {
+    error.kind.is_transient() || error.kind == ErrorKind::NoSuchRegion
 }
 
 /// Reasons of `Ready=False` that no wait will mend.

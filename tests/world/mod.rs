@@ -37,6 +37,8 @@ pub enum Fault {
     /// Surely not done: no connection, or a quota.
     Refused,
     Forbidden,
+    /// A front end answers with a page of its own.
+    Page,
     /// A read shows the state of some seconds ago.
     Stale,
     /// The answer lacks its metadata.
@@ -231,7 +233,9 @@ impl World {
             }
             Fault::Refused => Err(error(call, ErrorKind::Quota, false)),
             Fault::Forbidden => Err(error(call, ErrorKind::PermissionDenied, false)),
-            Fault::None | Fault::Stale | Fault::Nameless => effect(self).map_err(|kind| error(call, kind, false)),
+            Fault::None | Fault::Page | Fault::Stale | Fault::Nameless => {
+                effect(self).map_err(|kind| error(call, kind, false))
+            }
         }
     }
 
@@ -241,6 +245,7 @@ impl World {
                 Err(error(call, ErrorKind::Unavailable, false))
             }
             Fault::Forbidden => Err(error(call, ErrorKind::PermissionDenied, false)),
+            Fault::Page => Err(error(call, ErrorKind::NoSuchRegion, false)),
             Fault::Stale => look(self, self.now.saturating_sub(LAG)).map_err(|kind| error(call, kind, false)),
             Fault::None | Fault::Nameless => look(self, self.now).map_err(|kind| error(call, kind, false)),
         }

@@ -13,7 +13,7 @@ import json
 import os
 import shlex
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID, uuid4
 
 from prefect.exceptions import InfrastructureNotFound
@@ -39,6 +39,41 @@ _DEFAULT_REGION = "us-central1"
 _DEFAULT_TIMEOUT = 600
 # Prefect's label `prefect.io/flow-run-id`, as Google takes it.
 _FLOW_RUN_ID_LABEL = "prefect-io-flow-run-id"
+
+# Fields that the configuration and the pool's variables share.
+_Credentials = Annotated[
+    GcpCredentials | None,
+    Field(
+        title="GCP Credentials",
+        description="Whom the worker authenticates as; the environment's credentials when it is left out.",
+    ),
+]
+_ApiKeySecret = Annotated[
+    SecretKeySelector | None,
+    Field(
+        title="Prefect API Key Secret",
+        description="A secret that the container reads PREFECT_API_KEY from, in place of plain text.",
+    ),
+]
+_AuthStringSecret = Annotated[
+    SecretKeySelector | None,
+    Field(
+        title="Prefect API Auth String Secret",
+        description="A secret that the container reads PREFECT_API_AUTH_STRING from, in place of plain text.",
+    ),
+]
+_KeepJob = Annotated[
+    bool | None, Field(title="Keep Job After Completion", description="Whether the job stays after its end.")
+]
+_Timeout = Annotated[
+    int | None,
+    Field(
+        gt=0,
+        le=3600,
+        title="Job Timeout",
+        description="Seconds that the job may take to become ready, and by default each try of its task.",
+    ),
+]
 
 
 def _get_default_job_body_template() -> dict[str, Any]:
@@ -97,32 +132,12 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
     """
 
     region: str = Field(default=_DEFAULT_REGION, description="Region of the Cloud Run job.")
-    credentials: GcpCredentials | None = Field(
-        default_factory=GcpCredentials,
-        title="GCP Credentials",
-        description="Whom the worker authenticates as; the environment's credentials when it is left out.",
-    )
-    prefect_api_key_secret: SecretKeySelector | None = Field(
-        default=None,
-        title="Prefect API Key Secret",
-        description="A secret that the container reads PREFECT_API_KEY from.",
-    )
-    prefect_api_auth_string_secret: SecretKeySelector | None = Field(
-        default=None,
-        title="Prefect API Auth String Secret",
-        description="A secret that the container reads PREFECT_API_AUTH_STRING from.",
-    )
+    credentials: _Credentials = Field(default_factory=GcpCredentials)
+    prefect_api_key_secret: _ApiKeySecret = None
+    prefect_api_auth_string_secret: _AuthStringSecret = None
     job_body: dict[str, Any] = Field(json_schema_extra={"template": _get_default_job_body_template()})
-    timeout: int | None = Field(
-        default=_DEFAULT_TIMEOUT,
-        gt=0,
-        le=3600,
-        title="Job Timeout",
-        description="Seconds that the job may take to become ready, and by default each try of its task.",
-    )
-    keep_job: bool | None = Field(
-        default=False, title="Keep Job After Completion", description="Whether the job stays after its end."
-    )
+    timeout: _Timeout = _DEFAULT_TIMEOUT
+    keep_job: _KeepJob = False
 
     # Labels that a prepare put into each place, so that the next one can take them out again.
     _injected_labels: dict[str, dict[str, str]] = PrivateAttr(default_factory=dict)
@@ -276,21 +291,9 @@ class CloudRunWorkerVariables(BaseVariables):
     """Job variables of the default pool template."""
 
     region: str = Field(default=_DEFAULT_REGION, description="Region of the Cloud Run job.", examples=[_DEFAULT_REGION])
-    credentials: GcpCredentials | None = Field(
-        default_factory=GcpCredentials,
-        title="GCP Credentials",
-        description="Whom the worker authenticates as; the environment's credentials when it is left out.",
-    )
-    prefect_api_key_secret: SecretKeySelector | None = Field(
-        default=None,
-        title="Prefect API Key Secret",
-        description="A secret that the container reads PREFECT_API_KEY from, in place of plain text.",
-    )
-    prefect_api_auth_string_secret: SecretKeySelector | None = Field(
-        default=None,
-        title="Prefect API Auth String Secret",
-        description="A secret that the container reads PREFECT_API_AUTH_STRING from, in place of plain text.",
-    )
+    credentials: _Credentials = Field(default_factory=GcpCredentials)
+    prefect_api_key_secret: _ApiKeySecret = None
+    prefect_api_auth_string_secret: _AuthStringSecret = None
     image: str | None = Field(
         default=None,
         title="Image Name",
@@ -320,16 +323,8 @@ class CloudRunWorkerVariables(BaseVariables):
         description="Account that the flow runs as; by default the project's Compute Engine account.",
         examples=["service-account@example.iam.gserviceaccount.com"],
     )
-    keep_job: bool | None = Field(
-        default=False, title="Keep Job After Completion", description="Whether the job stays after its end."
-    )
-    timeout: int | None = Field(
-        default=_DEFAULT_TIMEOUT,
-        gt=0,
-        le=3600,
-        title="Job Timeout",
-        description="Seconds that the job may take to become ready, and each try of its task.",
-    )
+    keep_job: _KeepJob = False
+    timeout: _Timeout = _DEFAULT_TIMEOUT
 
 
 class CloudRunWorkerResult(BaseWorkerResult):
