@@ -20,7 +20,8 @@ use std::{mem, time::Duration};
 
 use super::{
     progress::{Progress, describe},
-    step::{Answer, Ask, Event, Next, Outcome, Plan, RunError, Step},
+    state::{Recovery, State, Watch},
+    step::{Answer, Event, Next, Outcome, Plan, RunError, Step},
 };
 use crate::api::{
     ApiError, Backoff, Call, ErrorKind,
@@ -42,72 +43,6 @@ const RECOVERY_LOOKS: u32 = 4;
 const RECOVERY_PAUSE: Duration = Duration::from_secs(2);
 /// How often `jobs.run` is sent at most.
 const MAX_STARTS: u32 = 5;
-
-/// Where a run stands. Each state owns what only it needs, and waits for the answer of exactly one call.
-#[derive(Debug)]
-enum State {
-    /// `jobs.create` was sent; `maybe_done` tells whether one that was sent before may have taken effect.
-    Creating { since: Duration, maybe_done: bool },
-    /// Our create was refused because of the name. The job is ours if an earlier create made it; one in deletion frees
-    /// the name soon; anybody else's ends the run.
-    NameTaken { since: Duration, maybe_done: bool, error: Box<ApiError> },
-    /// The run has failed, and the job may be there all the same: a create that failed may have happened, a read that
-    /// found nothing may have lagged. If it is there and ours, it is cleaned up.
-    CheckingLeftover { looks: u32, error: RunError },
-    /// The job is ours and was never run.
-    AwaitingReady { since: Duration, looks: Backoff, told: Option<String>, failing_since: Option<Duration> },
-    /// `jobs.run` was sent for the `starts`th time.
-    Starting { starts: u32 },
-    /// The answer of `jobs.run` was lost.
-    Recovering(Recovery),
-    /// There is one execution.
-    Watching(Watch),
-    /// The execution is not found. The job tells whether somebody deleted it, or whether the read lags.
-    ConfirmingGone(Watch),
-    /// The execution says, in these words, that it was cancelled. The job tells whether that was by deleting it.
-    ConfirmingCancelled { message: String },
-    /// `jobs.delete` was sent.
-    CleaningUp { result: Result<Outcome, RunError> },
-}
-
-/// The search for an execution that may have been started: by the job's status, then by the list, some times over,
-/// because each of them can lag.
-#[derive(Debug)]
-struct Recovery {
-    starts: u32,
-    looks: u32,
-    failures: u32,
-    /// Whether the job's status named none, so that the list is next.
-    job_names_none: bool,
-    cause: Box<ApiError>,
-}
-
-#[derive(Debug)]
-struct Watch {
-    execution: String,
-    since: Duration,
-    looks: Backoff,
-    running: bool,
-    gone_since: Option<Duration>,
-}
-
-impl State {
-    fn ask(&self) -> Ask {
-        match self {
-            Self::Creating { .. } => Ask::CreateJob,
-            Self::Starting { .. } => Ask::RunJob,
-            Self::Recovering(Recovery { job_names_none: true, .. }) => Ask::ListExecutions,
-            Self::NameTaken { .. }
-            | Self::CheckingLeftover { .. }
-            | Self::AwaitingReady { .. }
-            | Self::Recovering(_)
-            | Self::ConfirmingGone(_)
-            | Self::ConfirmingCancelled { .. } => Ask::ReadJob,
-            Self::Watching(watch) => Ask::ReadExecution(watch.execution.clone()),
-            Self::CleaningUp { .. } => Ask::DeleteJob,
-        }
-    }
-}
 
 /// The machine of one run, waiting for an answer.
 #[derive(Debug)]
@@ -359,10 +294,8 @@ impl Machine {
                 }
             }
             Err(error) if error.kind == ErrorKind::NotFound => {
-                let gone_since = *watch.gone_since.get_or_insert(now);
-                if now >= gone_since + GONE_AFTER {
-                    return self.go(Duration::ZERO, State::ConfirmingGone(watch));
-                }
+                watch.gone_since.get_or_insert(now);
+                return self.go(Duration::ZERO, State::ConfirmingGone(watch));
             }
             Err(error) if may_pass(&error) => self.report(Progress::LookFailed { error: *error, pause }),
             // Deleting the job would stop an execution that is likely to be well.
@@ -399,8 +332,8 @@ impl Machine {
         match answer {
             Ok(job) if self.is_going(&job) => self.removed(),
             Err(error) if error.kind == ErrorKind::NotFound && is_settled => self.removed(),
-            // The execution alone was deleted.
-            Ok(_) if is_settled => {
+            // The execution alone was deleted, if another look does not find it either.
+            Ok(_) if is_settled && watch.gone_since.is_some_and(|since| now >= since + GONE_AFTER) => {
                 self.report(Progress::Removed { job: self.plan.job.clone() });
                 self.clean_up(Ok(Outcome::Removed))
             }
@@ -501,12 +434,6 @@ impl Machine {
             attempts: 1,
             maybe_done: true,
         }
-    }
-}
-
-impl Recovery {
-    fn new(starts: u32, cause: Box<ApiError>) -> Self {
-        Self { starts, looks: 0, failures: 0, job_names_none: false, cause }
     }
 }
 

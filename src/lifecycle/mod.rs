@@ -7,4 +7,5 @@ pub mod driver;
 pub mod kill;
 pub mod machine;
 pub mod progress;
+mod state;
 pub mod step;
