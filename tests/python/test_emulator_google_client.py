@@ -16,9 +16,9 @@ from google.auth.credentials import AnonymousCredentials
 from googleapiclient.discovery import build
 from googleapiclient.errors import HttpError
 from googleapiclient.http import HttpRequest
-from tests.python.run_schema import validate, validate_answer, validate_call
 
 from prefect_gcp.emulator import Emulator
+from tests.python.run_schema import validate, validate_answer, validate_call
 
 PARENT = "namespaces/demo"
 
