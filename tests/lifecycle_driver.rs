@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 const REGION: &str = "us-central1";
+const LABEL: &str = "prefect-io-flow-run-id";
 
 async fn emulator(duration: Duration, outcome: Simulated) -> Emulator {
     let config = EmulatorConfig {
@@ -48,11 +49,15 @@ fn transport(emulator: &Emulator) -> Transport {
 
 fn plan(job: &str) -> Plan {
     Plan {
+        project: "p".into(),
+        region: REGION.into(),
         job: job.into(),
         owner_label: None,
         keep_job: false,
         ready_timeout: Duration::from_secs(10),
         poll_interval: Duration::from_millis(200),
+        settles: Duration::from_secs(5),
+        patience: Duration::from_secs(20),
     }
 }
 
@@ -61,7 +66,7 @@ fn body(job: &str) -> Value {
     json!({
         "apiVersion": "run.googleapis.com/v1",
         "kind": "Job",
-        "metadata": {"name": job},
+        "metadata": {"name": job, "labels": {LABEL: "this"}},
         "spec": {"template": {"spec": {"template": task}}},
     })
 }
@@ -116,11 +121,25 @@ async fn a_run_goes_from_its_creation_to_its_removal() {
 async fn a_killed_run_ends_as_removed_and_a_second_kill_finds_nothing() {
     let emulator = emulator(Duration::from_secs(600), Simulated::Success).await;
     let run = started_run(&emulator).await;
-    kill::kill(transport(&emulator), "j").await.unwrap();
+    kill::kill(transport(&emulator), "j", None).await.unwrap();
     assert_eq!(run.await.unwrap().unwrap(), Outcome::Removed);
     assert!(no_jobs(&emulator).await);
-    let error = kill::kill(transport(&emulator), "j").await.unwrap_err();
+    let error = kill::kill(transport(&emulator), "j", None).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotFound);
+    emulator.stop().await;
+}
+
+#[tokio::test]
+async fn a_kill_spares_a_job_of_the_same_name_that_is_another_flow_runs() {
+    let emulator = emulator(Duration::from_secs(600), Simulated::Success).await;
+    let run = started_run(&emulator).await;
+    let label = |value: &str| Some((LABEL.to_owned(), value.to_owned()));
+    let error = kill::kill(transport(&emulator), "j", label("another")).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::NotFound);
+    assert!(error.to_string().contains("another flow run"), "{error}");
+    assert!(emulator.executions()[0].completed().is_none());
+    kill::kill(transport(&emulator), "j", label("this")).await.unwrap();
+    assert_eq!(run.await.unwrap().unwrap(), Outcome::Removed);
     emulator.stop().await;
 }
 

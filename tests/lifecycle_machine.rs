@@ -7,14 +7,14 @@ mod world;
 use std::time::Duration;
 
 use prefect_gcp_core::{
-    api::{ErrorKind, types::ConditionStatus},
+    api::{Call, ErrorKind, types::ConditionStatus},
     lifecycle::{
         progress::Progress,
-        step::{Outcome, RunError},
+        step::{Ask, Outcome, RunError},
     },
 };
 use proptest::prelude::*;
-use world::{End, Fault, JOB, World, condition, plan, run};
+use world::{End, Fault, JOB, World, condition, plan, run, run_with};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -132,7 +132,27 @@ fn a_start_that_never_happened_is_repeated_after_some_looks() {
     let mut world = World::default();
     let ran = run(&mut world, plan(), &world::faults_at(&[("run", Fault::LostBeforeEffect)]));
     assert!(matches!(ran.result, Ok(Outcome::Succeeded)));
-    assert!(ran.took >= 6 * SECOND);
+    assert_eq!(world.starts, 1);
+    assert!(ran.took >= plan().settles);
+}
+
+#[test]
+fn a_start_that_happens_late_is_not_repeated() {
+    let mut world = World::default();
+    let ran = run(&mut world, plan(), &world::faults_at(&[("run", Fault::LostBeforeLateEffect)]));
+    assert!(matches!(ran.result, Ok(Outcome::Succeeded)));
+    assert_eq!(world.starts, 1);
+}
+
+#[test]
+fn an_execution_that_shows_no_name_is_one_all_the_same() {
+    let mut world = World { end: End::Late, ..World::default() };
+    let faults = [[Fault::LostAfterEffect].as_slice(), &[Fault::Nameless; 200]].concat();
+    let faults: Vec<_> = faults.into_iter().map(|fault| ("run", fault)).collect();
+    let ran = run(&mut world, plan(), &world::faults_at(&faults));
+    assert!(matches!(ran.result, Err(RunError::StartUnknown { .. })), "{:?}", ran.result);
+    assert_eq!(world.starts, 1);
+    assert!(ran.reports.iter().any(|progress| progress.kind() == "left_running"));
 }
 
 #[test]
@@ -160,6 +180,8 @@ fn a_refusal_ends_a_watch_and_leaves_the_execution_alone() {
     let ran = run(&mut world, plan(), &world::faults_at(&[("execution", Fault::Forbidden)]));
     assert!(matches!(ran.result, Err(RunError::Api(error)) if error.kind == ErrorKind::PermissionDenied));
     assert!(world.job.is_some());
+    let line = ran.reports.last().map(ToString::to_string).unwrap();
+    assert!(line.contains("gcloud run jobs delete my-job --region my-region --project my-project"), "{line}");
 }
 
 #[test]
@@ -206,11 +228,41 @@ fn a_job_of_the_same_name_that_came_later_is_not_deleted() {
     assert!(world.job.is_some_and(|job| !job.ours));
 }
 
+#[test]
+fn a_job_of_the_same_name_that_came_before_the_start_is_neither_run_nor_deleted() {
+    let mut world = World { ready_after: 30 * SECOND, ..World::default() };
+    world.replace_job_at(5 * SECOND);
+    let ran = run(&mut world, plan(), &[]);
+    assert!(matches!(ran.result, Err(RunError::RemovedBeforeStart { .. })));
+    assert!(world.job.is_some_and(|job| !job.ours));
+    assert!(!world.met.iter().any(|(ask, _)| *ask == Ask::RunJob));
+}
+
+#[test]
+fn a_cancelled_execution_is_told_from_a_deleted_one_after_a_fault() {
+    let mut world = World { end: End::Late, ..World::default() };
+    world.delete_job_at(30 * SECOND);
+    let ran = run_with(&mut world, plan(), |ask, world| match ask {
+        Ask::ReadJob if world.now > 30 * SECOND && world.now < 32 * SECOND => Fault::Refused,
+        _ => Fault::None,
+    });
+    assert!(matches!(ran.result, Ok(Outcome::Removed)), "{:?}", ran.result);
+}
+
+#[test]
+fn a_start_that_is_not_found_is_repeated_when_the_job_is_there() {
+    let mut world = World::default();
+    let ran = run(&mut world, plan(), &world::faults_at(&[("run", Fault::Stale)]));
+    assert!(matches!(ran.result, Ok(Outcome::Succeeded)), "{:?}", ran.result);
+    assert_eq!(world.starts, 1);
+}
+
 fn fault() -> impl Strategy<Value = Fault> {
     prop_oneof![
         4 => Just(Fault::None),
         2 => Just(Fault::LostBeforeEffect),
         2 => Just(Fault::LostAfterEffect),
+        1 => Just(Fault::LostBeforeLateEffect),
         1 => Just(Fault::RepeatedAfterEffect),
         2 => Just(Fault::Refused),
         1 => Just(Fault::Forbidden),
@@ -224,35 +276,58 @@ fn end() -> impl Strategy<Value = End> {
     prop_oneof![Just(End::Succeeded), Just(End::Failed), Just(End::Cancelled), Just(End::Late)]
 }
 
+/// What somebody else does to the job's name, and when.
+#[derive(Clone, Copy, Debug)]
+enum Meddling {
+    None,
+    HadTheName,
+    Deletes(u64),
+    Replaces(u64),
+}
+
+fn meddling() -> impl Strategy<Value = Meddling> {
+    prop_oneof![
+        2 => Just(Meddling::None),
+        1 => Just(Meddling::HadTheName),
+        2 => (0u64..200).prop_map(Meddling::Deletes),
+        2 => (0u64..200).prop_map(Meddling::Replaces),
+    ]
+}
+
+fn world(meddling: Meddling) -> World {
+    let mut world = if matches!(meddling, Meddling::HadTheName) { World::with_foreign_job() } else { World::default() };
+    match meddling {
+        Meddling::Deletes(at) => world.delete_job_at(SECOND * at as u32),
+        Meddling::Replaces(at) => world.replace_job_at(SECOND * at as u32),
+        Meddling::None | Meddling::HadTheName => {}
+    }
+    world
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(10_000))]
+    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_is_run_twice_lost_or_stolen(
         faults in proptest::collection::vec(fault(), 0..40),
         end in end(),
-        foreign in any::<bool>(),
+        meddling in meddling(),
         keep_job in any::<bool>(),
-        deleted_at in proptest::option::of(0u64..200),
+        has_label in proptest::bool::weighted(0.8),
         ready_after in 0u64..80,
     ) {
-        let mut world = if foreign { World::with_foreign_job() } else { World::default() };
-        world.end = end;
-        world.ready_after = SECOND * ready_after as u32;
-        if let Some(at) = deleted_at {
-            world.delete_job_at(SECOND * at as u32);
-        }
+        let mut world = World { end, ready_after: SECOND * ready_after as u32, ..world(meddling) };
+        let owner_label = plan().owner_label.filter(|_| has_label);
 
-        let ran = run(&mut world, world::Plan { keep_job, ..plan() }, &faults);
+        let ran = run(&mut world, world::Plan { keep_job, owner_label, ..plan() }, &faults);
 
         prop_assert!(world.starts <= 1, "started {} times", world.starts);
-        prop_assert!(!world.foreign_deleted, "deleted {JOB}, which is not ours");
+        prop_assert!(!world.foreign_touched, "deleted or ran {JOB}, which is not ours");
         let left = world.job.as_ref().is_some_and(|job| job.ours && !job.deleting);
-        let told = ran.reports.iter().any(|progress| matches!(progress, Progress::Leaked { .. } | Progress::Kept { .. }));
-        // An API that refuses us can't be asked to delete either, and what may run is not to be stopped.
-        let refused = faults.contains(&Fault::Forbidden) && ran.result.is_err();
-        let unknown = matches!(ran.result, Err(RunError::StartUnknown { .. }));
-        prop_assert!(!left || told || refused || unknown, "lost: {:?}", ran.result);
+        let told = ran.reports.iter().any(|progress| {
+            matches!(progress, Progress::Leaked { .. } | Progress::LeftRunning { .. } | Progress::Kept { .. })
+        });
+        prop_assert!(!left || told, "lost: {:?}", ran.result);
     }
 
     #[test]
@@ -263,13 +338,19 @@ proptest! {
         let ran = run(&mut world, plan(), &faults);
         match ran.result {
             Ok(outcome) => prop_assert_eq!(outcome, Outcome::Succeeded),
-            // The client has spent a whole budget on each of these before the machine hears of it.
+            // The client has spent its whole budget on these calls before the machine hears of it.
             Err(error) => prop_assert!(
-                matches!(&error, RunError::Api(error) if error.kind.is_transient())
-                    || matches!(&error, RunError::StartUnknown { .. }),
+                matches!(&error, RunError::Api(error)
+                    if error.kind.is_transient() && matches!(error.call, Call::CreateJob | Call::RunJob)),
                 "{}", error
             ),
         }
         prop_assert!(world.starts <= 1);
+        let is_spent = |(ask, fault): &(Ask, Fault)| match ask {
+            Ask::CreateJob => !matches!(fault, Fault::None | Fault::Page | Fault::Stale | Fault::Nameless),
+            Ask::RunJob => *fault == Fault::Refused,
+            _ => false,
+        };
+        prop_assert!(world.starts == 1 || world.met.iter().any(is_spent), "given up without need");
     }
 }

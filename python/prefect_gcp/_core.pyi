@@ -95,11 +95,16 @@ class Client:
             ValueError: When the body is not JSON.
         """
 
-    def delete_job(self, job: str) -> Awaitable[None]:
-        """Deletes a job, which stops its executions.
+    def delete_job(self, job: str, *, owner_label: tuple[str, str] | None = None) -> Awaitable[None]:
+        """Deletes a job, which stops its executions. One that is being deleted already counts as deleted.
+
+        Args:
+            job: Its name.
+            owner_label: Key and value of a label; a job that carries another value of it stays.
 
         Raises:
-            CloudRunError: When the job is not there, or the call failed for good.
+            CloudRunNotFoundError: When the job is not there, or carries another value of the label.
+            CloudRunError: When a call failed for good.
         """
 
 @final

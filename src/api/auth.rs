@@ -4,7 +4,10 @@ use std::{
     collections::HashMap,
     fmt,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use gcp_auth::{CustomServiceAccount, TokenProvider};
@@ -51,19 +54,41 @@ pub enum Credentials {
 #[error("no access token: {message}")]
 pub(super) struct TokenError {
     pub(super) message: String,
-    /// Whether the token's server could not be asked, rather than refused.
-    pub(super) transient: bool,
+    pub(super) prospect: Prospect,
+}
+
+/// Whether a token may be had later.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Prospect {
+    /// The token's server could not be asked, or these credentials have worked before.
+    Passing,
+    /// A failing server and a refusal look the same in gcp_auth's errors.
+    Doubtful,
+    /// The credentials can't be read.
+    Final,
+}
+
+impl TokenError {
+    fn unusable(message: &str) -> Self {
+        Self { message: message.to_owned(), prospect: Prospect::Final }
+    }
 }
 
 impl From<gcp_auth::Error> for TokenError {
     fn from(error: gcp_auth::Error) -> Self {
+        use gcp_auth::Error;
+        let prospect = match &error {
+            Error::Http(..) | Error::Other("HTTP request failed", _) => Prospect::Passing,
+            Error::Str("token request failed") | Error::NoAuthMethod(..) => Prospect::Doubtful,
+            _ => Prospect::Final,
+        };
         let mut message = error.to_string();
         let mut source = std::error::Error::source(&error);
         while let Some(cause) = source {
             message = format!("{message}: {cause}");
             source = cause.source();
         }
-        Self { message, transient: matches!(error, gcp_auth::Error::Http(..)) }
+        Self { message, prospect }
     }
 }
 
@@ -72,6 +97,8 @@ impl From<gcp_auth::Error> for TokenError {
 pub struct TokenSource {
     credentials: Credentials,
     current: tokio::sync::Mutex<Current>,
+    /// Whether it ever gave a token. What fails after that is taken for a fault that may pass.
+    has_worked: AtomicBool,
 }
 
 #[derive(Default)]
@@ -89,21 +116,34 @@ impl fmt::Debug for Current {
 impl TokenSource {
     /// A source for these credentials; nothing is looked up before the first token.
     pub fn new(credentials: Credentials) -> Self {
-        Self { credentials, current: tokio::sync::Mutex::default() }
+        Self { credentials, current: tokio::sync::Mutex::default(), has_worked: AtomicBool::new(false) }
     }
 
     /// A token, and the number of the provider that it came from. Many waiters share one look-up.
+    ///
+    /// After a failure the credentials are read anew, so that a key file that was replaced is found.
     pub(super) async fn token(&self) -> Result<(Secret, u64), TokenError> {
         let (provider, generation) = {
             let mut current = self.current.lock().await;
             let provider = match &current.provider {
                 Some(provider) => provider.clone(),
-                None => current.provider.insert(self.provider().await?).clone(),
+                None => current.provider.insert(self.provider().await.map_err(|error| self.judge(error))?).clone(),
             };
             (provider, current.generation)
         };
-        let token = provider.token(SCOPES).await?;
-        Ok((Secret::new(token.as_str()), generation))
+        // In a task of its own, a panic within gcp_auth is an error, and a refresh outlives a caller who gives up.
+        let token = tokio::spawn(async move { provider.token(SCOPES).await }).await;
+        match token {
+            Ok(Ok(token)) => {
+                self.has_worked.store(true, Ordering::Relaxed);
+                Ok((Secret::new(token.as_str()), generation))
+            }
+            Ok(Err(error)) => {
+                self.renew(generation).await;
+                Err(self.judge(error.into()))
+            }
+            Err(_panicked) => Err(TokenError::unusable(UNUSABLE)),
+        }
     }
 
     /// Forgets the provider, and with it its tokens, unless somebody else has done so since `generation`.
@@ -114,14 +154,31 @@ impl TokenSource {
         }
     }
 
-    async fn provider(&self) -> Result<Arc<dyn TokenProvider>, gcp_auth::Error> {
-        Ok(match &self.credentials {
-            Credentials::ApplicationDefault => gcp_auth::provider().await?,
-            Credentials::ServiceAccountFile(path) => Arc::new(CustomServiceAccount::from_file(path)?),
-            Credentials::ServiceAccountInfo(json) => Arc::new(CustomServiceAccount::from_json(json.reveal())?),
-        })
+    /// Credentials that have worked are believed in.
+    fn judge(&self, error: TokenError) -> TokenError {
+        match self.has_worked.load(Ordering::Relaxed) {
+            true => TokenError { prospect: Prospect::Passing, ..error },
+            false => error,
+        }
+    }
+
+    /// Looks the credentials up where blocking does no harm: gcp_auth reads files and may call gcloud.
+    async fn provider(&self) -> Result<Arc<dyn TokenProvider>, TokenError> {
+        let credentials = self.credentials.clone();
+        let runtime = tokio::runtime::Handle::current();
+        let provider = tokio::task::spawn_blocking(move || -> Result<Arc<dyn TokenProvider>, TokenError> {
+            Ok(match credentials {
+                Credentials::ApplicationDefault => runtime.block_on(gcp_auth::provider())?,
+                Credentials::ServiceAccountFile(path) => Arc::new(CustomServiceAccount::from_file(path)?),
+                Credentials::ServiceAccountInfo(json) => Arc::new(CustomServiceAccount::from_json(json.reveal())?),
+            })
+        });
+        provider.await.unwrap_or_else(|_panicked| Err(TokenError::unusable(UNUSABLE)))
     }
 }
+
+/// gcp_auth panics where it takes an address for granted.
+const UNUSABLE: &str = "the credentials can't be used: is the key's 'token_uri' an address?";
 
 /// One token source for each identity, for as long as the process lives.
 #[derive(Debug, Default)]
@@ -161,7 +218,7 @@ mod tests {
     async fn a_broken_key_is_refused_without_showing_it() {
         let source = TokenSource::new(Credentials::ServiceAccountInfo(Secret::new(r#"{"private_key": "hush"}"#)));
         let error = source.token().await.unwrap_err();
-        assert!(!error.transient);
+        assert_eq!(error.prospect, Prospect::Final);
         assert!(!error.to_string().contains("hush"), "{error}");
     }
 }

@@ -61,11 +61,11 @@ impl Call {
         }
     }
 
-    /// Whether sending it again does no harm when the first one may have taken effect. A job that is created or
-    /// deleted twice answers 409 or 404, which the caller can tell apart by [`super::ApiError::maybe_done`]. A job that
-    /// is run twice runs twice.
+    /// Whether the same call may be sent again when the first one may have taken effect. A job that is run twice runs
+    /// twice, and the name of a deleted job may soon be another job's; a create that is repeated answers 409, which the
+    /// caller can tell apart by [`super::ApiError::maybe_done`].
     pub fn is_repeatable(self) -> bool {
-        self != Self::RunJob
+        !matches!(self, Self::RunJob | Self::DeleteJob)
     }
 
     /// Whether it changes anything.

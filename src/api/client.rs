@@ -42,16 +42,22 @@ impl CloudRunClient {
         self.call(Call::GetJob, &["jobs", name], name, &[], None).await
     }
 
-    /// Deletes a job and stops its executions, in the background. A job that is gone when an attempt of ours may have
-    /// removed it counts as deleted.
+    /// Deletes a job and stops its executions, in the background. Not repeated when it may have done so, because the name
+    /// may be another job's by then: see [`ApiError::maybe_done`].
     pub async fn delete_job(&self, name: &str) -> Answer<()> {
-        self.delete(Call::DeleteJob, "jobs", name).await
+        self.call::<Value>(Call::DeleteJob, &["jobs", name], name, &[], None).await.map(drop)
     }
 
-    /// Starts an execution of a job. Not repeated when it may have started one: see [`ApiError::maybe_done`].
+    /// Starts an execution of a job and returns it, surely with its name. Not repeated when it may have started one: see
+    /// [`ApiError::maybe_done`].
     pub async fn run_job(&self, name: &str) -> Answer<Execution> {
         // No overrides: they need a permission that starting a job does not.
-        self.call(Call::RunJob, &["jobs", &format!("{name}:run")], name, &[], Some(&json!({}))).await
+        let path = ["jobs", &format!("{name}:run")];
+        let execution: Execution = self.call(Call::RunJob, &path, name, &[], Some(&json!({}))).await?;
+        if execution.metadata.name.is_empty() {
+            return Err(self.unusable(Call::RunJob, name, "the answer names no execution"));
+        }
+        Ok(execution)
     }
 
     /// Reads an execution.
@@ -59,9 +65,11 @@ impl CloudRunClient {
         self.call(Call::GetExecution, &["executions", name], name, &[], None).await
     }
 
-    /// All executions of a job, from every page.
+    /// All executions of a job, from every page. One that can't be read is there without a name, so that an empty list
+    /// means that there is none.
     pub async fn list_executions(&self, job: &str) -> Answer<Vec<Execution>> {
         let selector = format!("{JOB_LABEL}={job}");
+        let incomplete = |message: &str| self.unusable(Call::ListExecutions, "", message);
         let mut executions = Vec::new();
         let mut page = String::new();
         loop {
@@ -69,31 +77,35 @@ impl CloudRunClient {
             if !page.is_empty() {
                 query.push(("continue", &page));
             }
-            let list: List<Execution> = self.call(Call::ListExecutions, &["executions"], "", &query, None).await?;
-            executions.extend(list.items);
-            match list.metadata.continue_token.filter(|token| !token.is_empty() && *token != page) {
+            let list: List<Value> = self.call(Call::ListExecutions, &["executions"], "", &query, None).await?;
+            // ExecutionList in what the service sends, ExecutionsList in the discovery document.
+            if !list.kind.starts_with("Execution") || !list.kind.ends_with("List") {
+                return Err(incomplete("the answer is not a list of executions"));
+            }
+            if !list.unreachable.is_empty() {
+                return Err(incomplete("the list is not complete"));
+            }
+            executions.extend(list.items.into_iter().map(|item| serde_json::from_value(item).unwrap_or_default()));
+            match list.metadata.continue_token.filter(|token| !token.is_empty()) {
+                Some(token) if token == page => return Err(incomplete("the list leads back to the same page")),
                 Some(token) => page = token,
                 None => return Ok(executions),
             }
         }
     }
 
-    /// Deletes an execution, and stops it if it runs.
+    /// Deletes an execution, and stops it if it runs. One that is gone when an attempt of ours may have removed it counts
+    /// as deleted: no other will have its name.
     pub async fn delete_execution(&self, name: &str) -> Answer<()> {
-        self.delete(Call::DeleteExecution, "executions", name).await
+        match self.call::<Value>(Call::DeleteExecution, &["executions", name], name, &[], None).await {
+            Err(error) if error.kind != ErrorKind::NotFound || !error.maybe_done => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Stops an execution and keeps it.
     pub async fn cancel_execution(&self, name: &str) -> Answer<Execution> {
         self.call(Call::CancelExecution, &["executions", &format!("{name}:cancel")], name, &[], Some(&json!({}))).await
-    }
-
-    async fn delete(&self, call: Call, collection: &str, name: &str) -> Answer<()> {
-        match self.call::<Value>(call, &[collection, name], name, &[], None).await {
-            Ok(_status) => Ok(()),
-            Err(error) if error.kind == ErrorKind::NotFound && error.maybe_done => Ok(()),
-            Err(error) => Err(error),
-        }
     }
 
     async fn call<T: serde::de::DeserializeOwned>(
@@ -110,7 +122,7 @@ impl CloudRunClient {
 
     /// Refuses what can be no project or resource: `..`, say, would make another path of the URL.
     fn check_names(&self, call: Call, name: &str) -> Answer<()> {
-        let Transport { project, region, .. } = &self.transport;
+        let project = &self.transport.project;
         let legal = |text: &str, others: &str| {
             text.bytes()
                 .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || others.contains(char::from(byte)))
@@ -123,17 +135,14 @@ impl CloudRunClient {
         } else {
             return Ok(());
         };
-        Err(Box::new(ApiError {
-            kind: ErrorKind::InvalidRequest,
-            call,
-            project: project.clone(),
-            region: region.clone(),
-            name: name.to_owned(),
-            status: None,
-            message,
-            attempts: 0,
-            maybe_done: false,
-        }))
+        let error = self.transport.error(call, name, ErrorKind::InvalidRequest, message);
+        Err(Box::new(ApiError { attempts: 0, ..error }))
+    }
+
+    /// A success that says too little to go on.
+    fn unusable(&self, call: Call, name: &str, message: &str) -> Box<ApiError> {
+        let error = self.transport.error(call, name, ErrorKind::Unavailable, message.to_owned());
+        Box::new(ApiError { status: Some(200), maybe_done: call.is_write(), ..error })
     }
 }
 

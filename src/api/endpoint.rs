@@ -86,6 +86,12 @@ impl Endpoint {
         self.host_header.as_deref()
     }
 
+    /// Whether the environment's proxy may carry the calls. What is plain HTTP stays on this machine: a proxy would read
+    /// the token.
+    pub fn may_use_proxy(&self) -> bool {
+        self.base.scheme() == "https"
+    }
+
     /// Whether calls carry a token.
     pub fn needs_token(&self) -> bool {
         self.needs_token
@@ -157,6 +163,13 @@ mod tests {
         {
             assert!(matches!(Endpoint::new(address, "r1"), Err(EndpointError::Url(_))), "{address}");
         }
+    }
+
+    #[test]
+    fn no_proxy_sees_what_is_not_encrypted() {
+        assert!(Endpoint::new(Endpoint::GOOGLE, "r1").unwrap().may_use_proxy());
+        assert!(!Endpoint::new("http://127.0.0.1:8080", "r1").unwrap().may_use_proxy());
+        assert!(!Endpoint::emulator("127.0.0.1:8080", "r1").unwrap().may_use_proxy());
     }
 
     #[test]

@@ -24,8 +24,10 @@ pub enum ErrorKind {
     NoSuchRegion,
     /// A quota or a limit is reached.
     Quota,
-    /// No token, or one that the API refuses.
+    /// No token can be had, or the API refuses it.
     Authentication,
+    /// No token could be had for now.
+    NoToken,
     /// The API could not be reached or did not answer as it should. It may the next time.
     Unavailable,
 }
@@ -33,22 +35,7 @@ pub enum ErrorKind {
 impl ErrorKind {
     /// Whether the same call may succeed later without anybody's doing.
     pub fn is_transient(self) -> bool {
-        matches!(self, Self::Unavailable | Self::Quota)
-    }
-
-    /// A stable name for programs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::NotFound => "not_found",
-            Self::AlreadyExists => "already_exists",
-            Self::PermissionDenied => "permission_denied",
-            Self::ApiDisabled => "api_disabled",
-            Self::InvalidRequest => "invalid_request",
-            Self::NoSuchRegion => "no_such_region",
-            Self::Quota => "quota",
-            Self::Authentication => "authentication",
-            Self::Unavailable => "unavailable",
-        }
+        matches!(self, Self::Unavailable | Self::Quota | Self::NoToken)
     }
 }
 
@@ -94,6 +81,12 @@ impl fmt::Display for ApiError {
 }
 
 impl ApiError {
+    /// Whether a failed look at a job that exists may succeed later. Where a job was created there is a region, so a
+    /// front end that knows none is out of order.
+    pub fn may_pass(&self) -> bool {
+        self.kind.is_transient() || self.kind == ErrorKind::NoSuchRegion
+    }
+
     /// What a person can do about it, in one sentence or two.
     pub fn hint(&self) -> String {
         let Self { project, region, name, .. } = self;
@@ -127,7 +120,7 @@ impl ApiError {
                 "Wait, ask for a higher quota of the Cloud Run Admin API for region '{region}', or delete jobs that \
                  are not needed (a region holds 1,000)."
             ),
-            ErrorKind::Authentication => {
+            ErrorKind::Authentication | ErrorKind::NoToken => {
                 "Check the work pool's GCP credentials block, or the environment's application default credentials \
                  (gcloud auth application-default login)."
                     .to_owned()
@@ -152,7 +145,10 @@ pub(super) fn classify(status: StatusCode, error: Option<&ErrorStatus>) -> Error
         409 if error.is_some_and(|error| error.status == "ABORTED") => ErrorKind::Unavailable,
         409 => ErrorKind::AlreadyExists,
         429 => ErrorKind::Quota,
-        408 | 500 | 502 | 503 | 504 => ErrorKind::Unavailable,
+        300..=399 | 408 | 421 | 425 | 500..=599 => ErrorKind::Unavailable,
+        400 | 413 | 414 | 422 => ErrorKind::InvalidRequest,
+        // Whatever else is no answer of the API's comes from something in between.
+        _ if error.is_none() => ErrorKind::Unavailable,
         _ => ErrorKind::InvalidRequest,
     }
 }
@@ -183,11 +179,14 @@ mod tests {
         assert_eq!(kind(409, Some(json!({"status": "ALREADY_EXISTS"}))), ErrorKind::AlreadyExists);
         assert_eq!(kind(409, Some(json!({"status": "ABORTED"}))), ErrorKind::Unavailable);
         assert_eq!(kind(429, None), ErrorKind::Quota);
-        for status in [408, 500, 502, 503, 504] {
-            assert_eq!(kind(status, None), ErrorKind::Unavailable);
+        for status in [302, 307, 405, 408, 418, 421, 425, 500, 501, 502, 503, 504, 511, 520, 599] {
+            assert_eq!(kind(status, None), ErrorKind::Unavailable, "{status}");
         }
-        for status in [302, 405, 418, 501] {
-            assert_eq!(kind(status, None), ErrorKind::InvalidRequest);
+        for status in [405, 418] {
+            assert_eq!(kind(status, Some(json!({}))), ErrorKind::InvalidRequest, "{status}");
+        }
+        for status in [400, 413, 414, 422] {
+            assert_eq!(kind(status, None), ErrorKind::InvalidRequest, "{status}");
         }
     }
 

@@ -1,27 +1,34 @@
 //! The one way that every call goes: token, attempt, verdict, pause, next attempt.
 
 use std::{
+    net::ToSocketAddrs,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use reqwest::{
     StatusCode,
+    dns::{Addrs, Name, Resolve, Resolving},
     header::{AUTHORIZATION, HOST, HeaderValue, RETRY_AFTER},
     redirect,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use super::{
     ApiError, Call, Endpoint, ErrorKind, RetryPolicy, TokenSource,
-    auth::TokenError,
+    auth::{Prospect, TokenError},
     error::classify,
     types::{ErrorBody, ErrorStatus},
 };
 
 /// How much of a body that is not Google's goes into an error's message, in characters.
 const EXCERPT: usize = 200;
+/// Attempts when it is in doubt whether a token was refused; gcp_auth makes five requests in each.
+const DOUBTFUL_ATTEMPTS: u32 = 3;
+/// Look-ups of host names at a time. Each holds a thread, for half a minute where a name server is silent.
+const HOST_LOOKUPS: usize = 2;
 
 /// A pooled HTTP client for all calls of a process. Redirects are never followed: they would take the token along.
 ///
@@ -35,8 +42,34 @@ pub fn http_client(use_proxy: bool) -> Result<reqwest::Client, reqwest::Error> {
     let builder = reqwest::Client::builder()
         .user_agent(concat!("prefect-gcp-cloud-run/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
-        .connect_timeout(Duration::from_secs(10));
+        .connect_timeout(Duration::from_secs(10))
+        .dns_resolver(HostLookup::default());
     if use_proxy { builder.build() } else { builder.no_proxy().build() }
+}
+
+/// The system's look-up of host names, in few threads.
+#[derive(Clone)]
+struct HostLookup(Arc<Semaphore>);
+
+impl Default for HostLookup {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(HOST_LOOKUPS)))
+    }
+}
+
+impl Resolve for HostLookup {
+    fn resolve(&self, name: Name) -> Resolving {
+        let permits = self.0.clone();
+        Box::pin(async move {
+            let permit = permits.acquire_owned().await?;
+            let addresses = tokio::task::spawn_blocking(move || {
+                // Given back when the look-up ends, which may be after its caller has given up.
+                let _permit = permit;
+                (name.as_str(), 0).to_socket_addrs()
+            });
+            Ok(Box::new(addresses.await??) as Addrs)
+        })
+    }
 }
 
 /// An attempt that failed and will be repeated.
@@ -90,18 +123,24 @@ struct Failure {
     retry_after: Option<Duration>,
     /// The provider of the token that was refused.
     token_generation: Option<u64>,
+    /// Whether a few more attempts are worth it, though it looks final.
+    is_doubtful: bool,
 }
 
 impl Failure {
     fn new(kind: ErrorKind, maybe_done: bool, message: String) -> Self {
-        Self { kind, status: None, message, maybe_done, retry_after: None, token_generation: None }
+        Self { kind, status: None, message, maybe_done, retry_after: None, token_generation: None, is_doubtful: false }
     }
 }
 
 impl From<TokenError> for Failure {
     fn from(error: TokenError) -> Self {
-        let kind = if error.transient { ErrorKind::Unavailable } else { ErrorKind::Authentication };
-        Self::new(kind, false, error.to_string())
+        let kind = match error.prospect {
+            Prospect::Passing => ErrorKind::NoToken,
+            Prospect::Doubtful | Prospect::Final => ErrorKind::Authentication,
+        };
+        let is_doubtful = error.prospect == Prospect::Doubtful;
+        Self { is_doubtful, ..Self::new(kind, false, error.to_string()) }
     }
 }
 
@@ -125,25 +164,40 @@ impl Transport {
                     self.tokens.renew(generation).await;
                     Some(Duration::ZERO)
                 }
+                _ if failure.is_doubtful && attempts < DOUBTFUL_ATTEMPTS => self.delay(started, attempts, &failure),
                 _ if !failure.kind.is_transient() => None,
                 _ if failure.maybe_done && !request.call.is_repeatable() => None,
-                _ => self.retry.next_delay(attempts, started.elapsed(), failure.retry_after, fastrand::f64()),
+                _ => self.delay(started, attempts, &failure),
             };
             let error = ApiError {
-                kind: failure.kind,
-                call: request.call,
-                project: self.project.clone(),
-                region: self.region.clone(),
-                name: request.name.to_owned(),
                 status: failure.status,
-                message: failure.message,
                 attempts,
                 maybe_done,
+                ..self.error(request.call, request.name, failure.kind, failure.message)
             };
             let Some(pause) = pause else { return Err(Box::new(error)) };
             (self.on_retry)(RetryNotice { error, pause });
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// A failure in this project and region, as after one attempt without an answer.
+    pub fn error(&self, call: Call, name: &str, kind: ErrorKind, message: String) -> ApiError {
+        ApiError {
+            kind,
+            call,
+            project: self.project.clone(),
+            region: self.region.clone(),
+            name: name.to_owned(),
+            status: None,
+            message,
+            attempts: 1,
+            maybe_done: false,
+        }
+    }
+
+    fn delay(&self, started: Instant, attempts: u32, failure: &Failure) -> Option<Duration> {
+        self.retry.next_delay(attempts, started.elapsed(), failure.retry_after, fastrand::f64())
     }
 
     async fn attempt<T: DeserializeOwned>(&self, request: &Request<'_>) -> Result<T, Failure> {
@@ -161,7 +215,7 @@ impl Transport {
             // Fetching a token has no time-out of its own.
             let (token, generation) = tokio::time::timeout(self.attempt_timeout, self.tokens.token())
                 .await
-                .map_err(|_| Failure::new(ErrorKind::Unavailable, false, "no access token in time".to_owned()))??;
+                .map_err(|_| Failure::new(ErrorKind::NoToken, false, "no access token in time".to_owned()))??;
             let mut value = HeaderValue::try_from(format!("Bearer {}", token.reveal())).map_err(|_| {
                 Failure::new(ErrorKind::Authentication, false, "the access token is not plain text".to_owned())
             })?;

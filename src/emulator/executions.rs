@@ -13,7 +13,7 @@ use super::{
 };
 use crate::api::types::{
     API_VERSION, CompletionStatus, ConditionStatus, Container, EnvVar, Execution, ExecutionReference, ExecutionSpec,
-    ExecutionStatus, JOB_LABEL, ObjectMeta, OwnerReference,
+    ExecutionStatus, JOB_LABEL, JOB_UID_LABEL, ObjectMeta, OwnerReference,
 };
 
 /// Label of executions that have not ended; gcloud looks for it before it deletes a job.
@@ -156,7 +156,7 @@ impl State {
         };
         for (label, value) in [
             (JOB_LABEL, job_name),
-            ("run.googleapis.com/jobUid", &job_uid),
+            (JOB_UID_LABEL, &job_uid),
             ("run.googleapis.com/jobGeneration", &job_meta.generation.unwrap_or(1).to_string()),
             ("run.googleapis.com/jobResourceVersion", job_meta.resource_version.as_deref().unwrap_or_default()),
             (SERVING_STATE_LABEL, "Active"),

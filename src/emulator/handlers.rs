@@ -188,6 +188,7 @@ impl Page {
             kind: kind.to_owned(),
             metadata: ListMeta { continue_token: next.map(token), ..ListMeta::default() },
             items: records.into_iter().map(resource).collect(),
+            unreachable: Vec::new(),
             extra: serde_json::Map::new(),
         })
     }

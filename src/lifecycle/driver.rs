@@ -43,7 +43,8 @@ pub async fn run(transport: Transport, body: Value, plan: Plan, observer: Observ
     }
 }
 
-async fn answer(client: &CloudRunClient, job: &str, body: &Value, ask: Ask) -> Event {
+/// Makes the call.
+pub(super) async fn answer(client: &CloudRunClient, job: &str, body: &Value, ask: Ask) -> Event {
     match ask {
         Ask::CreateJob => Event::Created(client.create_job(job, body).await),
         Ask::ReadJob => Event::JobRead(client.get_job(job).await),

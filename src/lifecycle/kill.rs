@@ -1,11 +1,46 @@
 //! Ends a job early.
 
-use crate::api::{ApiError, CloudRunClient, Transport};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    driver::answer,
+    identity::Identity,
+    removal::{Removal, Verdict},
+};
+use crate::api::{ApiError, Call, CloudRunClient, ErrorKind, Transport};
 
 /// Deletes the job, which stops its executions: Cloud Run sends SIGTERM and, ten seconds later, SIGKILL.
 ///
+/// A job that does not carry `owner_label` (key and value) is another flow run's, and stays. A job that is
+/// being deleted already counts as deleted.
+///
 /// # Errors
-/// When the job is not there (and no attempt of ours can have removed it), or the call failed for good.
-pub async fn kill(transport: Transport, job: &str) -> Result<(), Box<ApiError>> {
-    CloudRunClient::new(transport).delete_job(job).await
+/// [`ErrorKind::NotFound`] when the job is not there or another flow run's; otherwise when a call failed for good, or for
+/// longer than the retry budget.
+pub async fn kill(transport: Transport, job: &str, owner_label: Option<(String, String)>) -> Result<(), Box<ApiError>> {
+    let began = Instant::now();
+    let not_ours = transport.error(
+        Call::DeleteJob,
+        job,
+        ErrorKind::NotFound,
+        "the job of this name belongs to another flow run".to_owned(),
+    );
+    let patience = transport.retry.max_elapsed;
+    let client = CloudRunClient::new(transport);
+    let identity = Identity { uid: None, label: owner_label };
+    let mut removal = Removal::of_named(identity, Duration::ZERO, Duration::ZERO, patience);
+    let mut after = Duration::ZERO;
+    loop {
+        sleep(after).await;
+        let event = answer(&client, job, &Value::Null, removal.ask()).await;
+        (after, removal) = match removal.step(began.elapsed(), event) {
+            Verdict::Ask(after, removal) => (after, removal),
+            Verdict::Done => return Ok(()),
+            Verdict::SomebodyElses => return Err(Box::new(not_ours)),
+            Verdict::Failed(error) => return Err(error),
+        };
+    }
 }

@@ -4,8 +4,13 @@
 //! early; [`progress`] puts it into words.
 
 pub mod driver;
+mod identity;
 pub mod kill;
 pub mod machine;
 pub mod progress;
+mod recovery;
+mod removal;
 mod state;
 pub mod step;
+mod submission;
+mod watching;

@@ -83,8 +83,21 @@ pub enum Progress {
         /// Name of the job.
         job: String,
     },
-    /// The job could not be deleted, or it could not be found out whether there is one.
+    /// The job could not be deleted, or it could not be found out whether there is one of ours.
     Leaked {
+        /// Name of the job.
+        job: String,
+        /// The command that deletes it.
+        remedy: String,
+        /// Why, unless it can't be told from somebody else's job.
+        error: Option<ApiError>,
+    },
+    /// The execution, if there is one, is watched no longer, and the job is left so as not to stop it.
+    LeftRunning {
+        /// Name of the job.
+        job: String,
+        /// The command that deletes it.
+        remedy: String,
         /// Why.
         error: ApiError,
     },
@@ -131,6 +144,7 @@ impl Progress {
             Self::Deleted { .. } => "deleted",
             Self::Kept { .. } => "kept",
             Self::Leaked { .. } => "leaked",
+            Self::LeftRunning { .. } => "left_running",
             Self::Retrying(_) => "retrying",
             Self::LookFailed { .. } => "look_failed",
         }
@@ -139,9 +153,11 @@ impl Progress {
     /// How loud its line is.
     pub fn level(&self) -> Level {
         match self {
-            Self::Recovering { .. } | Self::Leaked { .. } | Self::Retrying(_) | Self::LookFailed { .. } => {
-                Level::Warning
-            }
+            Self::Recovering { .. }
+            | Self::Leaked { .. }
+            | Self::LeftRunning { .. }
+            | Self::Retrying(_)
+            | Self::LookFailed { .. } => Level::Warning,
             Self::Failed { .. } => Level::Error,
             _ => Level::Info,
         }
@@ -174,7 +190,15 @@ impl fmt::Display for Progress {
             Self::Deleting { job, completed: false } => write!(f, "Deleting Cloud Run Job '{job}'"),
             Self::Deleted { job } => write!(f, "Cloud Run Job '{job}' deleted"),
             Self::Kept { job } => write!(f, "Cloud Run Job '{job}' is kept, as its configuration says (keep_job)"),
-            Self::Leaked { error } => write!(f, "The Cloud Run Job may be left behind. {error}"),
+            Self::Leaked { job, remedy, error } => {
+                write!(f, "Cloud Run Job '{job}' may be left behind. If it is, delete it: {remedy}")?;
+                error.as_ref().map_or(Ok(()), |error| write!(f, ". {error}"))
+            }
+            Self::LeftRunning { job, remedy, error } => write!(
+                f,
+                "Cloud Run Job '{job}' is left as it is, since its execution may go on unwatched. When it has ended, \
+                 delete it: {remedy}. {error}"
+            ),
             Self::Retrying(RetryNotice { error, pause }) => {
                 write!(f, "Trying again in {:.1} s. {error}", pause.as_secs_f64())
             }

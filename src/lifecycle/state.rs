@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::step::{Ask, Outcome, RunError};
+use super::{
+    removal::Removal,
+    step::{Ask, Outcome, RunError},
+};
 use crate::api::{ApiError, Backoff};
 
 /// Where a run stands. Each state owns what only it needs, and waits for the answer of exactly one call.
@@ -13,13 +16,13 @@ pub(super) enum State {
     /// Our create was refused because of the name. The job is ours if an earlier create made it; one in deletion frees
     /// the name soon; anybody else's ends the run.
     NameTaken { since: Duration, maybe_done: bool, error: Box<ApiError> },
-    /// The run has failed, and the job may be there all the same: a create that failed may have happened, a read that
-    /// found nothing may have lagged. If it is there and ours, it is cleaned up.
-    CheckingLeftover { looks: u32, error: RunError },
-    /// The job is ours and was never run.
-    AwaitingReady { since: Duration, looks: Backoff, told: Option<String>, failing_since: Option<Duration> },
-    /// `jobs.run` was sent for the `starts`th time.
-    Starting { starts: u32 },
+    /// The run has failed, and the job may be there all the same: a create that failed may happen yet, a read that found
+    /// nothing may have lagged. If it is there and ours, it is cleaned up. Its absence counts from `settled_at` on.
+    CheckingLeftover { settled_at: Duration, error: RunError },
+    /// The job is ours and no execution of it is known.
+    AwaitingReady(Readiness),
+    /// `jobs.run` was sent.
+    Starting(Readiness),
     /// The answer of `jobs.run` was lost.
     Recovering(Recovery),
     /// There is one execution.
@@ -27,21 +30,42 @@ pub(super) enum State {
     /// The execution is not found. The job tells whether somebody deleted it, or whether the read lags.
     ConfirmingGone(Watch),
     /// The execution says, in these words, that it was cancelled. The job tells whether that was by deleting it.
-    ConfirmingCancelled { message: String },
-    /// `jobs.delete` was sent.
-    CleaningUp { result: Result<Outcome, RunError> },
+    ConfirmingCancelled { message: String, looks: Backoff, deadline: Duration },
+    /// The job is being deleted.
+    CleaningUp { result: Result<Outcome, RunError>, removal: Removal },
 }
 
-/// The search for an execution that may have been started: by the job's status, then by the list, some times over,
-/// because each of them can lag.
+/// The wait for a job that can be run.
+#[derive(Debug)]
+pub(super) struct Readiness {
+    pub(super) looks: Backoff,
+    /// The condition that was last told.
+    pub(super) told: Option<String>,
+    pub(super) failing_since: Option<Duration>,
+    /// How often `jobs.run` was sent.
+    pub(super) starts: u32,
+}
+
+/// The search for an execution that may have been started: by the job's status, then by the list, time and again,
+/// because each of them can lag, and the start itself may still be under way.
 #[derive(Debug)]
 pub(super) struct Recovery {
-    pub(super) starts: u32,
-    pub(super) looks: u32,
-    pub(super) failures: u32,
-    /// Whether the job's status named none, so that the list is next.
-    pub(super) job_names_none: bool,
+    pub(super) readiness: Readiness,
+    /// When the answer was lost.
+    pub(super) since: Duration,
+    pub(super) looks: Backoff,
+    /// What the job's status said in the present round; none while it is being asked.
+    pub(super) job_says: Option<JobSays>,
     pub(super) cause: Box<ApiError>,
+}
+
+/// What a job's status tells of executions.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum JobSays {
+    /// There was none when a start that is not known of could not happen any more.
+    NoneForSure,
+    /// Nothing that could be relied on.
+    Nothing,
 }
 
 /// What is known of the execution that is watched.
@@ -59,23 +83,16 @@ impl State {
     pub(super) fn ask(&self) -> Ask {
         match self {
             Self::Creating { .. } => Ask::CreateJob,
-            Self::Starting { .. } => Ask::RunJob,
-            Self::Recovering(Recovery { job_names_none: true, .. }) => Ask::ListExecutions,
+            Self::Starting(_) => Ask::RunJob,
+            Self::Recovering(Recovery { job_says: Some(_), .. }) => Ask::ListExecutions,
             Self::NameTaken { .. }
             | Self::CheckingLeftover { .. }
-            | Self::AwaitingReady { .. }
+            | Self::AwaitingReady(_)
             | Self::Recovering(_)
             | Self::ConfirmingGone(_)
             | Self::ConfirmingCancelled { .. } => Ask::ReadJob,
             Self::Watching(watch) => Ask::ReadExecution(watch.execution.clone()),
-            Self::CleaningUp { .. } => Ask::DeleteJob,
+            Self::CleaningUp { removal, .. } => removal.ask(),
         }
-    }
-}
-
-impl Recovery {
-    /// A search that has not begun, after the `starts`th `jobs.run`.
-    pub(super) fn new(starts: u32, cause: Box<ApiError>) -> Self {
-        Self { starts, looks: 0, failures: 0, job_names_none: false, cause }
     }
 }

@@ -13,6 +13,10 @@ use crate::api::{
 /// What is fixed for one run.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// Project id.
+    pub project: String,
+    /// Region of the job.
+    pub region: String,
     /// Name of the job.
     pub job: String,
     /// Key and value of the label that no job but ours carries: the flow run's id. Without one, a job that may or may
@@ -24,6 +28,18 @@ pub struct Plan {
     pub ready_timeout: Duration,
     /// Longest pause between two looks.
     pub poll_interval: Duration,
+    /// How long after a lost answer a create or a start may still take effect and show.
+    pub settles: Duration,
+    /// How long a removal, and the search for a lost start, is tried on while the API fails.
+    pub patience: Duration,
+}
+
+impl Plan {
+    /// The command with which a person deletes the job.
+    pub(super) fn how_to_delete(&self) -> String {
+        let Self { project, region, job, .. } = self;
+        format!("gcloud run jobs delete {job} --region {region} --project {project}")
+    }
 }
 
 /// What one step decided.
@@ -129,11 +145,16 @@ pub enum RunError {
         /// The last condition, in words.
         condition: String,
     },
-    /// Somebody deleted the job before it was run.
-    #[error("Cloud Run Job '{job}' was deleted before it was executed, and not by this run of the worker.")]
+    /// Somebody deleted the job before an execution was known.
+    #[error(
+        "Cloud Run Job '{job}' was deleted {}, and not by this run of the worker.",
+        if *maybe_started { "when it was not known yet whether it was executed" } else { "before it was executed" }
+    )]
     RemovedBeforeStart {
         /// Name of the job.
         job: String,
+        /// Whether a start was sent whose answer was lost.
+        maybe_started: bool,
     },
     /// It could not be found out whether there is an execution, so that none was started.
     #[error(

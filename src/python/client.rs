@@ -18,6 +18,9 @@ use crate::{
 /// Tokens of every identity that this process uses.
 static TOKENS: LazyLock<TokenCache> = LazyLock::new(TokenCache::default);
 
+/// How long after our own time-out a start may still take effect and show in reads: more than reads lag.
+const SERVICE_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// See `_core.pyi`.
 #[pyclass(frozen, module = "prefect_gcp._core")]
 pub(super) struct Client {
@@ -59,7 +62,7 @@ impl Client {
             (None, None) => Credentials::ApplicationDefault,
         };
         let transport = Transport {
-            http: pooled(endpoint.needs_token())?,
+            http: pooled(endpoint.may_use_proxy())?,
             endpoint,
             project,
             region,
@@ -88,14 +91,33 @@ impl Client {
         let body = serde_json::from_str(body)
             .map_err(|error| PyValueError::new_err(format!("the job body can't be read: {error}")))?;
         let ready_timeout = seconds(ready_timeout_seconds)?;
-        let plan = Plan { job, owner_label, keep_job, ready_timeout, poll_interval: self.poll_interval };
-        Ok(Run::start(self.transport.clone(), body, plan))
+        let transport = self.transport.clone();
+        let plan = Plan {
+            project: transport.project.clone(),
+            region: transport.region.clone(),
+            job,
+            owner_label,
+            keep_job,
+            ready_timeout,
+            poll_interval: self.poll_interval,
+            settles: transport.attempt_timeout + SERVICE_TIMEOUT,
+            patience: transport.retry.max_elapsed,
+        };
+        Ok(Run::start(transport, body, plan))
     }
 
-    fn delete_job<'py>(&self, py: Python<'py>, job: String) -> PyResult<Bound<'py, PyAny>> {
+    #[pyo3(signature = (job, *, owner_label=None))]
+    fn delete_job<'py>(
+        &self,
+        py: Python<'py>,
+        job: String,
+        owner_label: Option<(String, String)>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let transport = self.transport.clone();
         future_into_py(py, async move {
-            kill::kill(transport, &job).await.map_err(|error| Python::attach(|py| exceptions::from_api(py, &error)))
+            kill::kill(transport, &job, owner_label)
+                .await
+                .map_err(|error| Python::attach(|py| exceptions::from_api(py, &error)))
         })
     }
 
@@ -104,7 +126,7 @@ impl Client {
     }
 }
 
-/// The process's connections. The emulator is never behind the environment's proxy.
+/// The process's connections, through the environment's proxy and without it.
 fn pooled(use_proxy: bool) -> PyResult<reqwest::Client> {
     static DIRECT: OnceLock<reqwest::Client> = OnceLock::new();
     static PROXIED: OnceLock<reqwest::Client> = OnceLock::new();

@@ -36,7 +36,7 @@ pub(super) fn from_run(py: Python<'_>, error: &RunError, (project, region): (&st
     let (class, name) = match error {
         RunError::Api(error) => return from_api(py, error),
         RunError::NotReady { job, .. } | RunError::ReadyTimeout { job, .. } => ("CloudRunJobNotReadyError", job),
-        RunError::RemovedBeforeStart { job } => ("CloudRunJobRemovedError", job),
+        RunError::RemovedBeforeStart { job, .. } => ("CloudRunJobRemovedError", job),
         RunError::StartUnknown { job, .. } => ("CloudRunStartUnknownError", job),
     };
     let (message, hint) = (error.to_string(), String::new());
@@ -58,7 +58,7 @@ fn class_of(kind: ErrorKind) -> &'static str {
         ErrorKind::InvalidRequest => "CloudRunInvalidRequestError",
         ErrorKind::NoSuchRegion => "CloudRunRegionError",
         ErrorKind::Quota => "CloudRunQuotaError",
-        ErrorKind::Authentication => "CloudRunAuthenticationError",
+        ErrorKind::Authentication | ErrorKind::NoToken => "CloudRunAuthenticationError",
         ErrorKind::Unavailable => "CloudRunUnavailableError",
     }
 }

@@ -31,7 +31,7 @@ mod _core {
     #[allow(clippy::unnecessary_wraps, reason = "the form of a module's initializer")]
     fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
         let mut builder = Builder::new_multi_thread();
-        builder.enable_all().worker_threads(2).max_blocking_threads(4).thread_name("cloud-run");
+        builder.enable_all().worker_threads(2).max_blocking_threads(6).thread_name("cloud-run");
         pyo3_async_runtimes::tokio::init(builder);
         Ok(())
     }

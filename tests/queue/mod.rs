@@ -11,7 +11,7 @@ use tokio::{
 };
 
 /// What a request gets.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Answer {
     /// A status and a body.
     Http(u16, &'static str),

@@ -20,7 +20,9 @@ const EXECUTION: &str = "my-job-abcde";
 const OWNER: (&str, &str) = ("prefect-io-flow-run-id", "the-flow-run");
 const SECOND: Duration = Duration::from_secs(1);
 /// How long a read may lag behind.
-const LAG: Duration = Duration::from_secs(5);
+const LAG: Duration = Duration::from_secs(9);
+/// How long after its lost answer a create or a start may take effect.
+const LATE: Duration = Duration::from_secs(30);
 /// More than any run takes.
 const MAX_STEPS: usize = 5_000;
 
@@ -32,6 +34,8 @@ pub enum Fault {
     LostBeforeEffect,
     /// The server did it; the answer is lost.
     LostAfterEffect,
+    /// The answer is lost, and the server does it half a minute later. (A delete: at once.)
+    LostBeforeLateEffect,
     /// The same, and the client's next attempt is answered.
     RepeatedAfterEffect,
     /// Surely not done: no connection, or a quota.
@@ -41,7 +45,7 @@ pub enum Fault {
     Page,
     /// A read shows the state of some seconds ago.
     Stale,
-    /// The answer lacks its metadata.
+    /// The answer lacks the execution's name.
     Nameless,
 }
 
@@ -62,6 +66,8 @@ pub struct WorldJob {
     created: Duration,
     uid: String,
     started: Option<Duration>,
+    /// When a start whose answer was lost takes effect.
+    starts_at: Option<Duration>,
 }
 
 pub struct World {
@@ -70,8 +76,13 @@ pub struct World {
     pub ready: Option<Condition>,
     pub end: End,
     pub starts: u32,
-    pub foreign_deleted: bool,
+    /// Somebody else's job was deleted, or run, although a look could have told that it was not ours.
+    pub foreign_touched: bool,
+    /// The faults that a call met, with the call.
+    pub met: Vec<(Ask, Fault)>,
     pub now: Duration,
+    /// When a create whose answer was lost takes effect.
+    pub create_at: Option<Duration>,
     pub delete_at: Option<Duration>,
     pub replace_at: Option<Duration>,
 }
@@ -84,8 +95,10 @@ impl Default for World {
             ready: None,
             end: End::Succeeded,
             starts: 0,
-            foreign_deleted: false,
+            foreign_touched: false,
+            met: vec![],
             now: Duration::ZERO,
+            create_at: None,
             delete_at: None,
             replace_at: None,
         }
@@ -102,10 +115,14 @@ pub struct Ran {
 pub fn plan() -> Plan {
     Plan {
         job: JOB.into(),
+        project: "my-project".into(),
+        region: "my-region".into(),
         owner_label: Some((OWNER.0.into(), OWNER.1.into())),
         keep_job: false,
         ready_timeout: 60 * SECOND,
         poll_interval: 5 * SECOND,
+        settles: 45 * SECOND,
+        patience: 120 * SECOND,
     }
 }
 
@@ -124,7 +141,7 @@ pub fn faults_at(faults: &[(&str, Fault)]) -> Vec<Fault> {
     // A run without faults: one create, looks at the job until it is ready, one run, looks at the execution.
     let mut world = World::default();
     let mut kinds = vec![];
-    drive(&mut world, plan(), |ask, _| {
+    drive(&mut world, plan(), |_, ask, _| {
         kinds.push(match ask {
             Ask::RunJob => "run",
             Ask::ReadExecution(_) => "execution",
@@ -140,10 +157,15 @@ pub fn faults_at(faults: &[(&str, Fault)]) -> Vec<Fault> {
 
 /// Runs the machine against the world with these faults, and without any after them.
 pub fn run(world: &mut World, plan: Plan, faults: &[Fault]) -> Ran {
-    drive(world, plan, |_, call| faults.get(call).copied().unwrap_or(Fault::None))
+    drive(world, plan, |_, _, call| faults.get(call).copied().unwrap_or(Fault::None))
 }
 
-fn drive(world: &mut World, plan: Plan, mut fault: impl FnMut(&Ask, usize) -> Fault) -> Ran {
+/// Runs the machine against the world with a fault for each call.
+pub fn run_with(world: &mut World, plan: Plan, fault: impl Fn(&Ask, &World) -> Fault) -> Ran {
+    drive(world, plan, |world, ask, _| fault(ask, world))
+}
+
+fn drive(world: &mut World, plan: Plan, mut fault: impl FnMut(&World, &Ask, usize) -> Fault) -> Ran {
     let (mut reports, mut pauses) = (vec![], vec![]);
     let mut step = Machine::begin(plan, world.now);
     for call in 0..MAX_STEPS {
@@ -154,7 +176,9 @@ fn drive(world: &mut World, plan: Plan, mut fault: impl FnMut(&Ask, usize) -> Fa
                 pauses.push(after);
                 // A call takes a moment.
                 world.pass(after + Duration::from_millis(10));
-                let event = world.answer(&ask, fault(&ask, call));
+                let fault = fault(world, &ask, call);
+                world.met.push((ask.clone(), fault));
+                let event = world.answer(&ask, fault);
                 step = machine.step(world.now, event);
             }
         }
@@ -162,11 +186,16 @@ fn drive(world: &mut World, plan: Plan, mut fault: impl FnMut(&Ask, usize) -> Fa
     panic!("no end after {MAX_STEPS} calls");
 }
 
+impl WorldJob {
+    fn new(ours: bool, created: Duration) -> Self {
+        let uid = format!("{ours} {created:?}");
+        Self { ours, deleting: false, created, uid, started: None, starts_at: None }
+    }
+}
+
 impl World {
     pub fn with_foreign_job() -> Self {
-        let job =
-            WorldJob { ours: false, deleting: false, created: Duration::ZERO, uid: "foreign".into(), started: None };
-        Self { job: Some(job), ..Self::default() }
+        Self { job: Some(WorldJob::new(false, Duration::ZERO)), ..Self::default() }
     }
 
     /// Somebody deletes the job; it goes five seconds later.
@@ -181,8 +210,15 @@ impl World {
 
     fn pass(&mut self, time: Duration) {
         self.now += time;
+        if let Some(at) = self.create_at.take_if(|at| *at <= self.now) {
+            self.job.get_or_insert_with(|| WorldJob::new(true, at));
+        }
+        let due = |job: &mut WorldJob| job.starts_at.take_if(|at| *at <= self.now);
+        if let Some(at) = self.job.as_mut().filter(|job| !job.deleting).and_then(due) {
+            self.start_at(at);
+        }
         if let Some(at) = self.replace_at.take_if(|at| *at <= self.now) {
-            self.job = Some(WorldJob { created: at, ..Self::with_foreign_job().job.unwrap() });
+            self.job = Some(WorldJob::new(false, at));
         }
         let Some(at) = self.delete_at else { return };
         if at + 5 * SECOND <= self.now {
@@ -195,35 +231,37 @@ impl World {
 
     fn answer(&mut self, ask: &Ask, fault: Fault) -> Event {
         match ask {
-            Ask::CreateJob => Event::Created(self.write(Call::CreateJob, fault, Self::create)),
-            Ask::DeleteJob => Event::Deleted(match self.write(Call::DeleteJob, fault, Self::delete) {
-                // As the client has it.
-                Err(error) if error.kind == ErrorKind::NotFound && error.maybe_done => Ok(()),
-                answer => answer,
-            }),
-            Ask::RunJob => {
-                // The client never repeats it when it may have been done.
-                let fault = if fault == Fault::RepeatedAfterEffect { Fault::LostAfterEffect } else { fault };
-                Event::RunAnswered(self.write(Call::RunJob, fault, Self::start).map(|execution| match fault {
-                    Fault::Nameless => Execution::default(),
-                    _ => execution,
-                }))
+            Ask::CreateJob if fault == Fault::LostBeforeLateEffect => {
+                self.create_at = Some(self.now + LATE);
+                Event::Created(Err(error(Call::CreateJob, ErrorKind::Unavailable, true)))
             }
-            Ask::ReadJob => Event::JobRead(self.read(Call::GetJob, fault, Self::read_job)),
+            Ask::CreateJob => Event::Created(self.write(Call::CreateJob, fault, Self::create)),
+            Ask::DeleteJob => Event::Deleted(self.write(Call::DeleteJob, unrepeated(fault), Self::delete)),
+            Ask::RunJob if fault == Fault::LostBeforeLateEffect => {
+                let at = self.now + LATE;
+                self.job.iter_mut().for_each(|job| job.starts_at = Some(at));
+                Event::RunAnswered(Err(error(Call::RunJob, ErrorKind::Unavailable, true)))
+            }
+            // The job that was read a moment ago is not found.
+            Ask::RunJob if fault == Fault::Stale => {
+                Event::RunAnswered(Err(error(Call::RunJob, ErrorKind::NotFound, false)))
+            }
+            Ask::RunJob => Event::RunAnswered(self.write(Call::RunJob, unrepeated(fault), Self::start)),
+            Ask::ReadJob => Event::JobRead(self.read(Call::GetJob, fault, |world, at| world.read_job(fault, at))),
             Ask::ReadExecution(name) => {
                 assert_eq!(name, EXECUTION);
                 Event::ExecutionRead(self.read(Call::GetExecution, fault, Self::read_execution))
             }
-            Ask::ListExecutions => Event::Listed(
-                self.read(Call::ListExecutions, fault, |world, at| Ok(world.read_execution(at).into_iter().collect())),
-            ),
+            Ask::ListExecutions => {
+                Event::Listed(self.read(Call::ListExecutions, fault, |world, at| Ok(world.list(fault, at))))
+            }
         }
     }
 
     fn write<T>(&mut self, call: Call, fault: Fault, effect: fn(&mut Self) -> Result<T, ErrorKind>) -> Answer<T> {
         match fault {
             Fault::LostBeforeEffect => Err(error(call, ErrorKind::Unavailable, true)),
-            Fault::LostAfterEffect => {
+            Fault::LostAfterEffect | Fault::LostBeforeLateEffect => {
                 _ = effect(self);
                 Err(error(call, ErrorKind::Unavailable, true))
             }
@@ -241,9 +279,11 @@ impl World {
 
     fn read<T>(&self, call: Call, fault: Fault, look: impl Fn(&Self, Duration) -> Result<T, ErrorKind>) -> Answer<T> {
         match fault {
-            Fault::LostBeforeEffect | Fault::LostAfterEffect | Fault::RepeatedAfterEffect | Fault::Refused => {
-                Err(error(call, ErrorKind::Unavailable, false))
-            }
+            Fault::LostBeforeEffect
+            | Fault::LostAfterEffect
+            | Fault::LostBeforeLateEffect
+            | Fault::RepeatedAfterEffect
+            | Fault::Refused => Err(error(call, ErrorKind::Unavailable, false)),
             Fault::Forbidden => Err(error(call, ErrorKind::PermissionDenied, false)),
             Fault::Page => Err(error(call, ErrorKind::NoSuchRegion, false)),
             Fault::Stale => look(self, self.now.saturating_sub(LAG)).map_err(|kind| error(call, kind, false)),
@@ -255,27 +295,36 @@ impl World {
         if self.job.is_some() {
             return Err(ErrorKind::AlreadyExists);
         }
-        let uid = format!("created at {:?}", self.now);
-        self.job = Some(WorldJob { ours: true, deleting: false, created: self.now, uid, started: None });
-        self.read_job(self.now)
+        self.job = Some(WorldJob::new(true, self.now));
+        self.read_job(Fault::None, self.now)
     }
 
     fn delete(&mut self) -> Result<(), ErrorKind> {
         let job = self.job.take().ok_or(ErrorKind::NotFound)?;
-        self.foreign_deleted |= !job.ours;
+        self.touched(&job);
         Ok(())
     }
 
     fn start(&mut self) -> Result<Execution, ErrorKind> {
-        let now = self.now;
-        let job = self.job.as_mut().filter(|job| !job.deleting).ok_or(ErrorKind::NotFound)?;
-        assert!(job.ours, "ran somebody else's job");
-        self.starts += 1;
-        job.started.get_or_insert(now);
-        self.read_execution(now)
+        self.job.as_ref().filter(|job| !job.deleting).ok_or(ErrorKind::NotFound)?;
+        self.start_at(self.now);
+        self.read_execution(self.now)
     }
 
-    fn read_job(&self, at: Duration) -> Result<Job, ErrorKind> {
+    fn start_at(&mut self, at: Duration) {
+        let Some(mut job) = self.job.take() else { return };
+        self.touched(&job);
+        self.starts += u32::from(job.ours);
+        job.started.get_or_insert(at);
+        self.job = Some(job);
+    }
+
+    /// Between a look, which may lag, and the call that follows it, no worker can notice that a job was replaced.
+    fn touched(&mut self, job: &WorldJob) {
+        self.foreign_touched |= !job.ours && self.now > job.created + LAG + SECOND;
+    }
+
+    fn read_job(&self, fault: Fault, at: Duration) -> Result<Job, ErrorKind> {
         let job = self.job.as_ref().filter(|job| job.created <= at).ok_or(ErrorKind::NotFound)?;
         let mut answer = Job::default();
         answer.metadata.name = JOB.into();
@@ -291,10 +340,19 @@ impl World {
         let ready = self.ready.clone().unwrap_or_else(|| condition("Ready", status, "", ""));
         answer.status.conditions = vec![ready];
         if job.started.is_some_and(|started| started <= at) {
-            answer.status.latest_created_execution =
-                Some(ExecutionReference { name: EXECUTION.into(), ..ExecutionReference::default() });
+            answer.status.execution_count = Some(1);
+            let name = if fault == Fault::Nameless { String::new() } else { EXECUTION.into() };
+            answer.status.latest_created_execution = Some(ExecutionReference { name, ..ExecutionReference::default() });
         }
         Ok(answer)
+    }
+
+    fn list(&self, fault: Fault, at: Duration) -> Vec<Execution> {
+        let mut executions: Vec<_> = self.read_execution(at).into_iter().collect();
+        if fault == Fault::Nameless {
+            executions.iter_mut().for_each(|execution| *execution = Execution::default());
+        }
+        executions
     }
 
     fn read_execution(&self, at: Duration) -> Result<Execution, ErrorKind> {
@@ -317,6 +375,11 @@ impl World {
         execution.status.conditions = vec![retry, condition("Completed", status, reason, message)];
         Ok(execution)
     }
+}
+
+/// The client never repeats a start or a delete that may have been done.
+fn unrepeated(fault: Fault) -> Fault {
+    if fault == Fault::RepeatedAfterEffect { Fault::LostAfterEffect } else { fault }
 }
 
 type Answer<T> = Result<T, Box<ApiError>>;

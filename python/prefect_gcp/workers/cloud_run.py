@@ -371,8 +371,7 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
         """
         logger = self.get_flow_run_logger(flow_run)
         job = configuration.job_name
-        labels = configuration.job_body["metadata"].get("labels") or {}
-        is_labelled = labels.get(_FLOW_RUN_ID_LABEL) == str(flow_run.id)
+        is_labelled = _labels(configuration).get(_FLOW_RUN_ID_LABEL) == str(flow_run.id)
         client = await self._cloud_run_client(configuration)
         with client.run_job(
             _json(configuration.job_body),
@@ -403,12 +402,14 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
             grace_seconds: Not used: Cloud Run gives a container ten seconds.
 
         Raises:
-            InfrastructureNotFound: When the job is not there.
+            InfrastructureNotFound: When the job is not there, or is another flow run's by now.
             CloudRunError: When it can't be deleted.
         """
         client = await self._cloud_run_client(configuration)
+        flow_run_id = _labels(configuration).get(_FLOW_RUN_ID_LABEL)
+        owner_label = (_FLOW_RUN_ID_LABEL, flow_run_id) if flow_run_id else None
         try:
-            await client.delete_job(infrastructure_pid)
+            await client.delete_job(infrastructure_pid, owner_label=owner_label)
         except CloudRunNotFoundError as error:
             raise InfrastructureNotFound(
                 f"Cloud Run Job {infrastructure_pid!r} not found in project {error.project!r}, region {error.region!r}"
@@ -442,6 +443,10 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
             retry_initial_delay_seconds=settings.retry_initial_delay_seconds,
             retry_max_delay_seconds=settings.retry_max_delay_seconds,
         )
+
+
+def _labels(configuration: CloudRunWorkerJobConfiguration) -> dict[str, str]:
+    return configuration.job_body["metadata"].get("labels") or {}
 
 
 def _json(job_body: dict[str, Any]) -> str:

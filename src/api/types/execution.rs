@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, ConditionStatus, ExecutionSpec, Extra, ObjectMeta, find_condition, lenient};
+use super::{Condition, ConditionStatus, ExecutionSpec, Extra, JOB_UID_LABEL, ObjectMeta, find_condition, lenient};
 
 /// One run of a job.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -29,6 +29,11 @@ pub struct Execution {
 }
 
 impl Execution {
+    /// The uid of the job that it belongs to.
+    pub fn job_uid(&self) -> Option<&String> {
+        self.metadata.labels.get(JOB_UID_LABEL)
+    }
+
     /// The `Completed` condition once it is decided. Nothing else ends an execution: other conditions and the
     /// completion time may be set while Cloud Run still tries a failed task again.
     pub fn completed(&self) -> Option<&Condition> {

@@ -81,6 +81,9 @@ pub struct List<T> {
     /// The resources, newest first; an item that can't be read is left out.
     #[serde(default, deserialize_with = "lenient::list")]
     pub items: Vec<T>,
+    /// Locations that the list lacks because they could not be asked.
+    #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
+    pub unreachable: Vec<String>,
     /// All other fields.
     #[serde(flatten)]
     pub extra: Extra,

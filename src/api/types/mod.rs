@@ -28,5 +28,8 @@ pub const API_VERSION: &str = "run.googleapis.com/v1";
 /// Label that names the job an execution belongs to.
 pub const JOB_LABEL: &str = "run.googleapis.com/job";
 
+/// Label of an execution with the uid of its job.
+pub const JOB_UID_LABEL: &str = "run.googleapis.com/jobUid";
+
 /// Fields that no type here names, kept as they came.
 pub type Extra = serde_json::Map<String, serde_json::Value>;

@@ -1,0 +1,306 @@
+//! The removal of a job, which may take several calls: when the answer of a delete is lost, the job is looked at before
+//! another delete is sent, because the name may be another job's by then.
+
+use std::time::Duration;
+
+use super::{
+    identity::{Identity, Whose},
+    step::{Answer, Ask, Event},
+};
+use crate::api::{ApiError, Backoff, ErrorKind, types::Job};
+
+/// Pauses after a lost answer.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// The pause before a job counts as not there: a read may lag.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
+
+/// A removal in progress. It waits for the answer of [`Removal::ask`].
+#[derive(Debug)]
+pub(super) struct Removal {
+    identity: Identity,
+    /// From when on an absence counts: a read of a job that was just created may lag.
+    settled_at: Duration,
+    deadline: Duration,
+    pauses: Backoff,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Is there a job, and is it not surely somebody else's?
+    Finding { missed: bool },
+    /// `jobs.delete` was sent.
+    Deleting,
+    /// What did the delete do that failed like this?
+    Checking(Box<ApiError>),
+}
+
+/// What follows an answer.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// After the pause, the next call.
+    Ask(Duration, Removal),
+    /// Our job is deleted or on its way.
+    Done,
+    /// The job of this name is not ours.
+    SomebodyElses,
+    /// It is not there, can't be removed, or not surely.
+    Failed(Box<ApiError>),
+}
+
+impl Removal {
+    /// Of a job that was seen to be ours a moment before `now`. Given up after `patience`; its absence counts from
+    /// `settled_at` on.
+    pub(super) fn of_seen(identity: Identity, now: Duration, settled_at: Duration, patience: Duration) -> Self {
+        let pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        Self { identity, settled_at, deadline: now + patience, pauses, stage: Stage::Deleting }
+    }
+
+    /// Of a job that may be another one by now.
+    pub(super) fn of_named(identity: Identity, now: Duration, settled_at: Duration, patience: Duration) -> Self {
+        let stage = Stage::Finding { missed: false };
+        Self { stage, ..Self::of_seen(identity, now, settled_at, patience) }
+    }
+
+    /// The call whose answer it waits for.
+    pub(super) fn ask(&self) -> Ask {
+        match self.stage {
+            Stage::Deleting => Ask::DeleteJob,
+            Stage::Finding { .. } | Stage::Checking(_) => Ask::ReadJob,
+        }
+    }
+
+    /// Takes the answer that came at `now`.
+    pub(super) fn step(self, now: Duration, event: Event) -> Verdict {
+        match (&self.stage, event) {
+            (Stage::Finding { missed }, Event::JobRead(answer)) => {
+                let missed = *missed;
+                self.found(now, missed, answer)
+            }
+            (Stage::Deleting, Event::Deleted(answer)) => self.deleted(now, answer),
+            (Stage::Checking(_), Event::JobRead(answer)) => self.checked(now, answer),
+            // An answer to something else, which no driver feeds.
+            _ => Verdict::Ask(Duration::ZERO, self),
+        }
+    }
+
+    fn found(mut self, now: Duration, missed: bool, answer: Answer<Job>) -> Verdict {
+        match answer {
+            Ok(job) if self.identity.whose(&job) == Whose::SomebodyElses => Verdict::SomebodyElses,
+            Ok(job) if job.metadata.deletion_timestamp.is_some() => Verdict::Done,
+            Ok(job) => {
+                self.identity.uid = job.metadata.uid.or(self.identity.uid);
+                self.stage = Stage::Deleting;
+                Verdict::Ask(Duration::ZERO, self)
+            }
+            Err(error) if error.kind == ErrorKind::NotFound && (!missed || now < self.settled_at) => {
+                self.stage = Stage::Finding { missed: true };
+                Verdict::Ask(SECOND_LOOK, self)
+            }
+            Err(error) if error.may_pass() && now < self.deadline => {
+                let pause = self.pauses.pause();
+                Verdict::Ask(pause, self)
+            }
+            Err(error) => Verdict::Failed(error),
+        }
+    }
+
+    fn deleted(mut self, now: Duration, answer: Answer<()>) -> Verdict {
+        let Err(error) = answer else { return Verdict::Done };
+        // Not found: somebody was faster, or the look-up lags.
+        let pause = match error.kind {
+            ErrorKind::NotFound => Duration::ZERO,
+            _ if error.maybe_done || error.may_pass() => self.pauses.pause(),
+            _ => return Verdict::Failed(error),
+        };
+        self.check_after(pause, now, error)
+    }
+
+    fn checked(mut self, now: Duration, answer: Answer<Job>) -> Verdict {
+        let Stage::Checking(unclear) = self.stage else { return Verdict::Ask(Duration::ZERO, self) };
+        self.stage = Stage::Deleting;
+        match answer {
+            Ok(job) if self.identity.is_going(&job) => Verdict::Done,
+            Ok(job) if self.identity.whose(&job) == Whose::Ours && now < self.deadline => {
+                Verdict::Ask(Duration::ZERO, self)
+            }
+            // Tried for long enough, or it can't be told from another job of its name.
+            Ok(_) => Verdict::Failed(unclear),
+            Err(error) if error.kind == ErrorKind::NotFound && now >= self.settled_at => Verdict::Done,
+            Err(error) if error.kind == ErrorKind::NotFound || error.may_pass() => {
+                let pause = self.pauses.pause();
+                self.check_after(pause, now, unclear)
+            }
+            Err(error) => Verdict::Failed(error),
+        }
+    }
+
+    fn check_after(mut self, pause: Duration, now: Duration, unclear: Box<ApiError>) -> Verdict {
+        if now >= self.deadline.max(self.settled_at) {
+            return Verdict::Failed(unclear);
+        }
+        self.stage = Stage::Checking(unclear);
+        Verdict::Ask(pause, self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Call;
+    use proptest::prelude::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const LABEL: (&str, &str) = ("prefect-io-flow-run-id", "ours");
+
+    #[derive(Clone, Copy, Debug)]
+    enum Fault {
+        None,
+        LostBeforeEffect,
+        LostAfterEffect,
+        Refused,
+        Forbidden,
+    }
+
+    /// Who has the name: a uid, and whether it is ours.
+    #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+    struct Holder {
+        ours: bool,
+        since: Duration,
+    }
+
+    struct World {
+        now: Duration,
+        holder: Option<Holder>,
+        /// When our job goes and somebody else takes the name.
+        replaced_at: Duration,
+        /// Somebody else's job was deleted that had the name for longer than a call takes.
+        stolen: bool,
+        deletes: u32,
+    }
+
+    impl World {
+        fn error(call: Call, kind: ErrorKind, maybe_done: bool) -> Box<ApiError> {
+            let (project, region, name, message) = ("p".into(), "r".into(), "j".into(), String::new());
+            let (status, attempts) = (None, 1);
+            Box::new(ApiError { kind, call, project, region, name, status, message, attempts, maybe_done })
+        }
+
+        fn pass(&mut self, time: Duration) {
+            self.now += time;
+            if self.now >= self.replaced_at {
+                self.holder = Some(Holder { ours: false, since: self.replaced_at });
+                self.replaced_at = Duration::MAX;
+            }
+        }
+
+        fn read(&self) -> Answer<Job> {
+            let holder = self.holder.ok_or_else(|| Self::error(Call::GetJob, ErrorKind::NotFound, false))?;
+            let mut job = Job::default();
+            job.metadata.uid = Some(format!("{holder:?}"));
+            let value = if holder.ours { LABEL.1 } else { "theirs" };
+            job.metadata.labels.insert(LABEL.0.into(), value.into());
+            Ok(job)
+        }
+
+        fn delete(&mut self) -> Answer<()> {
+            let holder = self.holder.take().ok_or_else(|| Self::error(Call::DeleteJob, ErrorKind::NotFound, false))?;
+            self.deletes += 1;
+            self.stolen |= !holder.ours && self.now > holder.since + SECOND;
+            Ok(())
+        }
+
+        fn answer(&mut self, ask: &Ask, fault: Fault) -> Event {
+            let call = if *ask == Ask::ReadJob { Call::GetJob } else { Call::DeleteJob };
+            let lost = |kind, maybe_done| Self::error(call, kind, maybe_done);
+            if *ask == Ask::ReadJob {
+                return Event::JobRead(match fault {
+                    Fault::None => self.read(),
+                    Fault::Forbidden => Err(lost(ErrorKind::PermissionDenied, false)),
+                    _ => Err(lost(ErrorKind::Unavailable, false)),
+                });
+            }
+            Event::Deleted(match fault {
+                Fault::None => self.delete(),
+                Fault::LostBeforeEffect => Err(lost(ErrorKind::Unavailable, true)),
+                Fault::LostAfterEffect => {
+                    _ = self.delete();
+                    Err(lost(ErrorKind::Unavailable, true))
+                }
+                Fault::Refused => Err(lost(ErrorKind::Quota, false)),
+                Fault::Forbidden => Err(lost(ErrorKind::PermissionDenied, false)),
+            })
+        }
+    }
+
+    fn fault() -> impl Strategy<Value = Fault> {
+        prop_oneof![
+            3 => Just(Fault::None),
+            2 => Just(Fault::LostBeforeEffect),
+            2 => Just(Fault::LostAfterEffect),
+            1 => Just(Fault::Refused),
+            1 => Just(Fault::Forbidden),
+        ]
+    }
+
+    fn drive(world: &mut World, mut removal: Removal, faults: &[Fault]) -> Verdict {
+        for call in 0..1_000 {
+            let event = world.answer(&removal.ask(), faults.get(call).copied().unwrap_or(Fault::None));
+            match removal.step(world.now, event) {
+                Verdict::Ask(pause, next) => {
+                    world.pass(pause + Duration::from_millis(10));
+                    removal = next;
+                }
+                end => return end,
+            }
+        }
+        unreachable!("no end")
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_kill_deletes_ours_and_nobody_elses(
+            faults in proptest::collection::vec(fault(), 0..30),
+            ours in proptest::option::of(any::<bool>()),
+            replaced_at in proptest::option::of(1u64..60),
+        ) {
+            let holder = ours.map(|ours| Holder { ours, since: Duration::ZERO });
+            let replaced_at = replaced_at.map_or(Duration::MAX, Duration::from_secs);
+            let now = 5 * SECOND;
+            let mut world = World { now, holder, replaced_at, stolen: false, deletes: 0 };
+            world.pass(Duration::ZERO);
+            let identity = Identity { uid: None, label: Some((LABEL.0.into(), LABEL.1.into())) };
+            let removal = Removal::of_named(identity, now, now, 120 * SECOND);
+
+            let verdict = drive(&mut world, removal, &faults);
+
+            prop_assert!(!world.stolen);
+            let is_left = world.holder.is_some_and(|holder| holder.ours);
+            match verdict {
+                Verdict::Done => prop_assert!(!is_left),
+                Verdict::SomebodyElses => prop_assert!(world.holder.is_some_and(|holder| !holder.ours)),
+                Verdict::Failed(error) if error.kind == ErrorKind::NotFound => {
+                    prop_assert!(!is_left);
+                    prop_assert_eq!(world.deletes, 0, "we deleted it, so it is not unknown");
+                }
+                // Only what does not pass, or lasts, ends it otherwise.
+                Verdict::Failed(_) => prop_assert!(faults.iter().any(|fault| matches!(fault, Fault::Forbidden))
+                    || world.now > now + 100 * SECOND),
+                Verdict::Ask(..) => unreachable!("drive ends with the removal"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_job_that_is_not_there_is_looked_for_twice() {
+        let mut world =
+            World { now: Duration::ZERO, holder: None, replaced_at: Duration::MAX, stolen: false, deletes: 0 };
+        let removal = Removal::of_named(Identity::default(), Duration::ZERO, Duration::ZERO, SECOND);
+        let verdict = drive(&mut world, removal, &[]);
+        assert!(matches!(verdict, Verdict::Failed(error) if error.kind == ErrorKind::NotFound));
+        assert!(world.now >= SECOND_LOOK);
+    }
+}
