@@ -66,12 +66,10 @@ def demo(stack: contextlib.ExitStack, wait: bool) -> int:
     say("Starting a Prefect server and the Cloud Run emulator")
     port = prefect_url.rpartition(":")[2]
     words = ("prefect", "server", "start", "--host", "127.0.0.1", "--port", port)
-    server = service("server", env, *words, ready=f"{prefect_url}/api/health")
+    stack.enter_context(service("server", env, *words, ready=f"{prefect_url}/api/health"))
     port = emulator_url.rpartition(":")[2]
     words = ("python", "-m", "prefect_gcp.emulator", "--port", port, "--log-dir", str(HOME / "logs"))
-    emulator = service("emulator", env, *words, ready=f"{emulator_url}/emulator/history")
-    stack.enter_context(server)
-    stack.enter_context(emulator)
+    stack.enter_context(service("emulator", env, *words, ready=f"{emulator_url}/emulator/history"))
     print(f"  Prefect's pages:   {prefect_url}")
     print(f"  Emulated jobs:     {emulator_url}")
 

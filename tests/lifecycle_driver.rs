@@ -58,6 +58,7 @@ fn plan(job: &str) -> Plan {
         poll_interval: Duration::from_millis(200),
         settles: Duration::from_secs(5),
         patience: Duration::from_secs(20),
+        tries: 10,
     }
 }
 

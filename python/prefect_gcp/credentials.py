@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from prefect.blocks.abstract import CredentialsBlock
 from prefect.types import SecretDict
 from prefect.utilities.asyncutils import run_sync_in_worker_thread, sync_compatible
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 from typing_extensions import Self
 
 if TYPE_CHECKING:
@@ -56,6 +56,9 @@ class GcpCredentials(CredentialsBlock):
     _logo_url = "https://cdn.sanity.io/images/3ugk85nk/production/10424e311932e31c477ac2b9ef3d53cefbaad708-250x250.png"  # type: ignore[assignment]
     _block_type_name = "GCP Credentials"
     _documentation_url = "https://docs.prefect.io/integrations/prefect-gcp"  # type: ignore[assignment]
+
+    # A key that is refused must not show in the error.
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     service_account_file: Path | None = Field(
         default=None, description="Path to the JSON key file of a service account."

@@ -1,6 +1,6 @@
 //! The Cloud Run Admin API v1: its resources, and a client that outlives the API's faults.
 //!
-//! Every call goes through [`transport`], where retries, pacing, tokens and error typing have their one place.
+//! Every call goes through [`transport`], where retries, tokens and error typing have their one place.
 
 mod auth;
 mod call;

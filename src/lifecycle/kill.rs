@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     driver::answer,
     identity::Identity,
-    removal::{Removal, Verdict},
+    removal::{Patience, Removal, Verdict},
 };
 use crate::api::{ApiError, Call, CloudRunClient, ErrorKind, Transport};
 
@@ -28,7 +28,7 @@ pub async fn kill(transport: Transport, job: &str, owner_label: Option<(String, 
         ErrorKind::NotFound,
         "the job of this name belongs to another flow run".to_owned(),
     );
-    let patience = transport.retry.max_elapsed;
+    let patience = Patience { time: transport.retry.max_elapsed, tries: transport.retry.max_attempts };
     let client = CloudRunClient::new(transport);
     let identity = Identity { uid: None, label: owner_label };
     let mut removal = Removal::of_named(identity, Duration::ZERO, Duration::ZERO, patience);

@@ -22,7 +22,7 @@ use std::{mem, time::Duration};
 use super::{
     identity::Identity,
     progress::Progress,
-    removal::{Removal, Verdict},
+    removal::{Patience, Removal, Verdict},
     state::State,
     step::{Event, Next, Outcome, Plan, RunError, Step},
 };
@@ -111,7 +111,8 @@ impl Machine {
         self.report(Progress::Deleting { job, completed });
         // With a fixed name, the job that has it may be another one after a while without a look.
         let removal = if now <= self.seen_at + SEEN_LATELY { Removal::of_seen } else { Removal::of_named };
-        let removal = removal(self.identity.clone(), now, self.created_at + READ_LAG, self.plan.patience);
+        let patience = Patience { time: self.plan.patience, tries: self.plan.tries };
+        let removal = removal(self.identity.clone(), now, self.created_at + READ_LAG, patience);
         self.go(Duration::ZERO, State::CleaningUp { result, removal })
     }
 

@@ -32,6 +32,8 @@ pub struct Plan {
     pub settles: Duration,
     /// How long a removal, and the search for a lost start, is tried on while the API fails.
     pub patience: Duration,
+    /// How often a delete is sent at most.
+    pub tries: u32,
 }
 
 impl Plan {

@@ -7,11 +7,10 @@ use std::{
 };
 
 use pyo3::{exceptions::PyValueError, prelude::*};
-use pyo3_async_runtimes::tokio::future_into_py;
 
-use super::{exceptions, run::Run};
+use super::{exceptions, run::Run, runtime::awaitable};
 use crate::{
-    api::{Credentials, Endpoint, RetryPolicy, Secret, TokenCache, Transport, http_client},
+    api::{ApiError, Credentials, Endpoint, RetryPolicy, Secret, TokenCache, Transport, http_client},
     lifecycle::{kill, step::Plan},
 };
 
@@ -102,6 +101,7 @@ impl Client {
             poll_interval: self.poll_interval,
             settles: transport.attempt_timeout + SERVICE_TIMEOUT,
             patience: transport.retry.max_elapsed,
+            tries: transport.retry.max_attempts,
         };
         Ok(Run::start(transport, body, plan))
     }
@@ -114,15 +114,24 @@ impl Client {
         owner_label: Option<(String, String)>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let transport = self.transport.clone();
-        future_into_py(py, async move {
-            kill::kill(transport, &job, owner_label)
-                .await
-                .map_err(|error| Python::attach(|py| exceptions::from_api(py, &error)))
-        })
+        awaitable(py, async move { Killed(kill::kill(transport, &job, owner_label).await) })
     }
 
     fn __repr__(&self) -> String {
         format!("Client(project='{}', region='{}')", self.transport.project, self.transport.region)
+    }
+}
+
+/// None, or the exception that says why there is still a job, or never was one.
+struct Killed(Result<(), Box<ApiError>>);
+
+impl<'py> IntoPyObject<'py> for Killed {
+    type Target = PyAny;
+    type Output = Bound<'py, PyAny>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Self::Output> {
+        self.0.map(|()| py.None().into_bound(py)).map_err(|error| exceptions::from_api(py, &error))
     }
 }
 

@@ -5,12 +5,12 @@ mod emulator;
 mod exceptions;
 mod job;
 mod run;
+mod runtime;
 
 /// Rust core of the Cloud Run worker; typed in `_core.pyi`.
 #[pyo3::pymodule]
 mod _core {
     use pyo3::prelude::*;
-    use tokio::runtime::Builder;
 
     #[pymodule_export]
     #[allow(non_upper_case_globals, reason = "Python's name for it")]
@@ -25,14 +25,8 @@ mod _core {
     #[pymodule_export]
     use super::run::{Run, RunEvent};
 
-    /// The runtime's threads are few and fixed, however many runs there are: two that drive them, and some that hand
-    /// results to Python, look up host names and read files.
     #[pymodule_init]
-    #[allow(clippy::unnecessary_wraps, reason = "the form of a module's initializer")]
-    fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-        let mut builder = Builder::new_multi_thread();
-        builder.enable_all().worker_threads(2).max_blocking_threads(6).thread_name("cloud-run");
-        pyo3_async_runtimes::tokio::init(builder);
-        Ok(())
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::runtime::init(module.py())
     }
 }

@@ -3,14 +3,14 @@
 use std::sync::{Arc, OnceLock};
 
 use pyo3::{exceptions::PyStopAsyncIteration, prelude::*};
-use pyo3_async_runtimes::tokio::{future_into_py, get_runtime};
+use pyo3_async_runtimes::tokio::get_runtime;
 use serde_json::Value;
 use tokio::{
     sync::{Mutex, mpsc},
     task::AbortHandle,
 };
 
-use super::exceptions;
+use super::{exceptions, runtime::awaitable};
 use crate::{
     api::Transport,
     lifecycle::{
@@ -44,6 +44,29 @@ impl From<Progress> for RunEvent {
 enum Message {
     Progress(Progress),
     End(Result<Outcome, RunError>),
+}
+
+/// What the iteration gives: an event, its end, or the exception that the run ended with.
+struct Next {
+    message: Option<Message>,
+    has_ended: bool,
+    location: Arc<(String, String)>,
+}
+
+impl<'py> IntoPyObject<'py> for Next {
+    type Target = RunEvent;
+    type Output = Bound<'py, RunEvent>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Self::Output> {
+        let place = (self.location.0.as_str(), self.location.1.as_str());
+        match self.message {
+            Some(Message::Progress(progress)) => Bound::new(py, RunEvent::from(progress)),
+            Some(Message::End(Err(error))) => Err(exceptions::from_run(py, &error, place)),
+            _ if self.has_ended => Err(PyStopAsyncIteration::new_err(())),
+            _ => Err(exceptions::internal(py, place, "the run was closed before its end")),
+        }
+    }
 }
 
 /// See `_core.pyi`.
@@ -97,19 +120,12 @@ impl Run {
     fn __anext__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let (messages, status_code, location) =
             (self.messages.clone(), self.status_code.clone(), self.location.clone());
-        future_into_py(py, async move {
+        awaitable(py, async move {
             let message = messages.lock().await.recv().await;
-            let place = (location.0.as_str(), location.1.as_str());
-            match message {
-                Some(Message::Progress(progress)) => Ok(RunEvent::from(progress)),
-                Some(Message::End(Ok(outcome))) => {
-                    _ = status_code.set(code_of(&outcome));
-                    Err(PyStopAsyncIteration::new_err(()))
-                }
-                Some(Message::End(Err(error))) => Err(Python::attach(|py| exceptions::from_run(py, &error, place))),
-                None if status_code.get().is_some() => Err(PyStopAsyncIteration::new_err(())),
-                None => Err(Python::attach(|py| exceptions::internal(py, place, "the run was closed before its end"))),
+            if let Some(Message::End(Ok(outcome))) = &message {
+                _ = status_code.set(code_of(outcome));
             }
+            Next { message, has_ended: status_code.get().is_some(), location }
         })
     }
 

@@ -202,7 +202,17 @@ async def test_an_illegal_name_from_a_variable_is_made_legal_and_told(caplog):
     with caplog.at_level(logging.WARNING):
         made = await configuration({"name": "My_ETL " + "x" * 80})
     assert made.job_name == "my-etl-" + "x" * 56
-    assert "is not a legal name of a Cloud Run job" in caplog.text
+    (record,) = [record for record in caplog.records if "is not a legal name of a Cloud Run job" in record.getMessage()]
+    assert record.name == "prefect.flow_runs.worker"
+
+
+@pytest.mark.parametrize("name", ["", "...", "-", 0])
+async def test_a_name_of_which_nothing_legal_is_left_differs_for_every_run(name):
+    template = CloudRunWorker.get_default_base_job_template()
+    template["job_configuration"]["job_body"]["metadata"]["name"] = name
+    first, second = [(await configuration(template=template)).job_name for _ in range(2)]
+    assert _core.is_job_name(first)
+    assert (first == second) == (name == 0)
 
 
 @pytest.mark.parametrize("what", ["image", "command", "name"])
@@ -254,8 +264,24 @@ def test_the_core_agrees_with_the_skeleton():
 
 @pytest.mark.parametrize("timeout", [0, 3601, -1, "soon"])
 def test_a_timeout_out_of_bounds_is_refused(timeout):
-    with pytest.raises(ValidationError):
+    with pytest.raises(ValidationError, match="timeout"):
         CloudRunWorkerJobConfiguration(job_body=cloud_run._get_base_job_body(), timeout=timeout)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"job_body": {"kind": "Job", "env": "very-private"}},
+        {"labels": {"team": ["very-private"]}},
+        {"credentials": {"service_account_info": {"private_key": "very-private"}, "project": 1}},
+        {"credentials": "very-private"},
+    ],
+)
+def test_an_error_does_not_repeat_what_may_be_secret(wrong):
+    with pytest.raises(ValidationError) as caught:
+        CloudRunWorkerJobConfiguration(**{"job_body": cloud_run._get_base_job_body()} | wrong)
+    assert "very-private" not in str(caught.value)
+    assert "very-private" not in repr(caught.value)
 
 
 STEPS = [

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import subprocess
+import sys
+import textwrap
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
@@ -54,6 +58,8 @@ class Google(ThreadingHTTPServer):
         self.paths: list[str] = []
         self.refused: set[str] = set()
         self.refuses_keys = False
+        # How often the token endpoint is out of order before it answers.
+        self.outages = 0
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -64,11 +70,18 @@ class Handler(BaseHTTPRequestHandler):
         assert self.path == "/token"
         assert form["grant_type"] == [GRANT]
         self.server.claims.append(jwt.decode(form["assertion"][0], certs=self.server.certificate, verify=True))
+        if self.server.outages:
+            self.server.outages -= 1
+            self.answer(503, {})
+            return
         if self.server.refuses_keys:
             self.answer(400, {"error": "invalid_grant", "error_description": "Invalid JWT Signature."})
             return
         token = f"token-{len(self.server.claims)}"
         self.answer(200, {"access_token": token, "expires_in": 3600, "token_type": "Bearer"})
+
+    def do_GET(self) -> None:
+        self.answer(200, {"kind": "Job", "metadata": {"name": "j", "uid": "u"}})
 
     def do_DELETE(self) -> None:
         authorization = self.headers["authorization"]
@@ -99,7 +112,7 @@ def google():
 
 
 def client(google: Google, **credentials) -> _core.Client:
-    settings = CloudRunWorkerSettings(api_endpoint=google.url).model_dump()
+    settings = CloudRunWorkerSettings(api_endpoint=google.url, retry_initial_delay_seconds=0.01).model_dump()
     return _core.Client(project="p", region="us-east1", **settings, **credentials)
 
 
@@ -150,6 +163,92 @@ async def test_a_token_refused_again_is_an_error_that_says_what_to_do(google):
         await delete(google, service_account_info=json.dumps(google.key))
     assert caught.value.status == 401
     assert "token-" not in str(caught.value)
+
+
+# gcp_auth asks five times for each attempt of ours.
+async def test_a_token_endpoint_that_is_out_of_order_for_a_while_is_waited_for(google):
+    google.outages = 7
+    await delete(google, service_account_info=json.dumps(google.key))
+    assert google.authorizations == ["Bearer token-8"]
+
+
+async def test_credentials_that_have_worked_are_believed_in_for_the_whole_budget(google):
+    await delete(google, service_account_info=json.dumps(google.key))
+    google.refused = {"Bearer token-1"}
+    google.outages = 22
+    await delete(google, service_account_info=json.dumps(google.key))
+    assert google.authorizations[-1] == "Bearer token-24"
+
+
+async def test_a_token_endpoint_that_is_not_there_is_waited_for(google, caplog):
+    key = google.key | {"token_uri": "http://127.0.0.1:1/token"}
+    settings = CloudRunWorkerSettings(api_endpoint=google.url, retry_max_attempts=4, retry_initial_delay_seconds=0.01)
+    one = _core.Client(project="p", region="r", **settings.model_dump(), service_account_info=json.dumps(key))
+    with pytest.raises(exceptions.CloudRunAuthenticationError, match="after 4 attempts"):
+        await one.delete_job("j")
+
+
+async def test_a_key_file_that_was_replaced_is_read_again(google, tmp_path):
+    path = tmp_path / "key.json"
+    path.write_text(json.dumps(google.key))
+    google.refuses_keys = True
+    with pytest.raises(exceptions.CloudRunAuthenticationError):
+        await delete(google, service_account_file=path)
+    google.refuses_keys = False
+    path.write_text(json.dumps(google.key | {"client_email": "new@key-project.iam.gserviceaccount.com"}))
+    await delete(google, service_account_file=path)
+    assert google.claims[-1]["iss"] == "new@key-project.iam.gserviceaccount.com"
+
+
+async def test_a_key_with_a_malformed_address_is_an_error_like_any_other(google):
+    key = google.key | {"token_uri": "no address at all"}
+    with pytest.raises(exceptions.CloudRunAuthenticationError, match="token_uri"):
+        await delete(google, service_account_info=json.dumps(key))
+
+
+def test_no_proxy_sees_a_token_that_is_not_encrypted(google):
+    with Google() as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        script = """
+            import asyncio, json, sys
+            from prefect_gcp import _core
+            from prefect_gcp.settings import CloudRunWorkerSettings
+
+            async def main(url, key):
+                settings = CloudRunWorkerSettings(api_endpoint=url).model_dump()
+                client = _core.Client(project="p", region="us-east1", service_account_info=key, **settings)
+                await client.delete_job("j")
+
+            asyncio.run(main(*sys.argv[1:]))
+        """
+        env = os.environ | {"HTTP_PROXY": proxy.url, "http_proxy": proxy.url, "ALL_PROXY": proxy.url}
+        command = [sys.executable, "-c", textwrap.dedent(script), google.url, json.dumps(google.key)]
+        subprocess.run(command, env=env, check=True, timeout=60)
+        proxy.shutdown()
+    assert google.authorizations == ["Bearer token-1"]
+    assert (proxy.authorizations, proxy.paths, proxy.claims) == ([], [], [])
+
+
+def test_a_process_that_ends_with_the_last_answer_ends_in_order(google):
+    # Without Prefect, whose import takes a second: it is the end that counts, and only some ends go wrong.
+    script = """
+        import asyncio, importlib.util, json, sys
+        path, settings = sys.argv[1], json.loads(sys.argv[2])
+        spec = importlib.util.spec_from_file_location("prefect_gcp._core", path)
+        core = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(core)
+
+        async def main():
+            client = core.Client(project="p", region="r", emulator_host=settings.pop("host"), **settings)
+            await asyncio.gather(*(client.delete_job(f"j{number}") for number in range(8)))
+
+        asyncio.run(main())
+    """
+    settings = CloudRunWorkerSettings().model_dump() | {"host": google.url.removeprefix("http://")}
+    command = [sys.executable, "-c", textwrap.dedent(script), _core.__file__, json.dumps(settings)]
+    for _ in range(30):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 async def test_a_refused_key_is_an_error_that_does_not_show_it(google, caplog):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -118,7 +119,7 @@ async def test_a_run_succeeds_and_leaves_nothing(emulator, worker, flow_run, cap
 async def test_every_request_is_one_that_googles_schema_knows(emulator, worker, flow_run):
     selector = {"secret": "s", "version": "1"}
     await worker.run(flow_run, await prepared(flow_run, cpu="1000m", memory="512Mi", prefect_api_key_secret=selector))
-    configuration = await prepared(flow_run, "sleep 60", keep_job=True)
+    configuration = await prepared(flow_run, "sleep 600", keep_job=True)
     task = asyncio.create_task(worker.run(flow_run, configuration, status := Started()))
     await status.event.wait()
     await worker.kill_infrastructure(configuration.job_name, configuration)
@@ -154,8 +155,9 @@ def _task_of(configuration):
 
 
 async def test_a_run_beyond_its_timeout_fails(emulator, worker, flow_run, caplog):
-    configuration = await prepared(flow_run, "sleep 60", timeout=1)
-    _task_of(configuration)["maxRetries"] = 0
+    configuration = await prepared(flow_run, "sleep 600")
+    # Not the variable, which bounds the wait for readiness too.
+    _task_of(configuration).update(maxRetries=0, timeoutSeconds=1)
     result = await worker.run(flow_run, configuration)
     assert result.status_code == 1
     assert "The configured timeout was reached." in caplog.text
@@ -169,7 +171,7 @@ async def test_a_job_can_be_kept(emulator, worker, flow_run):
 
 
 async def test_a_kill_ends_the_run_and_its_process(emulator, worker, flow_run, caplog, tmp_path):
-    configuration, status = await prepared(flow_run, f"sh -c 'echo $$ > {tmp_path}/pid; exec sleep 60'"), Started()
+    configuration, status = await prepared(flow_run, f"sh -c 'echo $$ > {tmp_path}/pid; exec sleep 600'"), Started()
     with caplog.at_level(logging.INFO):
         task = asyncio.create_task(worker.run(flow_run, configuration, status))
         await status.event.wait()
@@ -178,6 +180,15 @@ async def test_a_kill_ends_the_run_and_its_process(emulator, worker, flow_run, c
     assert result.status_code == -1
     assert any("was deleted" in record.getMessage() and record.levelno == logging.INFO for record in caplog.records)
     assert await gone(emulator)
+
+
+async def test_a_kill_spares_another_flow_runs_job_of_the_same_name(emulator, worker, flow_run):
+    await worker.run(flow_run, await prepared(flow_run, name="taken", keep_job=True))
+    other = await new_flow_run()
+    with pytest.raises(InfrastructureNotFound, match="'taken' not found in project 'my-project'") as caught:
+        await worker.kill_infrastructure("taken", await prepared(other, name="taken"))
+    assert "another flow run" in str(caught.value.__cause__)
+    assert [job["metadata"]["name"] for job in emulator.jobs()] == ["taken"]
 
 
 async def test_a_kill_of_a_job_that_is_not_there_says_so(emulator, worker, flow_run):
@@ -250,16 +261,21 @@ async def test_without_a_project_the_error_says_where_to_set_one(worker, flow_ru
         await worker.run(flow_run, await prepared(flow_run))
 
 
-async def test_a_cancelled_run_lets_go_at_once_and_its_execution_goes_on(emulator, worker, flow_run):
-    task = asyncio.create_task(worker.run(flow_run, await prepared(flow_run, "sleep 2"), status := Started()))
+async def test_a_cancelled_run_lets_go_at_once_and_its_execution_goes_on(emulator, worker, flow_run, monkeypatch):
+    monkeypatch.setenv(f"{SETTING}POLL_INTERVAL_SECONDS", "1")
+    task = asyncio.create_task(worker.run(flow_run, await prepared(flow_run, "sleep 600"), status := Started()))
     await status.event.wait()
+    # It looks every second, and at first more often.
+    await asyncio.sleep(1.5)
     task.cancel()
     began = time.monotonic()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert time.monotonic() - began < 1
-    calls = len(emulator.calls())
+    # A call that was on its way may still arrive.
     await asyncio.sleep(0.5)
+    calls = len(emulator.calls())
+    await asyncio.sleep(3)
     assert len(emulator.calls()) == calls, "it still watches"
     assert len(emulator.jobs()) == 1
     assert emulator.executions()[0]["status"]["runningCount"] == 1
@@ -267,18 +283,24 @@ async def test_a_cancelled_run_lets_go_at_once_and_its_execution_goes_on(emulato
 
 async def test_waiting_runs_hold_no_threads(worker, monkeypatch, simulating_emulator):
     monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", simulating_emulator)
+    # Enough for a thread of each run, should one be held.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(200))
     runs = await asyncio.gather(*(new_flow_run() for _ in range(50)))
+    # Its own project, since looking for one takes a thread for a moment.
+    configurations = [await prepared(run, credentials={"project": "p"}) for run in runs]
     threads = _threads()
     statuses = [Started() for _ in runs]
     tasks = [
-        asyncio.create_task(worker.run(run, await prepared(run), status))
-        for run, status in zip(runs, statuses, strict=True)
+        asyncio.create_task(worker.run(run, configuration, status))
+        for run, configuration, status in zip(runs, configurations, statuses, strict=True)
     ]
     await asyncio.gather(*(status.event.wait() for status in statuses))
-    # The runtime's six, and those in which Prefect and asyncio do what blocks.
+    assert not any(task.done() for task in tasks)
+    # The runtime's eight, and those in which Prefect does what blocks.
     assert _threads() <= threads + 12
-    results = await asyncio.gather(*tasks)
-    assert [result.status_code for result in results] == [0] * len(runs)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @pytest.fixture
@@ -293,7 +315,7 @@ def simulating_emulator():
         "--executor",
         "simulated",
         "--duration",
-        "3",
+        "600",
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:

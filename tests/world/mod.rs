@@ -123,6 +123,7 @@ pub fn plan() -> Plan {
         poll_interval: 5 * SECOND,
         settles: 45 * SECOND,
         patience: 120 * SECOND,
+        tries: 10,
     }
 }
 

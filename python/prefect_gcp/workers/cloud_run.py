@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import shlex
 from functools import cached_property
@@ -20,7 +21,7 @@ from prefect.exceptions import InfrastructureNotFound
 from prefect.logging.loggers import PrefectLogAdapter, flow_run_logger, get_logger
 from prefect.utilities.dockerutils import get_prefect_image_name
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
-from pydantic import Field, PrivateAttr, field_validator
+from pydantic import ConfigDict, Field, PrivateAttr, field_validator
 
 from prefect_gcp import _core
 from prefect_gcp.credentials import GcpCredentials
@@ -139,8 +140,12 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
     timeout: _Timeout = _DEFAULT_TIMEOUT
     keep_job: _KeepJob = False
 
+    # Job variables may hold secrets, which an error must not repeat.
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     # Labels that a prepare put into each place, so that the next one can take them out again.
     _injected_labels: dict[str, dict[str, str]] = PrivateAttr(default_factory=dict)
+    _logger: logging.Logger | PrefectLogAdapter = PrivateAttr(default_factory=lambda: get_logger(__name__))
 
     @field_validator("credentials")
     @classmethod
@@ -187,6 +192,7 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
             ValueError: When the job body has no place for them.
         """
         super().prepare_for_flow_run(flow_run, deployment, flow, work_pool, worker_name, worker_id)
+        self._logger = _flow_run_logger(flow_run, worker_name, work_pool)
         self._populate_envs()
         self._populate_labels()
         self._warn_about_plaintext_credentials(flow_run, worker_name, work_pool)
@@ -261,12 +267,14 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
             name = metadata.get("name")
         except (AttributeError, KeyError, TypeError) as error:
             raise _lost_its_shape("image") from error
-        if name is None:
-            # 30 characters, a dash and 32 hexadecimal digits are the 63 that a name may have.
-            metadata["name"] = f"{_legal_prefix(self.name or '', 30)}-{uuid4().hex}"
-        elif not isinstance(name, str) or not _core.is_job_name(name):
-            metadata["name"] = _legal_prefix(str(name), 63)
-            get_logger(__name__).warning(
+        if isinstance(name, str) and _core.is_job_name(name):
+            return
+        # A name of which no letter or digit can stay would be the same for all such runs.
+        fixed = slugify_name(str(name), 63) if name is not None else None
+        # 30 characters, a dash and 32 hexadecimal digits are the 63 that a name may have.
+        metadata["name"] = _legal(fixed, 63) if fixed else f"{_legal(slugify_name(self.name or ''), 30)}-{uuid4().hex}"
+        if name is not None:
+            self._logger.warning(
                 f"{name!r} is not a legal name of a Cloud Run job; the job is named {metadata['name']!r}"
             )
 
@@ -289,6 +297,8 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
 
 class CloudRunWorkerVariables(BaseVariables):
     """Job variables of the default pool template."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     region: str = Field(default=_DEFAULT_REGION, description="Region of the Cloud Run job.", examples=[_DEFAULT_REGION])
     credentials: _Credentials = Field(default_factory=GcpCredentials)
@@ -460,9 +470,9 @@ def _lost_its_shape(what: str) -> ValueError:
     return ValueError(f"Unable to verify {what} due to invalid job body template.")
 
 
-def _legal_prefix(name: str, max_length: int) -> str:
-    """A legal name of a job, made of any name; one that a letter does not begin gets a word in front."""
-    slug = slugify_name(name, max_length) or "flow-run"
+def _legal(slug: str | None, max_length: int) -> str:
+    """A slug that may be, or begin, a job's name: one that no letter begins gets a word in front."""
+    slug = slug or "flow-run"
     if not slug[0].isalpha():
         slug = f"run-{slug}"[:max_length]
     return slug.strip("-")
