@@ -6,11 +6,19 @@
 //! - [`emulator`]: a Cloud Run for one machine, on the same wire types as the client.
 //! - [`lifecycle`]: what a flow run's job goes through, from creation to removal.
 //! - [`api`]: the Cloud Run Admin API v1.
-//! - [`job`]: what goes into a job: labels, environment, name, and the check of its body.
+//! - [`job`]: what goes into a job: labels, environment, name, and the checks of its body.
+//! - [`template`]: rendering of `{{ placeholder }}` templates.
+//! - [`schema`]: the API's messages as data.
+//! - [`limits`]: how much of what a job may have.
+//! - [`path`]: places in trees, for errors.
 
 pub mod api;
 pub mod emulator;
 pub mod job;
 pub mod lifecycle;
+pub mod limits;
+pub mod path;
 #[cfg(feature = "python")]
 mod python;
+pub mod schema;
+pub mod template;

@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value};
 
-use super::schema::{Kind, Message};
+use crate::schema::{Kind, Message};
 
 /// A parsed mask: which fields stay, and what of each. Without children a field stays as a whole.
 #[derive(Debug, Default, Eq, PartialEq)]
@@ -37,7 +37,7 @@ impl Mask {
         match kind {
             Kind::Message(message) => self.unknown(message),
             Kind::List(kind) => self.unknown_in(kind),
-            Kind::TextMap | Kind::Object => None,
+            Kind::TextMap => None,
             Kind::Text | Kind::Bool | Kind::Int32 | Kind::Int64 => self.0.first().map(|(name, _)| name.clone()),
         }
     }
@@ -156,7 +156,8 @@ impl Parser<'_> {
 mod tests {
     use serde_json::json;
 
-    use super::{super::schema::EXECUTION_LIST, *};
+    use super::*;
+    use crate::schema::run_v1::LIST_EXECUTIONS_RESPONSE as EXECUTION_LIST;
 
     fn page() -> Value {
         json!({

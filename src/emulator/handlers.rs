@@ -11,12 +11,15 @@ use super::{
     collection::{Collection, read_token, token},
     errors::{ApiError, Violation},
     fields::Mask,
-    lifecycle, schema,
+    lifecycle,
     selector::LabelSelector,
     store::Place,
     validate,
 };
-use crate::api::types::{API_VERSION, List, ListMeta, ObjectMeta};
+use crate::{
+    api::types::{API_VERSION, List, ListMeta, ObjectMeta},
+    schema::run_v1,
+};
 
 /// Query parameters, decoded.
 pub(super) type Query = [(String, String)];
@@ -65,7 +68,7 @@ fn dispatch(cloud: &Arc<Cloud>, place: &Place, call: &Call, query: &Query, body:
             Ok(deleted("jobs", name, &uid))
         }
         Call::RunJob(name) => {
-            let request = validate::read_body(body, &schema::RUN_JOB_REQUEST)?;
+            let request = validate::read_body(body, &run_v1::RUN_JOB_REQUEST)?;
             let started = cloud.state().run_job(place, name, &request, &cloud.base_url())?;
             let answer = to_value(&started.execution);
             lifecycle::execute(cloud, started);
@@ -83,7 +86,7 @@ fn dispatch(cloud: &Arc<Cloud>, place: &Place, call: &Call, query: &Query, body:
             Ok(deleted("executions", name, &uid))
         }
         Call::CancelExecution(name) => {
-            validate::read_body(body, &schema::CANCEL_EXECUTION_REQUEST)?;
+            validate::read_body(body, &run_v1::CANCEL_EXECUTION_REQUEST)?;
             Ok(to_value(&cloud.state().cancel_execution(place, name)?))
         }
     }
@@ -136,11 +139,11 @@ fn check_query(call: &Call, query: &Query) -> Result<(), ApiError> {
 fn read_mask(call: &Call, query: &Query) -> Result<Mask, ApiError> {
     let Some(text) = parameter(query, "fields") else { return Ok(Mask::default()) };
     let message = match call {
-        Call::CreateJob | Call::GetJob(_) | Call::ReplaceJob(_) => &schema::JOB,
-        Call::ListJobs => &schema::JOB_LIST,
-        Call::ListExecutions => &schema::EXECUTION_LIST,
-        Call::RunJob(_) | Call::GetExecution(_) | Call::CancelExecution(_) => &schema::EXECUTION,
-        Call::DeleteJob(_) | Call::DeleteExecution(_) => &schema::STATUS,
+        Call::CreateJob | Call::GetJob(_) | Call::ReplaceJob(_) => &run_v1::JOB,
+        Call::ListJobs => &run_v1::LIST_JOBS_RESPONSE,
+        Call::ListExecutions => &run_v1::LIST_EXECUTIONS_RESPONSE,
+        Call::RunJob(_) | Call::GetExecution(_) | Call::CancelExecution(_) => &run_v1::EXECUTION,
+        Call::DeleteJob(_) | Call::DeleteExecution(_) => &run_v1::STATUS,
     };
     let refuse = |why: String| ApiError::invalid_field("fields", format!("Error expanding 'fields' parameter. {why}."));
     let mask = Mask::parse(text).map_err(refuse)?;

@@ -10,9 +10,13 @@ use super::{
     config::Outcome,
     errors::{ApiError, Violation},
     project, resources,
-    schema::{self, Message},
+    schema,
 };
-use crate::api::types::{API_VERSION, Container, EnvVar, ExecutionSpec, Job};
+use crate::{
+    api::types::{API_VERSION, Container, EnvVar, ExecutionSpec, Job},
+    limits::{MAX_ARGS, MAX_LABEL_LENGTH, MAX_LABELS, MAX_VARIABLE_BYTES, MAX_VARIABLES},
+    schema::{Message, run_v1},
+};
 
 /// Annotation of an execution template: how many seconds a simulated try of a task takes, as a decimal number.
 pub const DURATION_ANNOTATION: &str = "cloud-run-emulator/duration-seconds";
@@ -22,20 +26,15 @@ pub const OUTCOME_ANNOTATION: &str = "cloud-run-emulator/outcome";
 const TASKS: std::ops::RangeInclusive<i64> = 1..=10_000;
 const RETRIES: std::ops::RangeInclusive<i64> = 0..=10;
 const TIMEOUT_SECONDS: std::ops::RangeInclusive<i64> = 1..=604_800;
-const MOST_LABELS: usize = 64;
-const MOST_VARIABLES: usize = 1000;
-const MOST_ARGS: usize = 1000;
-const LONGEST_LABEL: usize = 63;
-const LONGEST_VARIABLE: usize = 32 * 1024;
 
 /// Reads a body of the given message's type: JSON, known fields only, the right types. Null fields are left out, as
 /// protobuf's JSON means them. An empty body is an empty message.
-pub(super) fn read_body(body: &[u8], message: &Message) -> Result<Value, ApiError> {
+pub(super) fn read_body(body: &[u8], message: &'static Message) -> Result<Value, ApiError> {
     let mut value = match body.trim_ascii() {
         [] => Value::Object(serde_json::Map::new()),
         body => serde_json::from_slice(body).map_err(|error| ApiError::not_json(&error))?,
     };
-    let violations = message.violations(&value);
+    let violations = schema::violations(message, &value);
     if !violations.is_empty() {
         return Err(ApiError::invalid(&violations));
     }
@@ -56,7 +55,7 @@ fn drop_nulls(value: &mut Value) {
 
 /// Reads and checks the body of a create or replace call for this project (id or number).
 pub(super) fn read_job(body: &[u8], project_id: &str) -> Result<Job, ApiError> {
-    let value = read_body(body, &schema::JOB)?;
+    let value = read_body(body, &run_v1::JOB)?;
     let job: Job = serde_json::from_value(value).map_err(|error| ApiError::not_json(&error))?;
     let mut check = Check::default();
     check.job(&job, project_id);
@@ -140,11 +139,11 @@ impl Check {
     /// The rules of <https://cloud.google.com/run/docs/configuring/jobs/labels>. Labels of Google's own
     /// (`run.googleapis.com/…`) come back in a replaced job and are not checked.
     fn labels(&mut self, labels: &BTreeMap<String, String>, field: &str) {
-        self.require(labels.len() <= MOST_LABELS, field, "must not have more than 64 entries.");
+        self.require(labels.len() <= MAX_LABELS, field, "must not have more than 64 entries.");
         for (key, value) in labels.iter().filter(|(key, _)| !is_googles_own(key)) {
             let place = format!("{field}[{key}]");
             let fits = |text: &str| {
-                text.chars().count() <= LONGEST_LABEL
+                text.chars().count() <= MAX_LABEL_LENGTH
                     && text.chars().all(|character| {
                         character == '-'
                             || character == '_'
@@ -209,12 +208,12 @@ impl Check {
             "must name a container image.",
         );
         self.require(
-            container.args.len() <= MOST_ARGS,
+            container.args.len() <= MAX_ARGS,
             &format!("{place}.args"),
             "must not have more than 1000 items.",
         );
         self.require(
-            container.env.len() <= MOST_VARIABLES,
+            container.env.len() <= MAX_VARIABLES,
             &format!("{place}.env"),
             "must not have more than 1000 variables.",
         );
@@ -232,7 +231,7 @@ impl Check {
         );
         let value = value.as_deref().unwrap_or_default();
         self.require(
-            value.len() <= LONGEST_VARIABLE && !value.contains('\0'),
+            value.len() <= MAX_VARIABLE_BYTES && !value.contains('\0'),
             &format!("{place}.value"),
             "must not be longer than 32 KB or contain a null character.",
         );

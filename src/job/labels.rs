@@ -2,10 +2,7 @@
 //!
 //! Source of the rules: <https://cloud.google.com/run/docs/configuring/jobs/labels>.
 
-/// Most characters of a key or a value.
-pub const MAX_LENGTH: usize = 63;
-/// Most labels of one resource.
-pub const MAX_LABELS: usize = 64;
+use crate::limits::{MAX_LABEL_LENGTH, MAX_LABELS};
 
 /// Labels in the order in which they were set.
 pub type Labels = Vec<(String, String)>;
@@ -47,7 +44,7 @@ fn characters(text: &str) -> String {
 
 /// Cuts ASCII text, where a character is a byte.
 fn cut(text: &str) -> String {
-    text.chars().take(MAX_LENGTH).collect()
+    text.chars().take(MAX_LABEL_LENGTH).collect()
 }
 
 fn set(labels: &mut Labels, key: String, value: String) {
@@ -111,7 +108,7 @@ mod tests {
             let once = sanitize(labels.iter().map(|(k, v)| (k.as_str(), v.as_str())));
             for (key, value) in &once {
                 prop_assert!(key.starts_with(|c: char| c.is_ascii_lowercase()));
-                prop_assert!(key.len() <= MAX_LENGTH && value.len() <= MAX_LENGTH);
+                prop_assert!(key.len() <= MAX_LABEL_LENGTH && value.len() <= MAX_LABEL_LENGTH);
                 let legal = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
                 prop_assert!(key.bytes().chain(value.bytes()).all(legal));
             }
