@@ -34,15 +34,20 @@ lint: $(VENV)/.wheel ## check formatting, lints and types
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) check --locked --no-default-features
+	$(BIN)/python src/schema/generate.py --check
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest prefect_gcp._core
 
 .PHONY: lock
-lock: $(VENV)/.packages ## renew the pinned Python packages of demo and tests
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
+lock: $(VENV)/.packages ## renew the pinned Python packages of demo and tests (KEEP=1: only add and remove)
+	$(BIN)/uv pip compile --quiet $(if $(KEEP),,--upgrade) --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 		--group dev pyproject.toml --output-file requirements.lock --custom-compile-command "make lock"
+
+.PHONY: schema
+schema: $(VENV)/.packages ## renew src/schema/run_v1.rs from the pinned google-api-python-client
+	$(BIN)/python src/schema/generate.py
 
 .PHONY: clean
 clean: ## remove everything that the other targets made

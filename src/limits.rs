@@ -83,7 +83,8 @@ mod tests {
 
     #[test]
     fn quantities_have_their_units() {
-        for (text, value) in [("1000m", 1.0), ("2", 2.0), ("1.5G", 1.5e9), ("512Mi", 512.0 * MEBIBYTE), ("1Ki", 1024.0)] {
+        for (text, value) in [("1000m", 1.0), ("2", 2.0), ("1.5G", 1.5e9), ("512Mi", 512.0 * MEBIBYTE), ("1Ki", 1024.0)]
+        {
             assert_eq!(quantity(text), Some(value), "{text}");
         }
         for text in ["", "Mi", "512 MB", "-1", "1.2.3", "many", "1T"] {

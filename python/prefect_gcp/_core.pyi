@@ -14,10 +14,13 @@ __all__ = [
     "Run",
     "RunEvent",
     "__version__",
+    "added_labels",
     "check_body_skeleton",
+    "check_job_body",
     "container_env",
     "is_job_name",
-    "merge_labels",
+    "job_name",
+    "render_template",
     "sanitize_labels",
 ]
 
@@ -29,23 +32,54 @@ def is_job_name(text: str) -> bool:
 def sanitize_labels(labels: dict[str, str]) -> dict[str, str]:
     """Labels made valid for Google: lower case, `-` for other characters than `[a-z0-9_-]`, cut at 63."""
 
-def merge_labels(prefect_labels: dict[str, str], existing_labels: dict[str, str]) -> dict[str, str]:
-    """The existing labels unchanged, and Prefect's made valid as far as the limit of 64 leaves room."""
+def added_labels(prefect_labels: dict[str, str], existing_labels: dict[Any, Any]) -> dict[str, str]:
+    """Prefect's labels, made valid, that have room beside the existing ones: 64 in all, of which existing ones win."""
 
-def container_env(own: list[Any], env: dict[str, str], secrets: list[tuple[str, str, str]]) -> list[dict[str, Any]]:
+def job_name(slug: str | None, unique: str | None = None) -> str:
+    """A legal name of a job.
+
+    Args:
+        slug: Lower-case letters, digits and dashes; a word takes their place when there are none.
+        unique: 32 hexadecimal digits, to make it differ from every other name.
+    """
+
+def container_env(own: list[Any], env: dict[str, str], secrets: list[tuple[str, str, str]]) -> list[Any]:
     """A container's `env`.
 
     Args:
         own: The template's entries; those that `env` or `secrets` name again are left out.
         env: Plain variables.
         secrets: Name of the variable, name of the secret, version of the secret.
-
-    Raises:
-        ValueError: When `own` holds something that JSON can't carry.
     """
 
 def check_body_skeleton(body: object) -> str | None:
     """What a job body lacks of the least that every body has, in a sentence; None when it has it all."""
+
+def check_job_body(body: object) -> list[str]:
+    """Checks a finished job body against the API's schema and documented limits.
+
+    Returns:
+        What the API may not take, a sentence each.
+
+    Raises:
+        ValueError: When JSON can't carry the body, or the API would refuse the type of something in it.
+    """
+
+def render_template(template: object, values: dict[str, Any], unset: object) -> Any:
+    """Renders the `{{ placeholder }}`s of a template, as `prefect.utilities.templating.apply_values` does.
+
+    Args:
+        template: Mappings, lists, texts, numbers, booleans and nulls.
+        values: Values of any type for the placeholders.
+        unset: The object that means that there is no value, in the template and in the values.
+
+    Returns:
+        New mappings and lists, with the values themselves in place of lone placeholders; `unset` for a template that is
+        a placeholder without a value.
+
+    Raises:
+        ValueError: When the template holds something else, or is nested deeper than 500 levels.
+    """
 
 @final
 class Client:
@@ -75,7 +109,7 @@ class Client:
     ) -> Self: ...
     def run_job(
         self,
-        body: str,
+        body: dict[str, Any],
         *,
         job: str,
         owner_label: tuple[str, str] | None = None,
@@ -85,14 +119,14 @@ class Client:
         """Starts a run: creates the job, waits for it, executes it once, watches it, and removes it.
 
         Args:
-            body: The job as JSON text.
+            body: The job.
             job: Its name, as in the body.
             owner_label: Key and value of the label that tells this job from somebody else's of the same name.
             keep_job: Whether the job stays after its end.
             ready_timeout_seconds: Longest wait for the job to become ready.
 
         Raises:
-            ValueError: When the body is not JSON.
+            ValueError: When JSON can't carry the body.
         """
 
     def delete_job(self, job: str, *, owner_label: tuple[str, str] | None = None) -> Awaitable[None]:

@@ -43,4 +43,4 @@ def merge_labels_for_gcp(prefect_labels: dict[str, str], existing_labels: dict[s
     Returns:
         New labels: at most 64, unless `existing_labels` alone are more.
     """
-    return _core.merge_labels(prefect_labels, existing_labels)
+    return existing_labels | _core.added_labels(prefect_labels, existing_labels)

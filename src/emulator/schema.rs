@@ -19,9 +19,10 @@ fn violation(Finding { path, problem }: Finding) -> Violation {
             let words = format!("Invalid JSON payload received. Unknown name \"{name}\"{place}: Cannot find field.");
             Violation::new(above.to_string(), words)
         }
-        Problem::WrongType { found, .. } => {
-            Violation::new(path.to_string(), format!("Invalid value at '{path}': {found} is not what this field takes."))
-        }
+        Problem::WrongType { found, .. } => Violation::new(
+            path.to_string(),
+            format!("Invalid value at '{path}': {found} is not what this field takes."),
+        ),
     }
 }
 

@@ -9,8 +9,7 @@ use serde_json::Value;
 use super::{
     config::Outcome,
     errors::{ApiError, Violation},
-    project, resources,
-    schema,
+    project, resources, schema,
 };
 use crate::{
     api::types::{API_VERSION, Container, EnvVar, ExecutionSpec, Job},
@@ -207,11 +206,7 @@ impl Check {
             &format!("{place}.image"),
             "must name a container image.",
         );
-        self.require(
-            container.args.len() <= MAX_ARGS,
-            &format!("{place}.args"),
-            "must not have more than 1000 items.",
-        );
+        self.require(container.args.len() <= MAX_ARGS, &format!("{place}.args"), "must not have more than 1000 items.");
         self.require(
             container.env.len() <= MAX_VARIABLES,
             &format!("{place}.env"),

@@ -1,6 +1,4 @@
-//! The environment of a job's container.
-
-use serde_json::{Value, json};
+//! The environment of a job's container (schema `EnvVar`).
 
 /// A variable whose value Google's Secret Manager holds.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -13,24 +11,31 @@ pub struct SecretEnv {
     pub version: String,
 }
 
-/// The container's `env` (schema `EnvVar`): the entries of `own`, the template's, unless `env` sets the same name; then
-/// `env` as name and value; then `secrets`, which replace what else has their names.
+/// An entry of a container's environment.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Entry<'a> {
+    /// The template's own entry of this index.
+    Own(usize),
+    /// A name and its value.
+    Plain(&'a str, &'a str),
+    /// A reference to a secret.
+    Secret(&'a SecretEnv),
+}
+
+/// The container's `env`: the template's own entries, of which `own` has the names, unless `env` or `secrets` set the
+/// same name; then `env`; then `secrets`, which replace what else has their names.
 pub fn container_env<'a>(
-    own: &[Value],
+    own: &[Option<&str>],
     env: impl IntoIterator<Item = (&'a str, &'a str)>,
-    secrets: &[SecretEnv],
-) -> Vec<Value> {
-    let secret = |name: &str| secrets.iter().any(|secret| secret.name == name);
-    let plain: Vec<_> = env.into_iter().filter(|(name, _)| !secret(name)).collect();
-    let is_free = |entry: &&Value| match entry.get("name").and_then(Value::as_str) {
-        Some(name) => !secret(name) && !plain.iter().any(|(set, _)| *set == name),
-        None => true,
-    };
-    let mut entries: Vec<_> = own.iter().filter(is_free).cloned().collect();
-    entries.extend(plain.iter().map(|(name, value)| json!({"name": name, "value": value})));
-    entries.extend(secrets.iter().map(|SecretEnv { name, secret, version }| {
-        json!({"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": version}}})
-    }));
+    secrets: &'a [SecretEnv],
+) -> Vec<Entry<'a>> {
+    let is_secret = |name: &str| secrets.iter().any(|secret| secret.name == name);
+    let plain: Vec<_> = env.into_iter().filter(|(name, _)| !is_secret(name)).collect();
+    let is_set = |name: &str| is_secret(name) || plain.iter().any(|(set, _)| *set == name);
+    let stays = |(index, name): (usize, &Option<&str>)| (!name.is_some_and(is_set)).then_some(Entry::Own(index));
+    let mut entries: Vec<_> = own.iter().enumerate().filter_map(stays).collect();
+    entries.extend(plain.iter().map(|(name, value)| Entry::Plain(name, value)));
+    entries.extend(secrets.iter().map(Entry::Secret));
     entries
 }
 
@@ -40,23 +45,18 @@ mod tests {
 
     #[test]
     fn the_templates_entries_stay_unless_prefect_sets_them() {
-        let own = [json!({"name": "A", "value": "template"}), json!({"name": "B", "valueFrom": {}})];
         assert_eq!(
-            container_env(&own, [("A", "prefect"), ("C", "")], &[]),
-            [own[1].clone(), json!({"name": "A", "value": "prefect"}), json!({"name": "C", "value": ""})]
+            container_env(&[Some("A"), Some("B"), None], [("A", "prefect"), ("C", "")], &[]),
+            [Entry::Own(1), Entry::Own(2), Entry::Plain("A", "prefect"), Entry::Plain("C", "")]
         );
     }
 
     #[test]
-    fn a_secret_takes_the_place_of_the_plain_value() {
-        let secret = SecretEnv { name: "KEY".into(), secret: "s".into(), version: "7".into() };
-        let reference = json!({"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "7"}}});
-        let once = container_env(
-            &[json!({"name": "KEY", "value": "y"})],
-            [("KEY", "x"), ("A", "b")],
-            std::slice::from_ref(&secret),
+    fn a_secret_takes_the_place_of_the_plain_value_and_of_the_templates() {
+        let secrets = [SecretEnv { name: "KEY".into(), secret: "s".into(), version: "7".into() }];
+        assert_eq!(
+            container_env(&[Some("KEY")], [("KEY", "x"), ("A", "b")], &secrets),
+            [Entry::Plain("A", "b"), Entry::Secret(&secrets[0])]
         );
-        assert_eq!(once, [json!({"name": "A", "value": "b"}), reference]);
-        assert_eq!(container_env(&once, [("KEY", "x"), ("A", "b")], &[secret]), once);
     }
 }

@@ -22,19 +22,12 @@ pub fn sanitize<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Lab
     valid
 }
 
-/// The template's own labels, and Prefect's made valid as far as there is room for them. The template's are neither
-/// changed nor dropped.
-pub fn merge<'a>(prefect: impl IntoIterator<Item = (&'a str, &'a str)>, own: &[(String, String)]) -> Labels {
-    let mut merged = own.to_vec();
-    for (key, value) in sanitize(prefect) {
-        if merged.len() >= MAX_LABELS {
-            break;
-        }
-        if !merged.iter().any(|(own, _)| *own == key) {
-            merged.push((key, value));
-        }
-    }
-    merged
+/// Prefect's labels, made valid, that there is room for beside the template's own, of which `own` has the keys.
+pub fn additions<'a>(prefect: impl IntoIterator<Item = (&'a str, &'a str)>, own: &[&str]) -> Labels {
+    let mut added = sanitize(prefect);
+    added.retain(|(key, _)| !own.contains(&key.as_str()));
+    added.truncate(MAX_LABELS.saturating_sub(own.len()));
+    added
 }
 
 fn characters(text: &str) -> String {
@@ -92,14 +85,12 @@ mod tests {
 
     #[test]
     fn the_templates_labels_win_and_the_last_of_prefects_go() {
-        let own: Labels = (0..63).map(|n| label(&format!("Own{n}"), "V")).collect();
-        let merged = merge([("Own1", "x"), ("b", "y"), ("c", "z")], &own);
-        assert_eq!(merged[..63], own);
+        let keys: Vec<_> = (0..63).map(|n| format!("Own{n}")).collect();
+        let own: Vec<_> = keys.iter().map(String::as_str).collect();
         // `Own1` of Prefect's is another key by the time it is valid.
-        assert_eq!(merged[63..], [label("own1", "x")]);
-        let many: Labels = (0..70).map(|n| label(&format!("k{n}"), "")).collect();
-        assert_eq!(merge([("b", "y")], &many), many);
-        assert_eq!(merge([("b", "y")], &[label("b", "mine")]), [label("b", "mine")]);
+        assert_eq!(additions([("Own1", "x"), ("b", "y"), ("c", "z")], &own), [label("own1", "x")]);
+        assert_eq!(additions([("b", "y")], &vec!["k"; 70]), []);
+        assert_eq!(additions([("b", "y"), ("c", "z")], &["b"]), [label("c", "z")]);
     }
 
     proptest! {
@@ -114,6 +105,17 @@ mod tests {
             }
             let twice = sanitize(once.iter().map(|(k, v)| (k.as_str(), v.as_str())));
             prop_assert_eq!(once, twice);
+        }
+
+        #[test]
+        fn additions_fill_up_to_the_limit_and_take_nobodys_place(
+            labels in vec((any::<String>(), any::<String>()), 0..80),
+            own in vec("[a-c]{1,2}", 0..70),
+        ) {
+            let own: Vec<_> = own.iter().map(String::as_str).collect();
+            let added = additions(labels.iter().map(|(k, v)| (k.as_str(), v.as_str())), &own);
+            prop_assert!(added.is_empty() || own.len() + added.len() <= MAX_LABELS);
+            prop_assert!(added.iter().all(|(key, _)| !own.contains(&key.as_str())));
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use pyo3::{exceptions::PyValueError, prelude::*};
 
-use super::{exceptions, run::Run, runtime::awaitable};
+use super::{exceptions, json, run::Run, runtime::awaitable};
 use crate::{
     api::{ApiError, Credentials, Endpoint, RetryPolicy, Secret, TokenCache, Transport, http_client},
     lifecycle::{kill, step::Plan},
@@ -81,14 +81,13 @@ impl Client {
     #[pyo3(signature = (body, *, job, owner_label=None, keep_job, ready_timeout_seconds))]
     fn run_job(
         &self,
-        body: &str,
+        body: &Bound<'_, PyAny>,
         job: String,
         owner_label: Option<(String, String)>,
         keep_job: bool,
         ready_timeout_seconds: f64,
     ) -> PyResult<Run> {
-        let body = serde_json::from_str(body)
-            .map_err(|error| PyValueError::new_err(format!("the job body can't be read: {error}")))?;
+        let body = json::from_python(body)?;
         let ready_timeout = seconds(ready_timeout_seconds)?;
         let transport = self.transport.clone();
         let plan = Plan {

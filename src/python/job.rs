@@ -1,15 +1,17 @@
-//! What goes into a job, for Python: the results are new objects, which Python puts in place.
+//! What goes into a job, for Python, which puts the results in place.
 
 use pyo3::{
     exceptions::PyValueError,
     prelude::*,
     types::{PyDict, PyList, PyString, PyTuple},
 };
-use pythonize::{depythonize, pythonize};
-use serde_json::Value;
+use pythonize::pythonize;
+use serde_json::{Value, json};
 
+use super::{json, text};
 use crate::job::{
-    env::{self, SecretEnv},
+    check,
+    env::{self, Entry, SecretEnv},
     labels, name, skeleton,
 };
 
@@ -21,6 +23,13 @@ pub(super) fn is_job_name(text: &str) -> bool {
 
 /// See `_core.pyi`.
 #[pyfunction]
+#[pyo3(signature = (slug, unique=None))]
+pub(super) fn job_name(slug: Option<&str>, unique: Option<&str>) -> String {
+    name::from_slug(slug.unwrap_or_default(), unique)
+}
+
+/// See `_core.pyi`.
+#[pyfunction]
 pub(super) fn sanitize_labels<'py>(labels: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
     let pairs = pairs(labels)?;
     dict(labels.py(), labels::sanitize(borrow(&pairs)))
@@ -28,28 +37,58 @@ pub(super) fn sanitize_labels<'py>(labels: &Bound<'py, PyDict>) -> PyResult<Boun
 
 /// See `_core.pyi`.
 #[pyfunction]
-pub(super) fn merge_labels<'py>(
+pub(super) fn added_labels<'py>(
     prefect_labels: &Bound<'py, PyDict>,
     existing_labels: &Bound<'py, PyDict>,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let (prefect, own) = (pairs(prefect_labels)?, pairs(existing_labels)?);
-    dict(prefect_labels.py(), labels::merge(borrow(&prefect), &own))
+    let prefect = pairs(prefect_labels)?;
+    // A key that is no text counts as one too; that it is wrong comes out when the finished body is checked.
+    let own: Vec<_> = existing_labels.keys().iter().map(|key| text::shown(&key)).collect();
+    let own: Vec<_> = own.iter().map(String::as_str).collect();
+    dict(prefect_labels.py(), labels::additions(borrow(&prefect), &own))
 }
 
 /// See `_core.pyi`.
 #[pyfunction]
-#[pyo3(signature = (own, env, secrets))]
 pub(super) fn container_env<'py>(
     own: &Bound<'py, PyList>,
     env: &Bound<'py, PyDict>,
     secrets: Vec<(String, String, String)>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let own: Vec<Value> =
-        depythonize(own.as_any()).map_err(|error| PyValueError::new_err(format!("container env: {error}")))?;
+) -> PyResult<Bound<'py, PyList>> {
+    let py = own.py();
+    let own: Vec<_> = own.iter().collect();
+    let names: Vec<_> = own.iter().map(name_of).collect();
+    let names: Vec<_> = names.iter().map(Option::as_deref).collect();
     let secrets: Vec<_> =
         secrets.into_iter().map(|(name, secret, version)| SecretEnv { name, secret, version }).collect();
     let pairs = pairs(env)?;
-    Ok(pythonize(env.py(), &env::container_env(&own, borrow(&pairs), &secrets))?)
+    let entries = PyList::empty(py);
+    for entry in env::container_env(&names, borrow(&pairs), &secrets) {
+        match entry {
+            Entry::Own(index) => entries.append(&own[index])?,
+            Entry::Plain(name, value) => entries.append(pythonize(py, &json!({"name": name, "value": value}))?)?,
+            Entry::Secret(SecretEnv { name, secret, version }) => {
+                let source = json!({"secretKeyRef": {"name": secret, "key": version}});
+                entries.append(pythonize(py, &json!({"name": name, "valueFrom": source}))?)?;
+            }
+        }
+    }
+    Ok(entries)
+}
+
+/// The name of an environment's entry, if it has one.
+fn name_of(entry: &Bound<'_, PyAny>) -> Option<String> {
+    entry.cast::<PyDict>().ok()?.get_item("name").ok()??.extract().ok()
+}
+
+/// See `_core.pyi`.
+#[pyfunction]
+pub(super) fn check_job_body(body: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
+    let report = check::check(&json::from_python(body)?);
+    if report.errors.is_empty() {
+        return Ok(report.warnings);
+    }
+    Err(PyValueError::new_err(format!("The job body can't be used: {}", report.errors.join("; "))))
 }
 
 /// See `_core.pyi`.

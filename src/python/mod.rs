@@ -4,8 +4,11 @@ mod client;
 mod emulator;
 mod exceptions;
 mod job;
+mod json;
 mod run;
 mod runtime;
+mod template;
+mod text;
 
 /// Rust core of the Cloud Run worker; typed in `_core.pyi`.
 #[pyo3::pymodule]
@@ -21,9 +24,13 @@ mod _core {
     #[pymodule_export]
     use super::emulator::EmulatorServer;
     #[pymodule_export]
-    use super::job::{check_body_skeleton, container_env, is_job_name, merge_labels, sanitize_labels};
+    use super::job::{
+        added_labels, check_body_skeleton, check_job_body, container_env, is_job_name, job_name, sanitize_labels,
+    };
     #[pymodule_export]
     use super::run::{Run, RunEvent};
+    #[pymodule_export]
+    use super::template::render_template;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

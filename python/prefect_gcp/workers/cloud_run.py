@@ -9,7 +9,6 @@ prefect worker start --pool my-pool --type cloud-run
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import shlex
@@ -17,27 +16,35 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID, uuid4
 
+from prefect.client.utilities import inject_client
 from prefect.exceptions import InfrastructureNotFound
 from prefect.logging.loggers import PrefectLogAdapter, flow_run_logger, get_logger
 from prefect.utilities.dockerutils import get_prefect_image_name
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 from pydantic import ConfigDict, Field, PrivateAttr, field_validator
+from typing_extensions import Self
 
 from prefect_gcp import _core
 from prefect_gcp.credentials import GcpCredentials
 from prefect_gcp.exceptions import CloudRunNotFoundError
 from prefect_gcp.models.cloud_run_v2 import SecretKeySelector
 from prefect_gcp.settings import CloudRunWorkerSettings
-from prefect_gcp.utilities import merge_labels_for_gcp, slugify_name
+from prefect_gcp.utilities import slugify_name
+from prefect_gcp.workers._templates import get_base_job_body as _get_base_job_body
+from prefect_gcp.workers._templates import get_default_job_body_template as _get_default_job_body_template
+from prefect_gcp.workers._templates import render_configuration
 
 if TYPE_CHECKING:
     import anyio.abc
+    from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.objects import Flow, FlowRun, WorkPool
     from prefect.client.schemas.responses import DeploymentResponse
 
 _DEFAULT_REGION = "us-central1"
 # The least time that a job has to become ready when `timeout` is null.
 _DEFAULT_TIMEOUT = 600
+# Where the job body has the container that runs the flow.
+_CONTAINER = ("spec", "template", "spec", "template", "spec", "containers", 0)
 # Prefect's label `prefect.io/flow-run-id`, as Google takes it.
 _FLOW_RUN_ID_LABEL = "prefect-io-flow-run-id"
 
@@ -77,45 +84,6 @@ _Timeout = Annotated[
 ]
 
 
-def _get_default_job_body_template() -> dict[str, Any]:
-    """The job body of the default pool template: a `Job` of the API with placeholders."""
-    resources = {"cpu": "{{ cpu }}", "memory": "{{ memory }}"}
-    container = {
-        "image": "{{ image }}",
-        "command": "{{ command }}",
-        "resources": {"limits": dict(resources), "requests": dict(resources)},
-    }
-    task = {
-        "containers": [container],
-        "timeoutSeconds": "{{ timeout }}",
-        "serviceAccountName": "{{ service_account_name }}",
-    }
-    return {
-        "apiVersion": "run.googleapis.com/v1",
-        "kind": "Job",
-        "metadata": {
-            "name": "{{ name }}",
-            "annotations": {"run.googleapis.com/launch-stage": "BETA"},
-        },
-        "spec": {
-            "template": {
-                "spec": {"template": {"spec": task}},
-                "metadata": {"annotations": {"run.googleapis.com/vpc-access-connector": "{{ vpc_connector_name }}"}},
-            }
-        },
-    }
-
-
-def _get_base_job_body() -> dict[str, Any]:
-    """The least that every job body holds."""
-    return {
-        "apiVersion": "run.googleapis.com/v1",
-        "kind": "Job",
-        "metadata": {"annotations": {"run.googleapis.com/launch-stage": "BETA"}},
-        "spec": {"template": {"spec": {"template": {"spec": {"containers": [{}]}}}}},
-    }
-
-
 class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
     """What the worker needs to run one flow run: made from the pool's template and the job variables.
 
@@ -143,8 +111,8 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
     # Job variables may hold secrets, which an error must not repeat.
     model_config = ConfigDict(hide_input_in_errors=True)
 
-    # Labels that a prepare put into each place, so that the next one can take them out again.
-    _injected_labels: dict[str, dict[str, str]] = PrivateAttr(default_factory=dict)
+    # Labels that a prepare put at each path, so that the next one can take them out again.
+    _injected_labels: dict[tuple[str, ...], dict[str, str]] = PrivateAttr(default_factory=dict)
     _logger: logging.Logger | PrefectLogAdapter = PrivateAttr(default_factory=lambda: get_logger(__name__))
 
     @field_validator("credentials")
@@ -169,6 +137,30 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
         """The job's name, once the configuration is prepared."""
         return str(self.job_body["metadata"]["name"])
 
+    @classmethod
+    @inject_client
+    async def from_template_and_values(
+        cls,
+        base_job_template: dict[str, Any],
+        values: dict[str, Any],
+        client: PrefectClient | None = None,
+    ) -> Self:
+        """Makes a configuration of a work pool's template and a flow run's job variables.
+
+        Args:
+            base_job_template: The pool's template.
+            values: The job variables.
+            client: Looks up blocks and variables of Prefect; by default a client of the settings' API.
+
+        Returns:
+            The configuration, which is still to be prepared for its flow run.
+
+        Raises:
+            ValueError: When the template or the values can't be rendered.
+            pydantic.ValidationError: When a rendered value is of the wrong type.
+        """
+        return cls(**await render_configuration(base_job_template, values, cls._get_base_config_defaults, client))
+
     def prepare_for_flow_run(
         self,
         flow_run: FlowRun,
@@ -189,7 +181,7 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
             worker_id: The worker's id.
 
         Raises:
-            ValueError: When the job body has no place for them.
+            ValueError: When the job body has no place for them, or the API could not take the finished body.
         """
         super().prepare_for_flow_run(flow_run, deployment, flow, work_pool, worker_name, worker_id)
         self._logger = _flow_run_logger(flow_run, worker_name, work_pool)
@@ -200,35 +192,38 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
         self._format_args_if_present()
         self._populate_image_if_not_present()
         self._populate_name_if_not_present()
+        self._check_job_body()
 
     def _populate_envs(self) -> None:
         container = self._container("env")
         own = container.get("env")
+        # The template "{{ env }}" makes a mapping of it, which holds nothing that `self.env` has not.
+        if own is None or isinstance(own, dict):
+            own = []
+        elif not isinstance(own, list):
+            raise _lost_its_shape("env", (*_CONTAINER, "env"), "list")
         env = {name: value for name, value in self.env.items() if value is not None}
         secrets = [
             (name, selector.secret, selector.version)
             for name, selector in self._secret_variables().items()
             if selector is not None
         ]
-        # The template "{{ env }}" makes a mapping of it, which holds nothing that `self.env` has not.
-        container["env"] = _core.container_env(own if isinstance(own, list) else [], env, secrets)
+        container["env"] = _core.container_env(own, env, secrets)
 
     def _populate_labels(self) -> None:
-        try:
-            places = {
-                "job": self.job_body["metadata"],
-                "execution": self.job_body["spec"]["template"].setdefault("metadata", {}),
-            }
-            for place, metadata in places.items():
-                labels = metadata["labels"] = metadata.get("labels") or {}
-                injected = self._injected_labels.get(place, {})
-                own = {key: value for key, value in labels.items() if injected.get(key) != value}
-                merged = merge_labels_for_gcp(self.labels, own)
-                labels.clear()
-                labels.update(merged)
-                self._injected_labels[place] = {key: value for key, value in merged.items() if key not in own}
-        except (AttributeError, KeyError, TypeError) as error:
-            raise _lost_its_shape("labels") from error
+        template = self._part("labels", "spec", "template")
+        if template.get("metadata") is None:
+            template["metadata"] = {}
+        for path in (("metadata",), ("spec", "template", "metadata")):
+            metadata = self._part("labels", *path)
+            if metadata.get("labels") is None:
+                metadata["labels"] = {}
+            labels = self._part("labels", *path, "labels")
+            injected = self._injected_labels.get(path, {})
+            for key in [key for key, value in labels.items() if key in injected and injected[key] == value]:
+                del labels[key]
+            self._injected_labels[path] = _core.added_labels(self.labels, labels)
+            labels.update(self._injected_labels[path])
 
     def _warn_about_plaintext_credentials(
         self, flow_run: FlowRun, worker_name: str | None, work_pool: WorkPool | None
@@ -245,38 +240,37 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
                 )
 
     def _populate_or_format_command(self) -> None:
-        container = self._container()
-        command = container.get("command")
-        if command is None:
-            command = self._base_flow_run_command()
-        container["command"] = shlex.split(command) if isinstance(command, str) else command
+        container = self._container("command")
+        if container.get("command") is None:
+            container["command"] = self._base_flow_run_command()
+        _split(container, "command")
 
     def _format_args_if_present(self) -> None:
-        container = self._container()
-        if isinstance(args := container.get("args"), str):
-            container["args"] = shlex.split(args)
+        _split(self._container("args"), "args")
 
     def _populate_image_if_not_present(self) -> None:
-        container = self._container()
+        container = self._container("image")
         if container.get("image") is None:
             container["image"] = f"docker.io/{get_prefect_image_name()}"
 
     def _populate_name_if_not_present(self) -> None:
-        try:
-            metadata = self.job_body["metadata"]
-            name = metadata.get("name")
-        except (AttributeError, KeyError, TypeError) as error:
-            raise _lost_its_shape("image") from error
+        metadata = self._part("name", "metadata")
+        name = metadata.get("name")
         if isinstance(name, str) and _core.is_job_name(name):
             return
         # A name of which no letter or digit can stay would be the same for all such runs.
-        fixed = slugify_name(str(name), 63) if name is not None else None
-        # 30 characters, a dash and 32 hexadecimal digits are the 63 that a name may have.
-        metadata["name"] = _legal(fixed, 63) if fixed else f"{_legal(slugify_name(self.name or ''), 30)}-{uuid4().hex}"
+        if name is not None and (slug := slugify_name(str(name), 63)):
+            metadata["name"] = _core.job_name(slug)
+        else:
+            metadata["name"] = _core.job_name(slugify_name(self.name or ""), unique=uuid4().hex)
         if name is not None:
             self._logger.warning(
                 f"{name!r} is not a legal name of a Cloud Run job; the job is named {metadata['name']!r}"
             )
+
+    def _check_job_body(self) -> None:
+        for warning in _core.check_job_body(self.job_body):
+            self._logger.warning(f"The job body may be refused by Cloud Run: {warning}")
 
     def _secret_variables(self) -> dict[str, SecretKeySelector | None]:
         return {
@@ -284,15 +278,28 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
             "PREFECT_API_AUTH_STRING": self.prefect_api_auth_string_secret,
         }
 
-    def _container(self, what: str = "image") -> dict[str, Any]:
+    def _container(self, what: str) -> dict[str, Any]:
         """The container that runs the flow."""
-        try:
-            container = self.job_body["spec"]["template"]["spec"]["template"]["spec"]["containers"][0]
-        except (IndexError, KeyError, TypeError) as error:
-            raise _lost_its_shape(what) from error
-        if not isinstance(container, dict):
-            raise _lost_its_shape(what)
-        return container
+        return self._part(what, *_CONTAINER)
+
+    def _part(self, what: str, *path: str | int) -> dict[str, Any]:
+        """A mapping of the job body.
+
+        Raises:
+            ValueError: When it is not there; `what` says what is missed in it.
+        """
+        part: Any = self.job_body
+        for depth, step in enumerate(path):
+            if isinstance(part, list if isinstance(step, int) else dict):
+                try:
+                    part = part[step]
+                    continue
+                except (IndexError, KeyError):
+                    pass
+            raise _lost_its_shape(what, path[: depth + 1])
+        if not isinstance(part, dict):
+            raise _lost_its_shape(what, path)
+        return part
 
 
 class CloudRunWorkerVariables(BaseVariables):
@@ -384,7 +391,7 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
         is_labelled = _labels(configuration).get(_FLOW_RUN_ID_LABEL) == str(flow_run.id)
         client = await self._cloud_run_client(configuration)
         with client.run_job(
-            _json(configuration.job_body),
+            configuration.job_body,
             job=job,
             owner_label=(_FLOW_RUN_ID_LABEL, str(flow_run.id)) if is_labelled else None,
             keep_job=bool(configuration.keep_job),
@@ -459,23 +466,18 @@ def _labels(configuration: CloudRunWorkerJobConfiguration) -> dict[str, str]:
     return configuration.job_body["metadata"].get("labels") or {}
 
 
-def _json(job_body: dict[str, Any]) -> str:
-    try:
-        return json.dumps(job_body, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"The job body holds something that JSON can't carry: {error}") from error
+def _split(container: dict[str, Any], name: str) -> None:
+    """Makes a command line the list of its words, as a shell would."""
+    if isinstance(line := container.get(name), str):
+        try:
+            container[name] = shlex.split(line)
+        except ValueError as error:
+            raise ValueError(f"The container's {name} can't be split into words: {error}") from error
 
 
-def _lost_its_shape(what: str) -> ValueError:
-    return ValueError(f"Unable to verify {what} due to invalid job body template.")
-
-
-def _legal(slug: str | None, max_length: int) -> str:
-    """A slug that may be, or begin, a job's name: one that no letter begins gets a word in front."""
-    slug = slug or "flow-run"
-    if not slug[0].isalpha():
-        slug = f"run-{slug}"[:max_length]
-    return slug.strip("-")
+def _lost_its_shape(what: str, path: tuple[str | int, ...], kind: str = "mapping") -> ValueError:
+    pointer = "".join(f"/{step}" for step in path)
+    return ValueError(f"Unable to verify {what} due to invalid job body template. There is no {kind} at {pointer}")
 
 
 def _flow_run_logger(flow_run: FlowRun, worker_name: str | None, work_pool: WorkPool | None) -> PrefectLogAdapter:
