@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import copy
 import datetime
+import functools
 import os
+import random
 import uuid
 from pathlib import PurePosixPath
 from types import SimpleNamespace
@@ -15,9 +17,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from prefect.utilities.annotations import NotSet
-from prefect.utilities.templating import PLACEHOLDER_CAPTURE_REGEX, apply_values, find_placeholders
+from prefect.utilities.templating import apply_values, find_placeholders
 from prefect.workers.base import BaseJobConfiguration
-from pydantic import ConfigDict
 
 from prefect_gcp import _core
 from prefect_gcp.workers.cloud_run import CloudRunWorkerJobConfiguration
@@ -40,6 +41,11 @@ class Opaque:
         raise KeyError(key)
 
 
+# What the long comparisons saw.
+COMPARED: list[object] = []
+CONFIGURED: list[object] = []
+LOOP = asyncio.new_event_loop()
+
 ODD_LEAVES = [
     Opaque("opaque"),
     datetime.datetime(2026, 11, 24, tzinfo=datetime.timezone.utc),
@@ -57,39 +63,79 @@ ODD_LEAVES = [
 ]
 # Characters whose class differs between Python and Rust, or between versions of Unicode, beside plain ones.
 ODD = "é²½Ⅷ٠߀一\u0301\u200d\u1680\u2003\u3000\x85\xa0\x1c\x1f\u180e\ud800\udfff😀\u0378\U0001e030"
-SPACE = st.sampled_from(["", " ", "  ", "\t\n", "\x1c", "\x85", "\u2003", "\u200b"])
-SEGMENT = st.sampled_from(["a", "b", "c", "env", "FOO", "0", "1", "-1", "٠", "1_0", "_1", "x-y", "é", "²", "item", "", "$"])
-NAME = st.one_of(
-    SEGMENT,
-    st.lists(SEGMENT, min_size=1, max_size=4).map(".".join),
-    st.builds("{}[{}]".format, SEGMENT, SEGMENT),
-    st.builds("{}[{}].{}]".format, SEGMENT, SEGMENT, SEGMENT),
-    st.sampled_from(["$HYPOTHESIS_SET", "$$HYPOTHESIS_SET", "$HYPOTHESIS_UNSET", "$", "ctx.flow.name", "]", "[", ".", "-"]),
-    st.sampled_from(["prefect.variables.x", "prefect.blocks.secret.x", "prefect.blocks", "prefect"]),
-    st.text(alphabet=f"ab.-[]$ {{}}{ODD}", max_size=6),
-)
-PLACEHOLDER = st.builds("{{{{{}{}{}}}}}".format, SPACE, NAME, SPACE)
-TEXT = st.one_of(
-    PLACEHOLDER,
-    st.lists(st.one_of(PLACEHOLDER, st.text(alphabet=f"ab {{}}%${ODD}", max_size=4)), max_size=4).map("".join),
-    st.text(max_size=6),
-)
-SCALAR = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), TEXT)
-KEY = st.one_of(SEGMENT, PLACEHOLDER, st.text(max_size=4), st.sampled_from(["a.b", "env.FOO", 1, None]))
+SPACES = ["", " ", " ", "  ", "\t\n", "\x1c", "\x85", "\u2003", "\u200b"]
+SEGMENTS = ["a", "b", "c", "env", "FOO", "0", "1", "-1", "٠", "1_0", "_1", "x-y", "é", "²", "item", "", "$", "9" * 5000]
+WHOLE_NAMES = ["$HYPOTHESIS_SET", "$$HYPOTHESIS_SET", "$HYPOTHESIS_UNSET", "$", "ctx.flow.name", "]", "[", ".", "-"]
+PREFECTS_NAMES = ["prefect.variables.x", "prefect.blocks.secret.x", "prefect.blocks", "prefect"]
+SCALARS = [None, True, False, 0, -7, 2**70, 1.5, -0.0, 1e300, float("nan"), ""]
+ODD_KEYS = ["a.b", "env.FOO", "{{ a }}", "{{ none }}", 1, None, True, ("t", 1)]
 
 
-def trees(leaf, most):
-    return st.recursive(
-        leaf,
-        lambda below: st.one_of(st.lists(below, max_size=4), st.dictionaries(KEY, below, max_size=4)),
-        max_leaves=most,
-    )
+class Generator:
+    """Templates and values from one source of chance, which is many times faster than a strategy for each part."""
 
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
 
-TEMPLATE = trees(SCALAR, 12)
-VALUES = st.dictionaries(
-    st.one_of(SEGMENT, st.sampled_from(["ctx", "prefect"])), trees(st.one_of(SCALAR, st.sampled_from(ODD_LEAVES)), 8)
-)
+    def any_of(self, *makers):
+        return self.random.choice(makers)()
+
+    def letters(self, alphabet: str, most: int) -> str:
+        return "".join(self.random.choices(alphabet, k=self.random.randint(0, most)))
+
+    def segment(self) -> str:
+        return self.random.choice(SEGMENTS)
+
+    def name(self) -> str:
+        return self.any_of(
+            self.segment,
+            self.segment,
+            lambda: ".".join(self.segment() for _ in range(self.random.randint(1, 4))),
+            lambda: f"{self.segment()}[{self.segment()}]",
+            lambda: f"{self.segment()}[{self.segment()}].{self.segment()}]",
+            lambda: self.random.choice(WHOLE_NAMES),
+            lambda: self.random.choice(PREFECTS_NAMES),
+            lambda: self.letters(f"ab.-[]$ {{}}{ODD}", 6),
+        )
+
+    def placeholder(self) -> str:
+        return "{{" + self.random.choice(SPACES) + self.name() + self.random.choice(SPACES) + "}}"
+
+    def text(self) -> str:
+        return self.any_of(
+            self.placeholder,
+            self.placeholder,
+            lambda: self.letters(f"ab {{}}%${ODD}", 4) + self.placeholder() + self.letters(f"ab {{}}{ODD}", 3),
+            lambda: "".join(self.any_of(self.placeholder, lambda: self.letters("ab {}", 3)) for _ in range(4)),
+            lambda: self.letters(f"ab{ODD}", 6),
+        )
+
+    def key(self):
+        return self.any_of(self.segment, self.segment, self.text, lambda: self.random.choice(ODD_KEYS))
+
+    def tree(self, leaf, depth: int):
+        if depth == 0 or self.random.random() < 0.3:
+            return leaf()
+        if self.random.random() < 0.05:
+            # Deep and narrow.
+            return functools.reduce(lambda below, _: [below] if depth % 2 else {"a": below}, range(60), leaf())
+        size = self.random.randint(0, 3)
+        if self.random.random() < 0.5:
+            return [self.tree(leaf, depth - 1) for _ in range(size)]
+        return {self.key(): self.tree(leaf, depth - 1) for _ in range(size)}
+
+    def template(self):
+        leaf = functools.partial(self.any_of, self.text, self.text, lambda: self.random.choice(SCALARS))
+        if self.random.random() < 0.03:
+            leaf = functools.partial(self.any_of, leaf, lambda: self.random.choice(ODD_LEAVES))
+        return self.tree(leaf, 5)
+
+    def values(self):
+        leaf = functools.partial(
+            self.any_of, self.text, lambda: self.letters("xyz", 3), lambda: self.random.choice(SCALARS + ODD_LEAVES)
+        )
+        names = [*SEGMENTS, "ctx", "prefect"]
+        return {name: self.tree(leaf, 3) for name in self.random.sample(names, self.random.randint(0, 6))}
 
 
 def outcome(render, *arguments):
@@ -136,9 +182,196 @@ def _environment():
         yield
 
 
-@settings(max_examples=20_000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-@given(TEMPLATE, VALUES)
-def test_templates_render_as_with_prefects_own_function(template, values):
+SETTINGS = settings(deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+SEEDS = st.integers(0, 2**64 - 1)
+
+
+@settings(SETTINGS, max_examples=22_000)
+@given(SEEDS)
+def test_templates_render_as_with_prefects_own_function(seed):
+    generator = Generator(seed)
+    template, values = generator.template(), generator.values()
     assume(has_one_answer(template, values))
     expected = outcome(apply_values, template, values)
     assert outcome(_core.render_template, template, values, NotSet) == expected
+    COMPARED.append(expected)
+
+
+def test_enough_of_every_kind_was_compared():
+    """The comparison above is worth something: it saw many templates, and most of them rendered to something."""
+    assert len(COMPARED) >= 20_000
+    errors = sum(isinstance(result, type) for result in COMPARED)
+    assert 50 < errors < len(COMPARED) / 10
+    found = "".join(map(repr, COMPARED))
+    for part in ["from the environment", "<opaque>", "{{", "prefect.blocks", "datetime", "\\ud800"]:
+        assert part in found, part
+
+
+class Client:
+    """Prefect's API, with one variable and one block."""
+
+    async def read_variable_by_name(self, name):
+        return SimpleNamespace(value={"of": "a variable"}) if name == "x" else None
+
+    async def read_block_document_by_name(self, name, block_type_slug):
+        return SimpleNamespace(data={"value": f"{block_type_slug}/{name}"})
+
+
+class Captured:
+    """A configuration that is nothing but what it is made of."""
+
+    _get_base_config_defaults = staticmethod(BaseJobConfiguration._get_base_config_defaults)
+
+    def __init__(self, **fields) -> None:
+        self.fields = fields
+
+
+async def configured(by, template, values):
+    """What a configuration class makes its instances of."""
+    made = await by.from_template_and_values.__func__(Captured, template, values, client=Client())
+    return frozen(made.fields)
+
+
+def pool_template(generator):
+    """A pool's template and job variables for it."""
+    chance = generator.random.random
+    names = ["a", "b", "c", "env", "command", "labels", "name"]
+    defaults = generator.values()
+    properties = {name: {"default": defaults.get(name)} if chance() < 0.6 else {"type": "x"} for name in names}
+    configuration = {name: generator.template() for name in names if chance() < 0.6}
+    job_variables = generator.values()
+    if chance() < 0.5:
+        # Environments are nearly always mappings.
+        configuration["env"] = "{{ env }}" if chance() < 0.5 else {"A": "{{ a }}", "B": "template"}
+        properties["env"]["default"] = {"B": "default", "FOO": "{{ b }}"}
+        job_variables["env"] = {"B": "variable"} if chance() < 0.5 else {}
+    for name in ["env.FOO", "labels.team", "a.b.c", "a.b", "c[0].x"]:
+        if chance() < 0.2:
+            job_variables[name] = generator.text()
+    return {"job_configuration": configuration, "variables": {"properties": properties}}, job_variables
+
+
+@settings(SETTINGS, max_examples=3_000)
+@given(SEEDS)
+def test_pools_templates_are_configured_as_by_prefects_base(seed):
+    template, values = pool_template(Generator(seed))
+    assume(has_one_answer([template, values], [template, values]))
+    before = frozen([template, values])
+    ours = outcome(LOOP.run_until_complete, configured(CloudRunWorkerJobConfiguration, template, values))
+    assert frozen([template, values]) == before
+    theirs = outcome(LOOP.run_until_complete, configured(BaseJobConfiguration, template, values))
+    # Where Prefect fails, in one way or another, ours does.
+    assert ours == theirs or (isinstance(ours, type) and isinstance(theirs, type))
+    CONFIGURED.append(theirs)
+
+
+def test_most_of_the_pools_templates_had_an_answer():
+    answers = [result for result in CONFIGURED if not isinstance(result, type)]
+    assert len(answers) > len(CONFIGURED) / 2 > 1000
+
+
+def test_a_lone_placeholder_passes_its_value_by_identity():
+    for value in [*ODD_LEAVES[:-1], [1], {"a": {}}, "text"]:
+        rendered = _core.render_template({"x": ["{{ a.b }}"]}, {"a": {"b": value}}, NotSet)
+        assert rendered["x"][0] is value
+
+
+def test_the_template_is_left_as_it_is():
+    template = {"a": ["{{ x }}", {"b": "y{{ x }}"}], "c": "{{ x }}"}
+    before = copy.deepcopy(template)
+    rendered = _core.render_template(template, {}, NotSet)
+    assert template == before
+    assert rendered == {"a": [{"b": "y"}]}
+    assert rendered["a"] is not template["a"]
+
+
+def nested(levels):
+    return functools.reduce(lambda below, _: {"a": below}, range(levels), "{{ x }}")
+
+
+def test_what_is_nested_too_deeply_is_an_error():
+    _core.render_template(nested(500), {}, NotSet)
+    circle = {}
+    circle["again"] = [circle]
+    for template in [nested(501), nested(50_000), circle]:
+        with pytest.raises(ValueError, match="nested deeper than 500 levels, or holds itself"):
+            _core.render_template(template, {}, NotSet)
+
+
+@pytest.mark.parametrize("odd", [b"x", (1,), {1}, object(), datetime.date(2026, 1, 1)], ids=type)
+def test_what_no_template_can_hold_is_named_with_its_place(odd):
+    place = r"\(at job_body\.list\[1\]\[\"a/b\"\]\)"
+    with pytest.raises(ValueError, match=f"Unexpected template type '{type(odd).__name__}' {place}"):
+        _core.render_template({"job_body": {"list": [1, {"a/b": odd}]}}, {}, NotSet)
+
+
+class Shrinking:
+    """A value that changes the template while it is made text."""
+
+    def __init__(self, template) -> None:
+        self.template = template
+
+    def __str__(self) -> str:
+        self.template.clear()
+        return "gone"
+
+
+def test_a_value_whose_code_changes_the_template_does_no_harm():
+    template = {"a": "x{{ v }}", "b": "{{ v }}", "c": 1}
+    rendered = _core.render_template(template, {"v": Shrinking(template)}, NotSet)
+    assert rendered["a"] == "xgone"
+    assert rendered["c"] == 1
+
+
+class Failing:
+    """A value whose code fails."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    def __getitem__(self, key):
+        raise RuntimeError("no item")
+
+
+@pytest.mark.parametrize("text", ["{{ v }}!", "{{ v.a }}"])
+def test_an_error_of_a_values_own_code_comes_out(text):
+    with pytest.raises(RuntimeError, match="no"):
+        _core.render_template([text], {"v": Failing()}, NotSet)
+
+
+GOOD = {"job_configuration": {}, "variables": {"properties": {}}}
+
+
+@pytest.mark.parametrize(
+    ("template", "values", "message"),
+    [
+        ([], {}, "The pool's template: expected a mapping, found list"),
+        (None, {}, "The pool's template: expected a mapping, found nothing"),
+        ({"variables": {}}, {}, "The pool's template at job_configuration: expected a mapping, found nothing"),
+        (GOOD | {"job_configuration": "x"}, {}, "at job_configuration: expected a mapping, found str"),
+        ({"job_configuration": {}}, {}, "The pool's template at variables: expected a mapping, found nothing"),
+        (GOOD | {"variables": {"properties": []}}, {}, "at variables.properties: expected a mapping, found list"),
+        (GOOD | {"variables": {"properties": {"x": 1}}}, {}, "at variables.properties.x: expected a mapping, found int"),
+        (
+            {"job_configuration": {"env": {}}, "variables": {"properties": {"env": {"default": ["A"]}}}},
+            {},
+            "at variables.properties.env.default: expected a mapping, found list",
+        ),
+        (GOOD | {"job_configuration": {"env": {}}}, {"env": "A"}, "The job variable env: expected a mapping, found str"),
+        (GOOD, [], "The job variables: expected a mapping, found list"),
+        (GOOD, {1: 2}, "The job variable 1: expected a string as name, found int"),
+        (GOOD, {"a.b": 1, "a.b.c": 2}, "The job variable 'a.b.c' sets a key of what another one sets to something else"),
+        (GOOD | {"job_configuration": {"job_body": {"a": {1}}}}, {}, r"template type 'set' \(at job_body\.a\)"),
+    ],
+)
+def test_a_pools_template_of_the_wrong_shape_is_a_clear_error(template, values, message):
+    with pytest.raises(ValueError, match=message):
+        LOOP.run_until_complete(configured(CloudRunWorkerJobConfiguration, template, values))
+
+
+def test_a_value_that_holds_itself_is_a_clear_error():
+    circle = []
+    circle.append(circle)
+    template = GOOD | {"job_configuration": {"x": "{{ c }}"}}
+    with pytest.raises(ValueError, match="nested too deeply, or holds itself"):
+        LOOP.run_until_complete(configured(CloudRunWorkerJobConfiguration, template, {"c": circle}))

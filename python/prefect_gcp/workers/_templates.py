@@ -84,9 +84,8 @@ async def render_configuration(
         _mapping(variable, f"{place}.{name}")
     values = defaults_of(properties)
     if env := values.get("env"):
-        _mapping(env, f"{place}.env.default")
         own = configuration.get("env")
-        configuration["env"] = own | env if isinstance(own, dict) else env
+        configuration["env"] = own | _mapping(env, f"{place}.env.default") if isinstance(own, dict) else env
     values |= _nested(_mapping(job_variables, "The job variables"))
     if isinstance(configuration.get("env"), dict) and (env := values.get("env")):
         configuration["env"] = configuration["env"] | _mapping(env, "The job variable env")
