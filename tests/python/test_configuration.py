@@ -1,6 +1,7 @@
 """From the pool's template to a finished job body."""
 
 import copy
+import datetime
 import json
 import logging
 import re
@@ -10,6 +11,8 @@ from uuid import uuid4
 
 import prefect
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 from prefect.client.schemas.objects import FlowRun
 from pydantic import ValidationError
 
@@ -114,6 +117,7 @@ async def test_job_variables_reach_their_places():
     assert made.job_body["metadata"]["labels"]["team"] == "data"
 
 
+@pytest.mark.difference("own-env-entries")
 async def test_a_customised_template_works():
     template = CloudRunWorker.get_default_base_job_template()
     task = template["job_configuration"]["job_body"]["spec"]["template"]["spec"]["template"]["spec"]
@@ -180,6 +184,7 @@ async def test_plain_credentials_are_warned_about_once_each_without_showing_them
     assert "pnu_plain" not in caplog.text
 
 
+@pytest.mark.difference("legal-names")
 @pytest.mark.parametrize(
     ("name", "pattern"),
     [
@@ -198,6 +203,7 @@ async def test_a_flow_runs_name_gives_a_legal_name(name, pattern):
     assert _core.is_job_name(made.job_name)
 
 
+@pytest.mark.difference("illegal-names")
 async def test_an_illegal_name_from_a_variable_is_made_legal_and_told(caplog):
     with caplog.at_level(logging.WARNING):
         made = await configuration({"name": "My_ETL " + "x" * 80})
@@ -215,6 +221,7 @@ async def test_a_name_of_which_nothing_legal_is_left_differs_for_every_run(name)
     assert (first == second) == (name == 0)
 
 
+@pytest.mark.difference("null-is-absent")
 @pytest.mark.parametrize("what", ["image", "command", "name"])
 async def test_null_counts_as_absent(what):
     template = CloudRunWorker.get_default_base_job_template()
@@ -228,6 +235,7 @@ async def test_null_counts_as_absent(what):
     assert found
 
 
+@pytest.mark.difference("null-credentials")
 async def test_null_credentials_are_the_environments():
     made = await configuration({"credentials": None})
     assert isinstance(made.credentials, GcpCredentials)
@@ -268,6 +276,7 @@ def test_a_timeout_out_of_bounds_is_refused(timeout):
         CloudRunWorkerJobConfiguration(job_body=cloud_run._get_base_job_body(), timeout=timeout)
 
 
+@pytest.mark.difference("hidden-input")
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -294,12 +303,222 @@ STEPS = [
 ]
 
 
+@pytest.mark.difference("shape-errors")
 @pytest.mark.parametrize("step", STEPS)
 async def test_a_body_that_lost_its_shape_is_an_error(step):
     made = await configuration()
     made.job_body.clear()
     with pytest.raises(ValueError, match=r"Unable to verify \w+ due to invalid job body template\."):
         getattr(made, step)()
+
+
+CONTAINERS = "/spec/template/spec/template/spec/containers"
+
+
+@pytest.mark.difference("shape-errors")
+@pytest.mark.parametrize(
+    ("path", "value", "pointer"),
+    [
+        ("spec", None, "/spec"),
+        ("spec.template.spec.template.spec.containers", [], f"{CONTAINERS}/0"),
+        ("spec.template.spec.template.spec.containers", {"0": {}}, CONTAINERS),
+        ("spec.template.spec.template.spec.containers", ["x"], f"{CONTAINERS}/0"),
+        ("metadata.labels", ["a"], "/metadata/labels"),
+        ("spec.template.metadata", "x", "/spec/template/metadata"),
+        ("metadata", [], "/metadata"),
+    ],
+)
+async def test_what_has_the_wrong_shape_is_named_by_its_place(path, value, pointer):
+    made = await configuration(prepare=False)
+    place = made.job_body
+    *above, last = path.split(".")
+    for key in above:
+        place = place[key]
+    place[last] = value
+    kind = "list" if pointer == CONTAINERS else "mapping"
+    message = rf"Unable to verify \w+ due to invalid job body template\. There is no {kind} at {pointer}$"
+    with pytest.raises(ValueError, match=message):
+        made.prepare_for_flow_run(flow_run())
+
+
+async def test_an_environment_that_is_a_text_is_an_error():
+    made = await configuration(prepare=False)
+    container(made)["env"] = "A=b"
+    with pytest.raises(ValueError, match=rf"Unable to verify env .* There is no list at {CONTAINERS}/0/env$"):
+        made.prepare_for_flow_run(flow_run())
+
+
+@pytest.mark.parametrize("name", ["command", "args"])
+async def test_a_command_line_that_no_shell_could_split_is_an_error(name):
+    made = await configuration(prepare=False)
+    container(made)[name] = "python 'x"
+    with pytest.raises(ValueError, match=f"The container's {name} can't be split into words: No closing quotation"):
+        made.prepare_for_flow_run(flow_run())
+
+
+def warnings_of(caplog) -> list[str]:
+    begin = "The job body may be refused by Cloud Run: "
+    records = [record for record in caplog.records if record.getMessage().startswith(begin)]
+    assert {record.name for record in records} <= {"prefect.flow_runs.worker"}
+    return [record.getMessage().removeprefix(begin) for record in records]
+
+
+@pytest.mark.difference("early-check")
+async def test_an_unknown_field_is_a_warning_with_the_nearest_name(caplog):
+    template = CloudRunWorker.get_default_base_job_template()
+    task = template["job_configuration"]["job_body"]["spec"]["template"]["spec"]["template"]["spec"]
+    task["timeoutSecond"] = 60
+    task["containers"][0]["resource"] = {"limits": {}}
+    task["somethingNew"] = {"a": [1]}
+    with caplog.at_level(logging.WARNING):
+        made = await configuration(template=template)
+    assert container(made)["resource"] == {"limits": {}}
+    place, unknown = "spec.template.spec.template.spec", "not a field of the Cloud Run Admin API v1 that this worker knows"
+    assert sorted(warnings_of(caplog)) == [
+        f"{place}.containers[0].resource: {unknown}; did you mean 'resources'?",
+        f"{place}.somethingNew: {unknown}",
+        f"{place}.timeoutSecond: {unknown}; did you mean 'timeoutSeconds'?",
+    ]
+
+
+@pytest.mark.difference("early-check")
+async def test_a_wrong_type_is_an_error_with_what_was_expected_and_found(caplog):
+    template = CloudRunWorker.get_default_base_job_template()
+    task = template["job_configuration"]["job_body"]["spec"]["template"]["spec"]["template"]["spec"]
+    task["maxRetries"] = "many"
+    task["containers"].append({"image": ["very-private"]})
+    template["job_configuration"]["job_body"]["metadata"]["labels"] = {"team": 7}
+    with pytest.raises(ValueError, match="The job body can't be used: ") as caught:
+        await configuration(template=template)
+    place = "spec.template.spec.template.spec"
+    assert str(caught.value).removeprefix("The job body can't be used: ").split("; ") == [
+        "metadata.labels.team: expected a string, found a number",
+        f"{place}.containers[1].image: expected a string, found a list",
+        f"{place}.maxRetries: expected an integer of 32 bits, found a string",
+    ]
+    assert "very-private" not in str(caught.value)
+
+
+async def test_the_default_job_has_nothing_to_warn_about(caplog):
+    with caplog.at_level(logging.WARNING):
+        await configuration({"cpu": "1000m", "memory": "512Mi", "vpc_connector_name": "c", "timeout": 60})
+    assert warnings_of(caplog) == []
+
+
+@pytest.mark.difference("early-check")
+async def test_limits_of_cloud_run_are_warned_about(caplog):
+    template = CloudRunWorker.get_default_base_job_template()
+    body = template["job_configuration"]["job_body"]
+    body["metadata"]["labels"] = {f"own{n}": "x" for n in range(70)}
+    first = body["spec"]["template"]["spec"]["template"]["spec"]["containers"][0]
+    first["args"] = ["a"] * 1001
+    with caplog.at_level(logging.WARNING):
+        await configuration({"cpu": "1000m", "memory": "8Gi", "env": {"BIG": "x" * 32769}}, template)
+    place = r"spec\.template\.spec\.template\.spec\.containers\[0\]"
+    patterns = [
+        r"metadata\.labels: 70 labels, Cloud Run takes 64 at most",
+        rf"{place}\.args: 1001 entries, Cloud Run takes 1000 at most",
+        rf"{place}\.env\[\d+\]\.value: 32769 bytes, Cloud Run takes 32768 at most",
+        rf"{place}\.resources\.limits\.memory: 8Gi does not go with 1000m of CPU, which take 512Mi to 4096Mi",
+    ]
+    found = warnings_of(caplog)
+    assert len(found) == 4
+    for pattern, warning in zip(patterns, found, strict=True):
+        assert re.fullmatch(pattern, warning)
+
+
+def circle():
+    inside = []
+    inside.append(inside)
+    return inside
+
+
+@pytest.mark.difference("early-check")
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (b"x", "is of type 'bytes', which JSON can't carry"),
+        (float("nan"), "is NaN, which is no number of JSON"),
+        (float("-inf"), "is -inf, which is no number of JSON"),
+        (datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc), "is of type 'datetime', which JSON can't carry"),
+        (2**64, "is an integer of more than 64 bits"),
+        ("\ud800", "is text that UTF-8 can't encode"),
+        ({1: "x"}, "has the key 1, which is no text that JSON can carry"),
+        (circle(), "is nested deeper than 100 levels, or holds itself"),
+    ],
+)
+async def test_what_json_cannot_carry_is_an_error_with_its_place(value, message):
+    made = await configuration(prepare=False)
+    made.job_body["metadata"]["annotations"]["example.com/x"] = {"list": [0, value]}
+    place = r"The job body at metadata\.annotations\[\"example\.com/x\"\]\.list\[1\]"
+    with pytest.raises(ValueError, match=rf"^{place}.* {message}$"):
+        made.prepare_for_flow_run(flow_run())
+
+
+async def test_an_entry_of_the_environment_that_is_no_mapping_is_named():
+    made = await configuration(prepare=False)
+    container(made)["env"] = ["A=b", {"name": "OWN", "value": 1}, circle()]
+    with pytest.raises(ValueError, match=r"containers\[0\]\.env\[2\]\[0\].* holds itself"):
+        made.prepare_for_flow_run(flow_run())
+    del container(made)["env"][2]
+    with pytest.raises(ValueError, match=r"env\[0\]: expected a mapping \(EnvVar\), found a string; .*env\[1\]\.value"):
+        made.prepare_for_flow_run(flow_run())
+
+
+WORDS = st.text(alphabet="aZ0_-./ é²\u0130", max_size=80)
+# A few labels, or more than there is room for.
+LABELS = st.one_of(
+    st.dictionaries(WORDS, WORDS, max_size=4),
+    st.builds(lambda count, word: {f"{word}{n}": word for n in range(count)}, st.integers(55, 80), WORDS),
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@given(
+    name=st.one_of(st.none(), WORDS, st.text()),
+    run_name=st.one_of(WORDS, st.text()),
+    prefects=LABELS,
+    own=LABELS,
+    env=st.dictionaries(st.text(max_size=5), st.one_of(st.none(), st.text(max_size=5)), max_size=5),
+    command=st.one_of(st.none(), st.text(alphabet="ab -\t", max_size=9), st.lists(st.text(max_size=3), max_size=3)),
+)
+def test_whatever_the_names_labels_and_variables_are_the_prepared_body_is_sound(
+    name, run_name, prefects, own, env, command
+):
+    body = cloud_run._get_base_job_body()
+    body["metadata"] |= {"name": name, "labels": dict(own)}
+    body["spec"]["template"]["spec"]["template"]["spec"]["containers"] = [{"command": command, "env": [{"name": "A"}]}]
+    try:
+        made = CloudRunWorkerJobConfiguration(job_body=body, labels=prefects, env=env, name=run_name)
+    except ValidationError:
+        assume(False)  # noqa: PT015 - halves of surrogate pairs are nothing that pydantic takes
+    run = flow_run(name="x")
+    made.prepare_for_flow_run(run)
+    once = copy.deepcopy(made.job_body)
+
+    assert _core.is_job_name(made.job_name)
+    if name is not None and _core.is_job_name(name):
+        assert made.job_name == name
+    template = made.job_body["spec"]["template"]
+    for labels, owned in [(made.job_body["metadata"]["labels"], own), (template["metadata"]["labels"], {})]:
+        assert labels.items() >= owned.items()
+        injected = [item for item in labels.items() if item[0] not in owned]
+        assert len(labels) <= max(64, len(owned))
+        assert len(labels) >= min(64, len(owned) + 1)
+        for key, value in injected:
+            assert re.fullmatch("[a-z][a-z0-9_-]{0,62}", key, re.ASCII)
+            assert re.fullmatch("[a-z0-9_-]{0,63}", value, re.ASCII)
+    names = [entry["name"] for entry in container(made)["env"]]
+    assert len(names) == len(set(names))
+    assert {name for name, value in env.items() if value is not None} <= {*names}
+    assert "A" in names
+    assert all(isinstance(word, str) for word in container(made)["command"])
+
+    for step in STEPS:
+        getattr(made, step)()
+        assert made.job_body == once
+    made.prepare_for_flow_run(run)
+    assert made.job_body == once
 
 
 async def test_the_steps_can_be_overridden_and_come_in_their_order():

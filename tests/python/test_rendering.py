@@ -289,6 +289,7 @@ def nested(levels):
     return functools.reduce(lambda below, _: {"a": below}, range(levels), "{{ x }}")
 
 
+@pytest.mark.difference("rendering-errors")
 def test_what_is_nested_too_deeply_is_an_error():
     _core.render_template(nested(500), {}, NotSet)
     circle = {}
@@ -342,6 +343,7 @@ def test_an_error_of_a_values_own_code_comes_out(text):
 GOOD = {"job_configuration": {}, "variables": {"properties": {}}}
 
 
+@pytest.mark.difference("rendering-errors")
 @pytest.mark.parametrize(
     ("template", "values", "message"),
     [
@@ -375,3 +377,11 @@ def test_a_value_that_holds_itself_is_a_clear_error():
     template = GOOD | {"job_configuration": {"x": "{{ c }}"}}
     with pytest.raises(ValueError, match="nested too deeply, or holds itself"):
         LOOP.run_until_complete(configured(CloudRunWorkerJobConfiguration, template, {"c": circle}))
+
+
+@pytest.mark.difference("one-pass")
+def test_a_value_is_never_rendered_again_whatever_the_order():
+    for names in ["ab", "ba", "abc", "cba"]:
+        text = " ".join(f"{{{{ {name} }}}}" for name in names)
+        values = {name: f"{{{{ {other} }}}}" for name, other in zip("abc", "bca", strict=True)}
+        assert _core.render_template(text, values, NotSet) == " ".join(values[name] for name in names)

@@ -289,16 +289,14 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
             ValueError: When it is not there; `what` says what is missed in it.
         """
         part: Any = self.job_body
-        for depth, step in enumerate(path):
-            if isinstance(part, list if isinstance(step, int) else dict):
-                try:
-                    part = part[step]
-                    continue
-                except (IndexError, KeyError):
-                    pass
-            raise _lost_its_shape(what, path[: depth + 1])
-        if not isinstance(part, dict):
-            raise _lost_its_shape(what, path)
+        for depth, step in enumerate(path, start=1):
+            try:
+                part = part[step]
+            except (IndexError, KeyError):
+                part = None
+            kind = list if path[depth : depth + 1] == (0,) else dict
+            if not isinstance(part, kind):
+                raise _lost_its_shape(what, path[:depth], "list" if kind is list else "mapping")
         return part
 
 
