@@ -373,7 +373,10 @@ async def test_an_unknown_field_is_a_warning_with_the_nearest_name(caplog):
     with caplog.at_level(logging.WARNING):
         made = await configuration(template=template)
     assert container(made)["resource"] == {"limits": {}}
-    place, unknown = "spec.template.spec.template.spec", "not a field of the Cloud Run Admin API v1 that this worker knows"
+    place, unknown = (
+        "spec.template.spec.template.spec",
+        "not a field of the Cloud Run Admin API v1 that this worker knows",
+    )
     assert sorted(warnings_of(caplog)) == [
         f"{place}.containers[0].resource: {unknown}; did you mean 'resources'?",
         f"{place}.somethingNew: {unknown}",
@@ -491,7 +494,7 @@ def test_whatever_the_names_labels_and_variables_are_the_prepared_body_is_sound(
     try:
         made = CloudRunWorkerJobConfiguration(job_body=body, labels=prefects, env=env, name=run_name)
     except ValidationError:
-        assume(False)  # noqa: PT015 - halves of surrogate pairs are nothing that pydantic takes
+        assume(False)
     run = flow_run(name="x")
     made.prepare_for_flow_run(run)
     once = copy.deepcopy(made.job_body)

@@ -17,6 +17,7 @@ def key_file(tmp_path):
     return path
 
 
+@pytest.mark.difference("credentials-when-needed")
 def test_a_block_can_be_made_where_there_are_no_credentials():
     credentials = GcpCredentials()
     assert (credentials.service_account_file, credentials.service_account_info, credentials.project) == (None,) * 3

@@ -50,3 +50,12 @@ def test_an_exception_keeps_its_attributes_when_copied(clone):
     assert type(cloned) is type(error)
     assert str(cloned) == "no"
     assert vars(cloned) == {"project": "p", "region": "r", "name": "j", "status": 429, "hint": "wait"}
+
+
+def test_every_difference_that_a_test_names_is_in_the_docs_and_the_other_way_round():
+    here = Path(__file__).parent
+    sources = "".join(file.read_text() for file in here.glob("test_*.py"))
+    named = set(re.findall(r"mark\.difference\(\"([^\"]+)\"\)", sources))
+    listed = re.findall(r"^\| `([^`]+)` \|", (here.parents[1] / "docs" / "differences.md").read_text(), re.MULTILINE)
+    assert len(listed) == len(set(listed))
+    assert named == set(listed)

@@ -101,8 +101,20 @@ async def log_of(flow_run_id: str, until: str) -> str:
     return "\n".join(record.message for record in await records_of(flow_run_id, until))
 
 
-async def test_a_pool_of_the_servers_own_template_runs_a_flow_to_completed(emulator, pool):
-    name = pool()
+def to_the_workers_own(template):
+    """Makes the server's template, which is of an older form, the one that the worker has."""
+    template.clear()
+    template.update(CloudRunWorker.get_default_base_job_template())
+
+
+FORMS = pytest.mark.parametrize(
+    "form", [None, to_the_workers_own], ids=["the server's template", "the worker's template"]
+)
+
+
+@FORMS
+async def test_a_pool_of_either_template_runs_a_flow_to_completed(emulator, pool, form):
+    name = pool(form)
     flow_run_id = await deploy(name, "succeed", memory="1Gi", env={"MY_VARIABLE": "x"})
     await run_all(name)
     run = await read(flow_run_id)
@@ -181,11 +193,38 @@ async def test_a_wrong_value_crashes_the_run_with_one_clear_error(pool, monkeypa
         await until(lambda: _no_jobs(emulator))
 
 
-@pytest.mark.parametrize("variables", [{"cpu": "1"}, {"memory": "512"}, {"timeout": 0}, {"timeout": 3601}])
-async def test_wrong_variables_are_refused_by_prefect(pool, variables):
-    (name,) = variables
-    with pytest.raises(DeploymentApplyError, match=f"Validation failed for field '{name}'"):
-        await deploy(pool(), "succeed", **variables)
+@FORMS
+async def test_wrong_variables_are_refused_by_prefect(pool, form):
+    name = pool(form)
+    for variable, value in [("cpu", "1"), ("memory", "512"), ("timeout", 0), ("timeout", 3601)]:
+        with pytest.raises(DeploymentApplyError, match=f"Validation failed for field '{variable}'"):
+            await deploy(name, "succeed", **{variable: value})
+
+
+@pytest.mark.difference("early-check")
+async def test_a_template_with_a_wrong_type_and_a_typo_says_both_in_the_flow_runs_log(emulator, pool):
+    def change(template):
+        _task(template)["timeoutSecond"] = 60
+
+    name = pool(change)
+    flow_run_id = await deploy(name, "succeed")
+    await run_all(name)
+    # The API refuses what the warning named, so that people find both.
+    log = await log_of(flow_run_id, "Unknown name")
+    assert "timeoutSecond: not a field" in log
+    assert "did you mean 'timeoutSeconds'?" in log
+    assert (await read(flow_run_id)).state.name == "Crashed"
+
+    def break_it(template):
+        _task(template)["maxRetries"] = "many"
+
+    name = pool(break_it)
+    flow_run_id = await deploy(name, "succeed")
+    await run_all(name)
+    message = "spec.template.spec.template.spec.maxRetries: expected an integer of 32 bits, found a string"
+    assert message in await log_of(flow_run_id, message)
+    assert (await read(flow_run_id)).state.name in {"Crashed", "Failed"}
+    assert emulator.jobs() == []
 
 
 async def test_cancelling_a_pending_run_from_the_command_line_deletes_its_job(pool, monkeypatch):

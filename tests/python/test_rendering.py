@@ -142,7 +142,7 @@ def outcome(render, *arguments):
     """What a renderer makes of its arguments, so that it can be compared: what is not rebuilt counts by identity."""
     try:
         return frozen(render(*arguments))
-    except Exception as error:  # noqa: BLE001 - any exception is an outcome
+    except Exception as error:
         return type(error)
 
 
@@ -151,7 +151,9 @@ def frozen(value):
         return ("dict", [(frozen(key), frozen(item)) for key, item in value.items()])
     if type(value) is list:
         return ("list", [frozen(item) for item in value])
-    return (type(value), value) if isinstance(value, str) else (type(value), id(value) if is_odd(value) else repr(value))
+    return (
+        (type(value), value) if isinstance(value, str) else (type(value), id(value) if is_odd(value) else repr(value))
+    )
 
 
 def is_odd(value):
@@ -172,7 +174,9 @@ def texts(value):
 def has_one_answer(template, values):
     """Prefect's order of several placeholders in one text is a set's: a value with braces gives either result."""
     crowded = any(len(find_placeholders(text)) > 1 for text in texts(template))
-    return not crowded or not any("{{" in str(part) or "}}" in str(part) for part in (values, os.environ["HYPOTHESIS_SET"]))
+    return not crowded or not any(
+        "{{" in str(part) or "}}" in str(part) for part in (values, os.environ["HYPOTHESIS_SET"])
+    )
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -353,16 +357,28 @@ GOOD = {"job_configuration": {}, "variables": {"properties": {}}}
         (GOOD | {"job_configuration": "x"}, {}, "at job_configuration: expected a mapping, found str"),
         ({"job_configuration": {}}, {}, "The pool's template at variables: expected a mapping, found nothing"),
         (GOOD | {"variables": {"properties": []}}, {}, "at variables.properties: expected a mapping, found list"),
-        (GOOD | {"variables": {"properties": {"x": 1}}}, {}, "at variables.properties.x: expected a mapping, found int"),
+        (
+            GOOD | {"variables": {"properties": {"x": 1}}},
+            {},
+            "at variables.properties.x: expected a mapping, found int",
+        ),
         (
             {"job_configuration": {"env": {}}, "variables": {"properties": {"env": {"default": ["A"]}}}},
             {},
             "at variables.properties.env.default: expected a mapping, found list",
         ),
-        (GOOD | {"job_configuration": {"env": {}}}, {"env": "A"}, "The job variable env: expected a mapping, found str"),
+        (
+            GOOD | {"job_configuration": {"env": {}}},
+            {"env": "A"},
+            "The job variable env: expected a mapping, found str",
+        ),
         (GOOD, [], "The job variables: expected a mapping, found list"),
         (GOOD, {1: 2}, "The job variable 1: expected a string as name, found int"),
-        (GOOD, {"a.b": 1, "a.b.c": 2}, "The job variable 'a.b.c' sets a key of what another one sets to something else"),
+        (
+            GOOD,
+            {"a.b": 1, "a.b.c": 2},
+            "The job variable 'a.b.c' sets a key of what another one sets to something else",
+        ),
         (GOOD | {"job_configuration": {"job_body": {"a": {1}}}}, {}, r"template type 'set' \(at job_body\.a\)"),
     ],
 )

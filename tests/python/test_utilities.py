@@ -2,6 +2,7 @@
 
 import pytest
 
+from prefect_gcp import utilities
 from prefect_gcp.utilities import merge_labels_for_gcp, sanitize_labels_for_gcp, slugify_name
 
 
@@ -33,3 +34,9 @@ def test_labels_fill_up_to_64():
     merged = merge_labels_for_gcp({f"p{n}": "" for n in range(10)}, existing)
     assert len(merged) == 64
     assert list(merged)[60:] == ["p0", "p1", "p2", "p3"]
+
+
+@pytest.mark.difference("gone-names")
+@pytest.mark.parametrize("name", ["Job", "Execution"])
+def test_what_needed_googles_client_is_gone(name):
+    assert not hasattr(utilities, name)
