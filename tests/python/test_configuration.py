@@ -373,10 +373,8 @@ async def test_an_unknown_field_is_a_warning_with_the_nearest_name(caplog):
     with caplog.at_level(logging.WARNING):
         made = await configuration(template=template)
     assert container(made)["resource"] == {"limits": {}}
-    place, unknown = (
-        "spec.template.spec.template.spec",
-        "not a field of the Cloud Run Admin API v1 that this worker knows",
-    )
+    place = "spec.template.spec.template.spec"
+    unknown = "not a field of the Cloud Run Admin API v1 that this worker knows"
     assert sorted(warnings_of(caplog)) == [
         f"{place}.containers[0].resource: {unknown}; did you mean 'resources'?",
         f"{place}.somethingNew: {unknown}",

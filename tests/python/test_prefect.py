@@ -107,9 +107,7 @@ def to_the_workers_own(template):
     template.update(CloudRunWorker.get_default_base_job_template())
 
 
-FORMS = pytest.mark.parametrize(
-    "form", [None, to_the_workers_own], ids=["the server's template", "the worker's template"]
-)
+FORMS = pytest.mark.parametrize("form", [None, to_the_workers_own], ids=["the server's", "the worker's"])
 
 
 @FORMS

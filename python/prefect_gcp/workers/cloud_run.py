@@ -296,7 +296,8 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
             kind = list if path[depth : depth + 1] == (0,) else dict
             if not isinstance(part, kind):
                 raise _lost_its_shape(what, path[:depth], "list" if kind is list else "mapping")
-        return part
+        found: dict[str, Any] = part
+        return found
 
 
 class CloudRunWorkerVariables(BaseVariables):
