@@ -29,6 +29,15 @@ test-rust: ## test the core and the emulator, without Python
 test-python: $(VENV)/.wheel ## test the installed wheel
 	$(BIN)/python -m pytest
 
+.PHONY: bench
+bench: $(VENV)/.wheel ## measure rendering, beside Prefect's own
+	$(CARGO) bench --locked --no-default-features --bench core
+	$(BIN)/python benches/rendering.py
+
+.PHONY: fuzz
+fuzz: ## render and check a million odd templates and bodies
+	PROPTEST_CASES=1000000 $(CARGO) test --locked --no-default-features --release --test odd_input
+
 .PHONY: lint
 lint: $(VENV)/.wheel ## check formatting, lints and types
 	$(CARGO) fmt --check

@@ -62,7 +62,7 @@ ODD_LEAVES = [
     NotSet,
 ]
 # Characters whose class differs between Python and Rust, or between versions of Unicode, beside plain ones.
-ODD = "é²½Ⅷ\u0660߀一\u0301\u200d\u1680\u2003\u3000\x85\xa0\x1c\x1f\u180e\ud800\udfff😀\u0378\U0001e030"
+ODD = "é²½Ⅷ\u0660\u07c0一\u0301\u200d\u1680\u2003\u3000\x85\xa0\x1c\x1f\u180e\ud800\udfff😀\u0378\U0001e030"
 SPACES = ["", " ", " ", "  ", "\t\n", "\x1c", "\x85", "\u2003", "\u200b"]
 SEGMENTS = [
     "a",
