@@ -30,6 +30,7 @@ from prefect_gcp.exceptions import CloudRunNotFoundError
 from prefect_gcp.models.cloud_run_v2 import SecretKeySelector
 from prefect_gcp.settings import CloudRunWorkerSettings
 from prefect_gcp.utilities import slugify_name
+from prefect_gcp.workers._templates import get_base_job_body as _get_base_job_body  # noqa: F401 - people import it here
 from prefect_gcp.workers._templates import get_default_job_body_template as _get_default_job_body_template
 from prefect_gcp.workers._templates import render_configuration
 
