@@ -19,7 +19,7 @@ demo: $(VENV)/.wheel ## run a Prefect flow on an emulated Cloud Run, from deploy
 wheel: $(VENV)/.wheel ## build the wheel into dist/
 
 .PHONY: test
-test: test-rust test-python test-oldest ## run all tests
+test: test-rust test-python test-prefects ## run all tests
 
 .PHONY: test-rust
 test-rust: ## test the core and the emulator, without Python
@@ -29,9 +29,10 @@ test-rust: ## test the core and the emulator, without Python
 test-python: $(VENV)/.wheel ## test the installed wheel
 	$(BIN)/python -m pytest
 
-.PHONY: test-oldest
-test-oldest: $(VENV)-oldest/.wheel ## test what depends on Prefect's functions with the oldest Prefect that we support
-	$(VENV)-oldest/bin/python -m pytest tests/python/test_rendering.py tests/python/test_configuration.py
+.PHONY: test-prefects
+test-prefects: $(VENV)-oldest/.wheel $(VENV)-newest/.wheel ## test what depends on Prefect's functions with its oldest and newest
+	for venv in $(VENV)-oldest $(VENV)-newest; do $$venv/bin/python -m pytest \
+		tests/python/test_rendering.py tests/python/test_configuration.py || exit 1; done
 
 .PHONY: bench
 bench: $(VENV)/.wheel ## measure rendering, beside Prefect's own
@@ -64,7 +65,7 @@ schema: $(VENV)/.packages ## renew src/schema/run_v1.rs from the pinned google-a
 
 .PHONY: clean
 clean: ## remove everything that the other targets made
-	rm -rf $(VENV) $(VENV)-oldest .demo dist target
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest .demo dist target
 
 # The packages that demo and tests need, with the versions and hashes of the lock file.
 $(VENV)/.packages: requirements.lock
@@ -81,10 +82,10 @@ $(VENV)/.wheel: $(VENV)/.packages $(WHEEL_SOURCES)
 	$(BIN)/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/*.whl
 	@touch $@
 
-# The same with the oldest Prefect.
-$(VENV)-oldest/.wheel: $(VENV)/.wheel tests/oldest.lock
-	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-oldest
-	for lock in requirements.lock tests/oldest.lock; do $(BIN)/uv pip install --quiet --python $(VENV)-oldest \
+# The same with another Prefect: one that the lock file's packages serve well enough for the tests of its functions.
+$(VENV)-%/.wheel: $(VENV)/.wheel tests/prefect-%.lock
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-$*
+	for lock in requirements.lock tests/prefect-$*.lock; do $(BIN)/uv pip install --quiet --python $(VENV)-$* \
 		--no-deps --require-hashes --requirement $$lock || exit 1; done
-	$(BIN)/uv pip install --quiet --python $(VENV)-oldest --no-deps dist/*.whl
+	$(BIN)/uv pip install --quiet --python $(VENV)-$* --no-deps dist/*.whl
 	@touch $@

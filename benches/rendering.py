@@ -19,11 +19,11 @@ from uuid import uuid4
 os.environ.setdefault("PREFECT_API_URL", "http://127.0.0.1:1/api")
 
 from prefect.client.schemas.objects import FlowRun
-from prefect.utilities.annotations import NotSet
 from prefect.utilities.templating import apply_values
 from prefect.workers.base import BaseJobConfiguration
 
 from prefect_gcp import _core
+from prefect_gcp.workers._templates import render
 from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfiguration
 
 ROUNDS = 7
@@ -80,8 +80,8 @@ def main() -> None:
         ("rendering, default template", template["job_configuration"], VALUES),
         ("rendering, 500 keys more", large["job_configuration"], values),
     ]:
-        assert _core.render_template(body, variables, NotSet) == apply_values(body, variables)
-        ours = microseconds(lambda body=body, variables=variables: _core.render_template(body, variables, NotSet))
+        assert render(body, variables) == apply_values(body, variables)
+        ours = microseconds(lambda body=body, variables=variables: render(body, variables))
         theirs = microseconds(lambda body=body, variables=variables: apply_values(body, variables))
         rows.append((name, ours, theirs))
     for name, make in [("from_template_and_values", configure), ("the same, and prepare_for_flow_run", job)]:

@@ -65,13 +65,14 @@ def check_job_body(body: object) -> list[str]:
         ValueError: When JSON can't carry the body, or the API would refuse the type of something in it.
     """
 
-def render_template(template: object, values: dict[str, Any], unset: object) -> Any:
+def render_template(template: object, values: dict[str, Any], *, unset: object, exact_keys: bool) -> Any:
     """Renders the `{{ placeholder }}`s of a template, as `prefect.utilities.templating.apply_values` does.
 
     Args:
         template: Mappings, lists, texts, numbers, booleans and nulls.
         values: Values of any type for the placeholders.
         unset: The object that means that there is no value, in the template and in the values.
+        exact_keys: Whether `a.1` is looked for at the key `"1"` before it is at the key 1, as since Prefect 3.9.
 
     Returns:
         New mappings and lists, with the values themselves in place of lone placeholders; `unset` for a template that is

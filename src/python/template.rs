@@ -4,7 +4,7 @@ use pyo3::{
     exceptions::{PyIndexError, PyKeyError, PyTypeError, PyValueError},
     intern,
     prelude::*,
-    types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString},
+    types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString},
 };
 
 use super::text;
@@ -12,12 +12,14 @@ use crate::template::{self, Cause, Error, Piece, Rendered, Tree, View};
 
 /// See `_core.pyi`.
 #[pyfunction]
+#[pyo3(signature = (template, values, *, unset, exact_keys))]
 pub(super) fn render_template<'py>(
     template: &Bound<'py, PyAny>,
     values: &Bound<'py, PyDict>,
     unset: Bound<'py, PyAny>,
+    exact_keys: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let tree = Objects { unset };
+    let tree = Objects { unset, exact_keys };
     match template::render(&tree, template, values.as_any()) {
         Ok(rendered) => Ok(rendered.unwrap_or(tree.unset)),
         Err(Error { cause: Cause::Tree(error), .. }) => Err(error),
@@ -26,9 +28,12 @@ pub(super) fn render_template<'py>(
     }
 }
 
-/// Python's objects; `unset` is the one that stands for no value.
+/// Python's objects.
 struct Objects<'py> {
+    /// The one that stands for no value.
     unset: Bound<'py, PyAny>,
+    /// Whether a mapping's key that reads as a number is looked for as a text first, as Prefect does since 3.9.
+    exact_keys: bool,
 }
 
 impl<'py> Tree for Objects<'py> {
@@ -77,11 +82,7 @@ impl<'py> Tree for Objects<'py> {
 
     fn item(&self, node: &Self::Node, segment: &str) -> PyResult<Option<Self::Node>> {
         let py = node.py();
-        let found = match integer(py, segment)? {
-            Some(index) => node.get_item(index),
-            None => node.get_item(segment),
-        };
-        match found {
+        match self.found(node, segment) {
             Ok(found) => Ok(Some(found)),
             Err(error) => {
                 let missing = error.is_instance_of::<PyKeyError>(py)
@@ -124,7 +125,19 @@ impl<'py> Tree for Objects<'py> {
     }
 }
 
-impl Objects<'_> {
+impl<'py> Objects<'py> {
+    fn found(&self, node: &Bound<'py, PyAny>, segment: &str) -> PyResult<Bound<'py, PyAny>> {
+        let Some(number) = integer(node.py(), segment)? else { return node.get_item(segment) };
+        if self.exact_keys && node.cast::<PyMapping>().is_ok() {
+            // `01` and `1_0` are numbers to Python, but nobody writes a key so.
+            let is_canonical = number.str()?.to_str()? == segment;
+            if node.contains(segment)? || !is_canonical {
+                return node.get_item(segment);
+            }
+        }
+        node.get_item(number)
+    }
+
     fn is(&self, character: char, class: &str) -> bool {
         let text = PyString::new(self.unset.py(), character.encode_utf8(&mut [0; 4]));
         text.call_method0(class).and_then(|is| is.is_truthy()).unwrap_or(false)

@@ -45,8 +45,7 @@ impl Tree for Json {
 
     fn item(&self, node: &Value, segment: &str) -> Result<Option<Value>, Self::Error> {
         Ok(match node {
-            // What reads as a number is looked for as a number, which no key of JSON is.
-            Value::Object(fields) if segment.parse::<i64>().is_err() => fields.get(segment).cloned(),
+            Value::Object(fields) => fields.get(segment).cloned(),
             Value::Array(items) => index(segment, items.len()).map(|index| items[index].clone()),
             Value::String(text) => {
                 let index = index(segment, text.chars().count());

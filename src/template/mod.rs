@@ -36,7 +36,7 @@ pub trait Tree {
         render: impl FnMut(&Self::Node) -> Rendered<Self>,
     ) -> Result<Self::Node, Error<Self::Error>>;
 
-    /// What a mapping has at a key, a list at an index (as Python's `int()` reads it), if it has it.
+    /// What a mapping has at a key, or a list or a text at an index, if it has it.
     fn item(&self, node: &Self::Node, segment: &str) -> Result<Option<Self::Node>, Self::Error>;
 
     /// A text that is made of pieces of `text` and of other nodes, as text.

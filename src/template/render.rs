@@ -60,19 +60,20 @@ fn text<T: Tree>(tree: &T, template: &T::Node, content: &str, values: &T::Node) 
 
 /// What the values have at `a.b[0]`: a bracket that opens counts as a dot, one that closes as nothing.
 fn value<T: Tree>(tree: &T, values: &T::Node, name: &str) -> Result<Option<T::Node>, T::Error> {
-    let mut found = values.clone();
+    let mut found: Option<T::Node> = None;
     for segment in name.split(['.', '[']) {
-        let below = if segment.contains(']') {
-            tree.item(&found, &segment.replace(']', ""))?
-        } else {
-            tree.item(&found, segment)?
-        };
+        let node = found.as_ref().unwrap_or(values);
+        let below =
+            if segment.contains(']') { tree.item(node, &segment.replace(']', ""))? } else { tree.item(node, segment)? };
         match below {
-            Some(below) => found = below,
+            Some(below) => found = Some(below),
             None => return Ok(None),
         }
     }
-    Ok(if matches!(tree.view(&found)?, View::Unset) { None } else { Some(found) })
+    Ok(match &found {
+        Some(node) if matches!(tree.view(node)?, View::Unset) => None,
+        _ => found,
+    })
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ from prefect.utilities.annotations import NotSet
 from prefect.utilities.templating import apply_values, find_placeholders
 from prefect.workers.base import BaseJobConfiguration
 
-from prefect_gcp import _core
+from prefect_gcp.workers._templates import render
 from prefect_gcp.workers.cloud_run import CloudRunWorkerJobConfiguration
 
 
@@ -157,10 +157,10 @@ class Generator:
         return {name: self.tree(leaf, 3) for name in self.random.sample(names, self.random.randint(0, 6))}
 
 
-def outcome(render, *arguments):
+def outcome(function, *arguments):
     """What a renderer makes of its arguments, so that it can be compared: what is not rebuilt counts by identity."""
     try:
-        return frozen(render(*arguments))
+        return frozen(function(*arguments))
     except Exception as error:
         return type(error)
 
@@ -216,7 +216,7 @@ def test_templates_render_as_with_prefects_own_function(seed):
     template, values = generator.template(), generator.values()
     assume(has_one_answer(template, values))
     expected = outcome(apply_values, template, values)
-    assert outcome(_core.render_template, template, values, NotSet) == expected
+    assert outcome(render, template, values) == expected
     COMPARED.append(expected)
 
 
@@ -295,14 +295,20 @@ def test_most_of_the_pools_templates_had_an_answer():
 
 def test_a_lone_placeholder_passes_its_value_by_identity():
     for value in [*ODD_LEAVES[:-1], [1], {"a": {}}, "text"]:
-        rendered = _core.render_template({"x": ["{{ a.b }}"]}, {"a": {"b": value}}, NotSet)
+        rendered = render({"x": ["{{ a.b }}"]}, {"a": {"b": value}})
         assert rendered["x"][0] is value
+
+
+def test_a_number_finds_a_key_as_the_installed_prefect_does():
+    values = {"a": {"1": "text", 2: "number", "\u0663": "digit"}}
+    template = ["{{ a.1 }}", "{{ a[2] }}", "{{ a.\u0663 }}", "{{ a.02 }}"]
+    assert render(template, values) == apply_values(template, values)
 
 
 def test_the_template_is_left_as_it_is():
     template = {"a": ["{{ x }}", {"b": "y{{ x }}"}], "c": "{{ x }}"}
     before = copy.deepcopy(template)
-    rendered = _core.render_template(template, {}, NotSet)
+    rendered = render(template, {})
     assert template == before
     assert rendered == {"a": [{"b": "y"}]}
     assert rendered["a"] is not template["a"]
@@ -314,19 +320,19 @@ def nested(levels):
 
 @pytest.mark.difference("rendering-errors")
 def test_what_is_nested_too_deeply_is_an_error():
-    _core.render_template(nested(500), {}, NotSet)
+    render(nested(500), {})
     circle = {}
     circle["again"] = [circle]
     for template in [nested(501), nested(50_000), circle]:
         with pytest.raises(ValueError, match="nested deeper than 500 levels, or holds itself"):
-            _core.render_template(template, {}, NotSet)
+            render(template, {})
 
 
 @pytest.mark.parametrize("odd", [b"x", (1,), {1}, object(), datetime.date(2026, 1, 1)], ids=type)
 def test_what_no_template_can_hold_is_named_with_its_place(odd):
     place = r"\(at job_body\.list\[1\]\[\"a/b\"\]\)"
     with pytest.raises(ValueError, match=f"Unexpected template type '{type(odd).__name__}' {place}"):
-        _core.render_template({"job_body": {"list": [1, {"a/b": odd}]}}, {}, NotSet)
+        render({"job_body": {"list": [1, {"a/b": odd}]}}, {})
 
 
 class Shrinking:
@@ -342,7 +348,7 @@ class Shrinking:
 
 def test_a_value_whose_code_changes_the_template_does_no_harm():
     template = {"a": "x{{ v }}", "b": "{{ v }}", "c": 1}
-    rendered = _core.render_template(template, {"v": Shrinking(template)}, NotSet)
+    rendered = render(template, {"v": Shrinking(template)})
     assert rendered["a"] == "xgone"
     assert rendered["c"] == 1
 
@@ -360,7 +366,7 @@ class Failing:
 @pytest.mark.parametrize("text", ["{{ v }}!", "{{ v.a }}"])
 def test_an_error_of_a_values_own_code_comes_out(text):
     with pytest.raises(RuntimeError, match="no"):
-        _core.render_template([text], {"v": Failing()}, NotSet)
+        render([text], {"v": Failing()})
 
 
 GOOD = {"job_configuration": {}, "variables": {"properties": {}}}
@@ -419,4 +425,4 @@ def test_a_value_is_never_rendered_again_whatever_the_order():
     for names in ["ab", "ba", "abc", "cba"]:
         text = " ".join(f"{{{{ {name} }}}}" for name in names)
         values = {name: f"{{{{ {other} }}}}" for name, other in zip("abc", "bca", strict=True)}
-        assert _core.render_template(text, values, NotSet) == " ".join(values[name] for name in names)
+        assert render(text, values) == " ".join(values[name] for name in names)

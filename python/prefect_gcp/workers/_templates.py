@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from prefect.utilities.annotations import NotSet
-from prefect.utilities.collections import deep_merge, set_in_dict
+from prefect.utilities.collections import deep_merge, get_from_dict, set_in_dict
 from prefect.utilities.templating import resolve_block_document_references, resolve_variables
 
 from prefect_gcp import _core
@@ -55,6 +55,26 @@ def get_base_job_body() -> dict[str, Any]:
     }
 
 
+# Since Prefect 3.9, `a.1` finds what a mapping has at "1".
+_EXACT_KEYS = get_from_dict({"1": True}, "1", False)
+
+
+def render(template: object, values: dict[str, Any]) -> Any:
+    """Renders a template as the installed Prefect's `apply_values` does.
+
+    Args:
+        template: Mappings, lists, texts, numbers, booleans and nulls.
+        values: Values for its placeholders.
+
+    Returns:
+        What it becomes; `NotSet` for a template that is a placeholder without a value.
+
+    Raises:
+        ValueError: When the template holds something else, or is nested too deeply.
+    """
+    return _core.render_template(template, values, unset=NotSet, exact_keys=_EXACT_KEYS)
+
+
 async def render_configuration(
     base_job_template: dict[str, Any],
     job_variables: dict[str, Any],
@@ -89,7 +109,7 @@ async def render_configuration(
     values |= _nested(_mapping(job_variables, "The job variables"))
     if isinstance(configuration.get("env"), dict) and (env := values.get("env")):
         configuration["env"] = configuration["env"] | _mapping(env, "The job variable env")
-    rendered = _core.render_template(configuration, values, NotSet)
+    rendered = render(configuration, values)
     try:
         rendered = await resolve_block_document_references(template=rendered, client=client)
         resolved: dict[str, Any] = await resolve_variables(template=rendered, client=client)
