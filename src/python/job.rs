@@ -17,8 +17,8 @@ use crate::job::{
 
 /// See `_core.pyi`.
 #[pyfunction]
-pub(super) fn is_job_name(text: &str) -> bool {
-    name::is_legal(text)
+pub(super) fn is_job_name(text: &Bound<'_, PyString>) -> bool {
+    text.to_str().is_ok_and(name::is_legal)
 }
 
 /// See `_core.pyi`.

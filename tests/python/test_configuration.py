@@ -212,6 +212,13 @@ async def test_an_illegal_name_from_a_variable_is_made_legal_and_told(caplog):
     assert record.name == "prefect.flow_runs.worker"
 
 
+async def test_a_name_that_utf8_cannot_encode_is_made_legal():
+    made = await configuration(prepare=False)
+    made.job_body["metadata"]["name"] = "my\ud800-etl"
+    made.prepare_for_flow_run(flow_run())
+    assert made.job_name == "my-etl"
+
+
 @pytest.mark.parametrize("name", ["", "...", "-", 0])
 async def test_a_name_of_which_nothing_legal_is_left_differs_for_every_run(name):
     template = CloudRunWorker.get_default_base_job_template()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from prefect.utilities.annotations import NotSet
-from prefect.utilities.collections import deep_merge, get_from_dict, set_in_dict
-from prefect.utilities.templating import resolve_block_document_references, resolve_variables
+from prefect.utilities.collections import deep_merge, set_in_dict
+from prefect.utilities.templating import apply_values, resolve_block_document_references, resolve_variables
 
 from prefect_gcp import _core
 
@@ -56,7 +56,7 @@ def get_base_job_body() -> dict[str, Any]:
 
 
 # Since Prefect 3.9, `a.1` finds what a mapping has at "1".
-_EXACT_KEYS = get_from_dict({"1": True}, "1", False)
+_EXACT_KEYS = str(apply_values("{{ a.1 }}", {"a": {"1": "found"}})) == "found"
 
 
 def render(template: object, values: dict[str, Any]) -> Any:
