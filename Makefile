@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CARGO ?= cargo
-RUST_SOURCES := Cargo.toml Cargo.lock $(shell find src -name '*.rs')
+RUST_SOURCES := Cargo.toml Cargo.lock $(shell find src -name '*.rs' -o -name '*.html')
 WHEEL_SOURCES := $(RUST_SOURCES) pyproject.toml $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
 
 .PHONY: help

@@ -6,6 +6,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
+use super::page;
 use crate::api::types::{ErrorBody, ErrorStatus};
 
 /// A call that the API refuses.
@@ -118,11 +119,5 @@ impl IntoResponse for ApiError {
 
 /// What Google's front end answers where no service is: an HTML page, not the API's JSON.
 pub(super) fn html_not_found(path: &str) -> Response {
-    let page = format!(
-        "<!DOCTYPE html>\n<html lang=en>\n<meta charset=utf-8>\n<title>Error 404 (Not Found)!!1</title>\n\
-         <p><b>404.</b> <ins>That\u{2019}s an error.</ins>\n\
-         <p>The requested URL <code>{}</code> was not found on this server. <ins>That\u{2019}s all we know.</ins>\n",
-        super::page::escape(path)
-    );
-    (StatusCode::NOT_FOUND, [(header::REFERRER_POLICY, "no-referrer")], Html(page)).into_response()
+    (StatusCode::NOT_FOUND, [(header::REFERRER_POLICY, "no-referrer")], Html(page::not_found(path))).into_response()
 }
