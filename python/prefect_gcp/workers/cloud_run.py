@@ -240,13 +240,13 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
                 )
 
     def _populate_or_format_command(self) -> None:
-        container = self._container("command")
+        container = self._container("image")
         if container.get("command") is None:
             container["command"] = self._base_flow_run_command()
         _split(container, "command")
 
     def _format_args_if_present(self) -> None:
-        _split(self._container("args"), "args")
+        _split(self._container("image"), "args")
 
     def _populate_image_if_not_present(self) -> None:
         container = self._container("image")
@@ -254,7 +254,7 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
             container["image"] = f"docker.io/{get_prefect_image_name()}"
 
     def _populate_name_if_not_present(self) -> None:
-        metadata = self._part("name", "metadata")
+        metadata = self._part("image", "metadata")
         name = metadata.get("name")
         if isinstance(name, str) and _core.is_job_name(name):
             return
@@ -286,7 +286,8 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
         """A mapping of the job body.
 
         Raises:
-            ValueError: When it is not there; `what` says what is missed in it.
+            ValueError: When it is not there; `what` says what is missed in it. The known worker says "image" whatever
+                it misses but environment and labels, and alerts match that.
         """
         part: Any = self.job_body
         for depth, step in enumerate(path, start=1):
