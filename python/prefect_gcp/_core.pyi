@@ -190,7 +190,8 @@ class RunEvent:
 class EmulatorServer:
     """A running Cloud Run emulator. Use `prefect_gcp.emulator.Emulator`, which has defaults.
 
-    All times are in seconds. `address` is `IP:PORT`, `simulated` a duration and an outcome, or None for processes.
+    All times are in seconds. `address` is `IP:PORT`, `simulated` a duration and an outcome, or None for processes,
+    `faults` JSON.
 
     Raises:
         ValueError: A value is not what it should be.
@@ -211,6 +212,7 @@ class EmulatorServer:
         log_dir: Path | None,
         simulated: tuple[float, str] | None,
         page_size: int,
+        faults: str,
         record_calls: bool,
     ) -> EmulatorServer: ...
     @property
@@ -221,6 +223,10 @@ class EmulatorServer:
         """Directory of the executions' logs."""
     def stop(self) -> None:
         """Stop it; returns when no process is left. Blocks, without holding the GIL."""
+    def set_faults(self, faults: str) -> None:
+        """Switch faults on, as JSON, in the place of those before. Raises ValueError when they can't be read."""
+    def faults_met(self) -> dict[str, int]:
+        """How often calls met each fault since these were switched on."""
     def jobs(self) -> list[dict[str, Any]]:
         """All jobs, oldest first, as the API shows them."""
     def executions(self) -> list[dict[str, Any]]:

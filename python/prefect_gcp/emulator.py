@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import errno
 import ipaddress
+import json
 import os
 import signal
 import sys
@@ -59,7 +60,7 @@ class JobLife(TypedDict):
 
 
 class RecordedCall(TypedDict):
-    """A call of the API that was answered, with its query parameters and its body."""
+    """A call of the API, with its query parameters and its body, the status of its answer (0: none), and its fault."""
 
     method: str
     region: str | None
@@ -67,6 +68,7 @@ class RecordedCall(TypedDict):
     query: list[tuple[str, str]]
     body: Any
     status: int
+    fault: NotRequired[str]
 
 
 class Emulator:
@@ -86,6 +88,7 @@ class Emulator:
         secrets: Secrets by name, for environment variables with a `secretKeyRef`.
         kill_grace: Seconds between SIGTERM and SIGKILL for what is cancelled, deleted or timed out.
         page_size: Most items in a page of a list.
+        faults: What goes wrong: see `set_faults`.
         record_calls: Whether `calls()` remembers the calls, with all that they contain.
     """
 
@@ -105,6 +108,7 @@ class Emulator:
         secrets: Mapping[str, str] | None = None,
         kill_grace: float = 10.0,
         page_size: int = 1000,
+        faults: Mapping[str, Any] | None = None,
         record_calls: bool = False,
     ) -> None:
         ip = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
@@ -122,6 +126,7 @@ class Emulator:
             "log_dir": None if log_dir is None else Path(log_dir),
             "simulated": (duration, outcome) if executor == "simulated" else None,
             "page_size": page_size,
+            "faults": json.dumps(faults or {}),
             "record_calls": record_calls,
         }
         self._server: EmulatorServer | None = None
@@ -161,6 +166,23 @@ class Emulator:
     def log_dir(self) -> Path:
         """Directory of the executions' logs, one file `{execution}.log` each. A temporary one goes with this object."""
         return self._running().log_dir
+
+    def set_faults(self, faults: Mapping[str, Any]) -> None:
+        """Switch faults on, in the place of those before; an empty mapping switches all off.
+
+        Args:
+            faults: `rules`, the first of which that hits a call is its fault; `quotas`; `tokenSeconds`; `seed`. The
+                README has them all. `{"rules": [{"fault": {"status": {"code": 503}}, "ratio": 0.1}]}`, say, answers
+                one call in ten with 503.
+
+        Raises:
+            ValueError: When they are not of this form; the text says where.
+        """
+        self._running().set_faults(json.dumps(faults))
+
+    def faults_met(self) -> dict[str, int]:
+        """How often calls met what (`status 503`, `reset after`, `quota` …) since these faults were switched on."""
+        return self._running().faults_met()
 
     def jobs(self) -> list[dict[str, Any]]:
         """All jobs of all projects and regions, oldest first, as the API shows them."""
@@ -266,8 +288,21 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="a secret for secretKeyRef; repeatable",
     )
+    add(
+        "--faults",
+        type=_faults,
+        metavar="JSON|FILE",
+        help="what goes wrong, as JSON or a file of it (see the README); POST /emulator/faults changes it",
+    )
     add("--record-calls", action="store_true", help="show all calls, with their bodies, at /emulator/calls")
     return parser
+
+
+def _faults(text: str) -> Any:
+    try:
+        return json.loads(text if text.lstrip().startswith("{") else Path(text).read_text())
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"no faults can be read from it: {error}") from error
 
 
 def _secret(text: str) -> tuple[str, str]:

@@ -73,6 +73,38 @@ impl Call {
         }
     }
 
+    /// The method as the discovery document names it, below `namespaces`.
+    pub(super) fn method(&self) -> &'static str {
+        match self {
+            Self::CreateJob => "jobs.create",
+            Self::ListJobs => "jobs.list",
+            Self::GetJob(_) => "jobs.get",
+            Self::ReplaceJob(_) => "jobs.replaceJob",
+            Self::DeleteJob(_) => "jobs.delete",
+            Self::RunJob(_) => "jobs.run",
+            Self::ListExecutions => "executions.list",
+            Self::GetExecution(_) => "executions.get",
+            Self::DeleteExecution(_) => "executions.delete",
+            Self::CancelExecution(_) => "executions.cancel",
+        }
+    }
+
+    /// Whether it changes nothing.
+    pub(super) fn is_read(&self) -> bool {
+        matches!(self, Self::ListJobs | Self::GetJob(_) | Self::ListExecutions | Self::GetExecution(_))
+    }
+
+    /// The job that it is about, as far as its path tells: an execution's name is its job's and five characters more.
+    pub(super) fn job(&self) -> Option<&str> {
+        match self {
+            Self::CreateJob | Self::ListJobs | Self::ListExecutions => None,
+            Self::GetJob(job) | Self::ReplaceJob(job) | Self::DeleteJob(job) | Self::RunJob(job) => Some(job),
+            Self::GetExecution(name) | Self::DeleteExecution(name) | Self::CancelExecution(name) => {
+                Some(name.rsplit_once('-').map_or(name, |(job, _)| job))
+            }
+        }
+    }
+
     /// Query parameters of the call; those that every call takes are in [`COMMON_PARAMETERS`].
     pub(super) fn parameters(&self) -> &'static [&'static str] {
         match self {
@@ -108,6 +140,20 @@ pub(super) const COMMON_PARAMETERS: &[&str] = &[
     "upload_protocol",
 ];
 
+/// All methods that the emulator has.
+pub(super) const METHODS: &[&str] = &[
+    "jobs.create",
+    "jobs.list",
+    "jobs.get",
+    "jobs.replaceJob",
+    "jobs.delete",
+    "jobs.run",
+    "executions.list",
+    "executions.get",
+    "executions.delete",
+    "executions.cancel",
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,6 +168,26 @@ mod tests {
         assert_eq!(parse(Method::POST, "/jobs/daily%3Arun"), Some(Call::RunJob("daily".to_owned())));
         assert_eq!(parse(Method::GET, "/jobs/a%20b"), Some(Call::GetJob("a b".to_owned())));
         assert_eq!(parse(Method::POST, "/executions/e:cancel"), Some(Call::CancelExecution("e".to_owned())));
+    }
+
+    #[test]
+    fn every_method_is_listed() {
+        let name = || "a-job-abcde".to_owned();
+        for call in [
+            Call::CreateJob,
+            Call::ListJobs,
+            Call::GetJob(name()),
+            Call::ReplaceJob(name()),
+            Call::DeleteJob(name()),
+            Call::RunJob(name()),
+            Call::ListExecutions,
+            Call::GetExecution(name()),
+            Call::DeleteExecution(name()),
+            Call::CancelExecution(name()),
+        ] {
+            assert!(METHODS.contains(&call.method()), "{call:?}");
+        }
+        assert_eq!(Call::GetExecution(name()).job(), Some("a-job"));
     }
 
     #[test]

@@ -4,15 +4,23 @@ use std::{
     collections::VecDeque,
     net::SocketAddr,
     path::PathBuf,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use serde::Serialize;
 use serde_json::Value;
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet, time::Instant};
 
-use super::{config::EmulatorConfig, executions::Stop, executor::Executor, store::State};
+use super::{
+    config::EmulatorConfig,
+    executions::Stop,
+    executor::Executor,
+    fate::{Fate, PICTURE_EVERY},
+    faults::Faults,
+    past::Past,
+    store::State,
+};
 
 /// Most calls that are remembered.
 const MOST_CALLS: usize = 10_000;
@@ -31,8 +39,11 @@ pub struct RecordedCall {
     pub query: Vec<(String, String)>,
     /// The body, when it was JSON. It holds what the request held, values of environments too.
     pub body: Option<Value>,
-    /// HTTP status of the answer.
+    /// HTTP status of the answer; 0 when none was sent.
     pub status: u16,
+    /// The fault that it met, in a word or two.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
 }
 
 /// State and tools of one emulator.
@@ -43,6 +54,9 @@ pub(super) struct Cloud {
     pub(super) log_dir: PathBuf,
     pub(super) executor: Executor,
     state: Mutex<State>,
+    fate: Mutex<Fate>,
+    /// Until when the door is closed.
+    closed_until: watch::Sender<Option<Instant>>,
     calls: Mutex<VecDeque<RecordedCall>>,
     /// None once the emulator stops: nothing new begins then.
     background: Mutex<Option<Background>>,
@@ -64,6 +78,8 @@ impl Cloud {
             log_dir,
             executor,
             state: Mutex::default(),
+            fate: Mutex::default(),
+            closed_until: watch::Sender::new(None),
             calls: Mutex::default(),
             background: Mutex::new(Some(Background::default())),
         }
@@ -72,6 +88,40 @@ impl Cloud {
     /// The state, for a moment: never across an await.
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The faults, for a moment: never across an await, and never before the state.
+    pub(super) fn fate(&self) -> MutexGuard<'_, Fate> {
+        self.fate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Switches these faults on, in the place of those before.
+    pub(super) fn set_faults(self: &Arc<Self>, faults: Faults) {
+        let remembers = faults.longest_memory().is_some();
+        let generation = self.fate().replace(faults);
+        if remembers {
+            self.take_pictures(generation);
+        }
+    }
+
+    /// Remembers the present now and then, as long as the faults of this generation want to look back.
+    fn take_pictures(self: &Arc<Self>, generation: u64) {
+        let past = Past::of(&self.state());
+        if self.fate().remember(generation, past) {
+            let this = self.clone();
+            self.after(PICTURE_EVERY, move || this.take_pictures(generation));
+        }
+    }
+
+    /// Refuses all connections for so many seconds.
+    pub(super) fn refuse_for(&self, seconds: f64) {
+        let until = self.fate().refuse_for(seconds);
+        self.closed_until.send_modify(|closed| *closed = (*closed).max(Some(until.into())));
+    }
+
+    /// Tells until when connections are to be refused.
+    pub(super) fn closed_until(&self) -> watch::Receiver<Option<Instant>> {
+        self.closed_until.subscribe()
     }
 
     /// Base of addresses that the emulator gives out.

@@ -39,6 +39,17 @@ impl<T> Collection<T> {
         self.by_age.remove(&serial).map(|(_, item)| item)
     }
 
+    /// The same with something else in the place of each resource.
+    pub(super) fn map<U>(&self, change: impl Fn(&T) -> U) -> Collection<U> {
+        let changed = |(serial, (name, item)): (&u64, &(String, T))| (*serial, (name.clone(), change(item)));
+        Collection { by_age: self.by_age.iter().map(changed).collect(), by_name: self.by_name.clone() }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_age.len()
+    }
+
     /// Removes the resources for which `gone` holds.
     pub(super) fn remove_if(&mut self, mut gone: impl FnMut(&T) -> bool) {
         let by_name = &mut self.by_name;

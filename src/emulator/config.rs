@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
+use super::faults::Faults;
+
 /// Settings of an [`Emulator`](super::Emulator). Start from the default and change what matters.
 #[derive(Clone, Debug)]
 pub struct EmulatorConfig {
@@ -33,6 +35,8 @@ pub struct EmulatorConfig {
     pub secrets: BTreeMap<String, String>,
     /// Most items in a page of a list, whatever `limit` asks for; at least 1. Default: 1 000.
     pub page_size: usize,
+    /// What goes wrong. Default: nothing.
+    pub faults: Faults,
     /// Whether to remember calls (the last 10 000), with their bodies and therefore environments. Default: no.
     pub record_calls: bool,
 }
@@ -51,6 +55,7 @@ impl Default for EmulatorConfig {
             path: std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned()),
             secrets: BTreeMap::new(),
             page_size: 1000,
+            faults: Faults::default(),
             record_calls: false,
         }
     }

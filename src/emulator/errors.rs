@@ -6,7 +6,10 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::page;
+use super::{
+    faults::{BodyForm, StatusFault},
+    page,
+};
 use crate::api::types::{ErrorBody, ErrorStatus};
 
 /// A call that the API refuses.
@@ -96,6 +99,54 @@ impl ApiError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "INVALID_ARGUMENT", "The request's body is too large.")
     }
 
+    /// 401 of a token that is not valid (any more).
+    pub(super) fn unauthenticated() -> Self {
+        let message = "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or \
+                       other valid authentication credential. See \
+                       https://developers.google.com/identity/sign-in/web/devconsole-project.";
+        Self::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", message)
+    }
+
+    /// 429 of a quota per minute.
+    pub(super) fn rate_exceeded(metric: &str, project_number: &str) -> Self {
+        let message = format!(
+            "Quota exceeded for quota metric '{metric}' and limit '{metric} per minute per region' of service \
+             'run.googleapis.com' for consumer 'project_number:{project_number}'."
+        );
+        let details = json!({
+            "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+            "reason": "RATE_LIMIT_EXCEEDED",
+            "domain": "googleapis.com",
+            "metadata": {"service": "run.googleapis.com", "consumer": format!("projects/{project_number}"),
+                         "quota_metric": metric},
+        });
+        Self { details: vec![details], ..Self::new(StatusCode::TOO_MANY_REQUESTS, "RESOURCE_EXHAUSTED", message) }
+    }
+
+    /// 429 of a limit that waiting alone does not help with. The words are the emulator's: Google's are not known.
+    pub(super) fn limit_reached(what: &str, limit: usize, region: &str) -> Self {
+        let message = format!("The limit of {limit} {what} in region '{region}' is reached.");
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "RESOURCE_EXHAUSTED", message)
+    }
+
+    /// An error of this status that was asked for.
+    pub(super) fn made_up(code: StatusCode) -> Self {
+        let status = match code.as_u16() {
+            400 => "INVALID_ARGUMENT",
+            401 => "UNAUTHENTICATED",
+            403 => "PERMISSION_DENIED",
+            404 => "NOT_FOUND",
+            409 => "ABORTED",
+            429 => "RESOURCE_EXHAUSTED",
+            500 => "INTERNAL",
+            501 => "UNIMPLEMENTED",
+            503 => "UNAVAILABLE",
+            504 => "DEADLINE_EXCEEDED",
+            _ => "UNKNOWN",
+        };
+        Self::new(code, status, "The emulator was told to answer with this error.")
+    }
+
     /// 503 while the emulator stops.
     pub(super) fn stopping() -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "The emulator is being stopped.")
@@ -115,6 +166,20 @@ impl IntoResponse for ApiError {
         };
         (self.code, axum::Json(body)).into_response()
     }
+}
+
+/// The error that a fault asks for.
+pub(super) fn asked_for(fault: &StatusFault) -> Response {
+    let code = StatusCode::from_u16(fault.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = match fault.body {
+        BodyForm::Json => ApiError::made_up(code).into_response(),
+        BodyForm::Html => (code, Html(format!("<html><title>Error {code}</title></html>"))).into_response(),
+        BodyForm::Empty => code.into_response(),
+    };
+    if let Some(seconds) = fault.retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
 }
 
 /// What Google's front end answers where no service is: an HTML page, not the API's JSON.

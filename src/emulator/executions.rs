@@ -103,8 +103,7 @@ impl ExecutionRecord {
 
 impl State {
     pub(super) fn execution(&mut self, place: &Place, name: &str) -> Result<&mut ExecutionRecord, ApiError> {
-        let missing = || ApiError::no_such("EXECUTION", name, place.region, &place.project);
-        self.at(place).executions.get_mut(name).ok_or_else(missing)
+        self.at(place).executions.get_mut(name).ok_or_else(|| place.no_such_execution(name))
     }
 
     /// Creates an execution of a job, with the `overrides` of the request's body. A job that is not ready *yet* is

@@ -12,6 +12,7 @@ use super::{
     errors::{ApiError, Violation},
     fields::Mask,
     lifecycle,
+    past::Past,
     selector::LabelSelector,
     store::Place,
     validate,
@@ -24,13 +25,14 @@ use crate::{
 /// Query parameters, decoded.
 pub(super) type Query = [(String, String)];
 
-/// Does what a call asks for, and answers with the body.
+/// Does what a call asks for, and answers with the body. A read of the past answers what was true then.
 pub(super) fn answer(
     cloud: &Arc<Cloud>,
     place: &Place,
     call: &Call,
     query: &Query,
     body: &[u8],
+    past: Option<&Past>,
 ) -> Result<Value, ApiError> {
     let (permission, resource) = call.permission(&place.project);
     let projects = &cloud.config.projects;
@@ -39,8 +41,29 @@ pub(super) fn answer(
     }
     check_query(call, query)?;
     let mask = read_mask(call, query)?;
-    let answer = dispatch(cloud, place, call, query, body)?;
+    let answer = match past {
+        Some(past) => look_back(cloud, place, call, query, past),
+        None => None,
+    };
+    let answer = match answer {
+        Some(answer) => answer?,
+        None => dispatch(cloud, place, call, query, body)?,
+    };
     Ok(mask.apply(answer))
+}
+
+/// What a read would have answered at another time; none of a call that is no read.
+fn look_back(cloud: &Cloud, place: &Place, call: &Call, query: &Query, past: &Past) -> Option<Result<Value, ApiError>> {
+    let page = || Page::read(query, cloud.config.page_size);
+    Some(match call {
+        Call::GetJob(name) => past.job(place, name).map(to_value),
+        Call::GetExecution(name) => past.execution(place, name).map(to_value),
+        Call::ListJobs => page().map(|page| page.of(past.jobs(place), "JobList", |job| job, |job| &job.metadata)),
+        Call::ListExecutions => page().map(|page| {
+            page.of(past.executions(place), "ExecutionList", |execution| execution, |execution| &execution.metadata)
+        }),
+        _ => return None,
+    })
 }
 
 fn dispatch(cloud: &Arc<Cloud>, place: &Place, call: &Call, query: &Query, body: &[u8]) -> Result<Value, ApiError> {

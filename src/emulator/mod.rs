@@ -10,14 +10,18 @@ mod cloud;
 mod collection;
 mod conditions;
 mod config;
+mod door;
 mod errors;
 mod executions;
 mod executor;
+mod fate;
+mod faults;
 mod fields;
 mod handlers;
 mod history;
 mod lifecycle;
 mod page;
+mod past;
 mod project;
 mod region;
 mod resources;
@@ -29,6 +33,7 @@ mod validate;
 mod views;
 
 use std::{
+    collections::BTreeMap,
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -41,11 +46,13 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
 
 use self::{
     cloud::Cloud,
+    door::{Door, Reset},
     executor::{Executor, Guardian, ProcessExecutor, Simulated},
 };
 pub use self::{
     cloud::RecordedCall,
     config::{EmulatorConfig, ExecutorConfig, Outcome},
+    faults::{BodyForm, Fault, FaultRule, Faults, Quotas, StatusFault, When},
     history::{Event, EventKind, JobLife},
     validate::{DURATION_ANNOTATION, OUTCOME_ANNOTATION},
 };
@@ -115,7 +122,10 @@ impl Emulator {
                 Executor::Simulated(Simulated { duration: *duration, outcome: *outcome })
             }
         };
+        let faults = config.faults.clone();
         let cloud = Arc::new(Cloud::new(config, address, log_dir, executor));
+        cloud.set_faults(faults);
+        let door = Door::new(listener, address, cloud.closed_until());
         let router = server::router(cloud.clone());
         let (shutdown, mut told) = watch::channel(false);
         let server = tokio::spawn(async move {
@@ -124,7 +134,8 @@ impl Emulator {
                 let _ = told.wait_for(|told| *told).await;
             };
             // `serve` does not fail: it waits and goes on when accepting does.
-            let _ = axum::serve(listener, router).with_graceful_shutdown(told).await;
+            let service = router.into_make_service_with_connect_info::<Reset>();
+            let _ = axum::serve(door, service).with_graceful_shutdown(told).await;
         });
         Ok(Self { cloud, shutdown, server, _temporary_logs: temporary_logs })
     }
@@ -159,6 +170,19 @@ impl Emulator {
     /// `GET /emulator/calls`.
     pub fn calls(&self) -> Vec<RecordedCall> {
         self.cloud.calls()
+    }
+
+    /// Switches these faults on, in the place of those before. Also by `POST /emulator/faults`.
+    ///
+    /// Must be called on a tokio runtime.
+    pub fn set_faults(&self, faults: Faults) {
+        self.cloud.set_faults(faults);
+    }
+
+    /// How often calls met what, since these faults were switched on: each rule's fault (`status 503`, `reset after`),
+    /// `quota`, `limit`, `expired token`. Also at `GET /emulator/faults`.
+    pub fn faults_met(&self) -> BTreeMap<String, u64> {
+        self.cloud.fate().met()
     }
 
     /// Stops the emulator: takes no more calls, and ends all processes, with SIGTERM and two seconds later SIGKILL.

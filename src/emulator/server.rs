@@ -1,40 +1,50 @@
 //! HTTP: from a request to a call of the API, and the emulator's own pages.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
     body::{Body, Bytes, to_bytes},
-    extract::{Path, Request, State as Shared},
+    extract::{ConnectInfo, Path, Request, State as Shared},
     http::{Method, StatusCode, header, request::Parts},
     middleware::{self, Next},
     response::{Html, IntoResponse, Response},
     routing::get,
 };
+use serde::Deserialize;
+use tokio::time::sleep;
 use url::form_urlencoded;
 
 use super::{
     call::Call,
     cloud::{Cloud, RecordedCall},
-    errors::{ApiError, html_not_found},
+    door::Reset,
+    errors::{self, ApiError, html_not_found},
     executor::process::log_path,
-    handlers, page, region,
+    fate::Refusal,
+    faults::{Fault, Faults, When, span},
+    handlers, page,
+    past::Past,
+    region,
     store::Place,
     views,
 };
 
 /// Largest body that is read: 1 000 variables of 32 KB.
 const LARGEST_BODY: usize = 40 * 1024 * 1024;
+/// How long a call hangs whose caller does not hang up.
+const LONGEST_HANG: Duration = Duration::from_secs(3600);
 /// Most of a log that is shown; the end of it.
 const MOST_OF_A_LOG: u64 = 4 * 1024 * 1024;
 
-/// All routes. `admit` sees every request first: faults that are to be switched on belong beside it.
+/// All routes. `admit` sees every request first.
 pub(super) fn router(cloud: Arc<Cloud>) -> Router {
     Router::new()
         .route("/", get(index))
         .route("/logs/{project}/{region}/{execution}", get(log))
         .route("/emulator/history", get(async |Shared(cloud): Shared<Arc<Cloud>>| Json(views::history(&cloud))))
         .route("/emulator/calls", get(async |Shared(cloud): Shared<Arc<Cloud>>| Json(cloud.calls())))
+        .route("/emulator/faults", get(faults).post(set_faults))
         .fallback(api)
         .layer(middleware::from_fn_with_state(cloud.clone(), admit))
         .with_state(cloud)
@@ -42,32 +52,122 @@ pub(super) fn router(cloud: Arc<Cloud>) -> Router {
 
 /// Refuses what must not get further. A web page could make a browser post to loopback, and a job is a command that
 /// runs here: browsers name the page's origin in such requests, and API clients have none.
-async fn admit(Shared(cloud): Shared<Arc<Cloud>>, request: Request, next: Next) -> Response {
+async fn admit(
+    Shared(cloud): Shared<Arc<Cloud>>,
+    ConnectInfo(reset): ConnectInfo<Reset>,
+    request: Request,
+    next: Next,
+) -> Response {
     if request.headers().contains_key(header::ORIGIN) {
         return ApiError::from_a_browser().into_response();
     }
     if cloud.is_stopping() {
         return ApiError::stopping().into_response();
     }
+    let is_api = request.uri().path().starts_with("/apis/");
+    if is_api && cloud.fate().refuses() {
+        return no_answer(&reset);
+    }
     next.run(request).await
 }
 
-async fn api(Shared(cloud): Shared<Arc<Cloud>>, request: Request) -> Response {
+async fn api(Shared(cloud): Shared<Arc<Cloud>>, ConnectInfo(reset): ConnectInfo<Reset>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, LARGEST_BODY).await else { return ApiError::too_large().into_response() };
     let request = ApiRequest::read(&parts, body);
-    let response = match (request.region, Call::parse(&request.method, &request.path)) {
+    let (response, fault) = match (request.region, Call::parse(&request.method, &request.path)) {
         (Some(region), Some((project, call))) => {
             let place = Place::new(&project, region);
-            handlers::answer(&cloud, &place, &call, &request.query, &request.body)
-                .map_or_else(IntoResponse::into_response, |answer| Json(answer).into_response())
+            let token = parts.headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
+            call_or_fault(&cloud, &place, &call, &request, token).await
         }
-        _ => html_not_found(&request.path),
+        _ => (Some(html_not_found(&request.path)), None),
     };
     if cloud.config.record_calls {
-        cloud.record(request.into_record(response.status()));
+        let status = response.as_ref().map(Response::status);
+        cloud.record(request.into_record(status, fault));
     }
-    response
+    response.unwrap_or_else(|| no_answer(&reset))
+}
+
+/// Does what a call asks for, or what the faults make of it. Answers with nothing where the connection is to be reset,
+/// and with the name of the fault.
+async fn call_or_fault(
+    cloud: &Arc<Cloud>,
+    place: &Place,
+    call: &Call,
+    request: &ApiRequest,
+    token: Option<&[u8]>,
+) -> (Option<Response>, Option<String>) {
+    let answer = |past: Option<&Past>| {
+        let answer = handlers::answer(cloud, place, call, &request.query, &request.body, past);
+        answer.map_or_else(IntoResponse::into_response, |answer| Json(answer).into_response())
+    };
+    if let Err(refusal) = admit_call(cloud, place, call, token) {
+        return (Some(refusal.error.into_response()), Some(refusal.name.to_owned()));
+    }
+    let struck = cloud.fate().strike(call, request.subject());
+    let Some(rule) = struck else { return (Some(answer(None)), None) };
+    let name = Some(rule.name());
+    if let Fault::Stale(seconds) = rule.fault {
+        let past = cloud.fate().past(seconds);
+        return (Some(answer(Some(&past))), name);
+    }
+    let done = (rule.when == When::After).then(|| answer(None));
+    let response = match rule.fault {
+        Fault::Status(fault) => Some(errors::asked_for(&fault)),
+        Fault::Delay(seconds) => {
+            sleep(span(seconds)).await;
+            Some(done.unwrap_or_else(|| answer(None)))
+        }
+        Fault::Hang => {
+            // Until the caller hangs up.
+            sleep(LONGEST_HANG).await;
+            None
+        }
+        Fault::Refuse(seconds) => {
+            cloud.refuse_for(seconds);
+            None
+        }
+        Fault::Reset | Fault::Stale(_) => None,
+    };
+    (response, name)
+}
+
+/// Refuses a call beyond a quota or a limit, or with a token that is too old.
+fn admit_call(cloud: &Cloud, place: &Place, call: &Call, token: Option<&[u8]>) -> Result<(), Refusal> {
+    let has_limits = {
+        let mut fate = cloud.fate();
+        fate.admit(place, call, token)?;
+        fate.has_limits()
+    };
+    if has_limits {
+        let occupancy = cloud.state().occupancy(place);
+        cloud.fate().check_limits(place, call, occupancy)?;
+    }
+    Ok(())
+}
+
+/// Resets the connection. The response that this returns is never sent.
+fn no_answer(reset: &Reset) -> Response {
+    reset.pull();
+    StatusCode::SERVICE_UNAVAILABLE.into_response()
+}
+
+/// The faults that are switched on, and what calls met.
+async fn faults(Shared(cloud): Shared<Arc<Cloud>>) -> Response {
+    Json(cloud.fate().report()).into_response()
+}
+
+/// Switches faults on, in the place of those before: `{}` for none.
+async fn set_faults(Shared(cloud): Shared<Arc<Cloud>>, body: Bytes) -> Response {
+    match Faults::from_json(&body) {
+        Ok(faults) => {
+            cloud.set_faults(faults);
+            Json(cloud.fate().report()).into_response()
+        }
+        Err(problem) => ApiError::invalid_field("faults", problem).into_response(),
+    }
 }
 
 /// A request, once its host, query and `X-HTTP-Method-Override` are understood.
@@ -101,14 +201,31 @@ impl ApiRequest {
         Self { method, region, path: parts.uri.path().to_owned(), query, body }
     }
 
-    fn into_record(self, status: StatusCode) -> RecordedCall {
+    /// What tells calls of one method apart that name nothing in their path: the job of a create, the selector of a list.
+    fn subject(&self) -> &str {
+        #[derive(Deserialize)]
+        struct Named<'a> {
+            #[serde(borrow)]
+            metadata: Name<'a>,
+        }
+        #[derive(Deserialize)]
+        struct Name<'a> {
+            name: &'a str,
+        }
+        let selector = self.query.iter().find(|(name, _)| name == "labelSelector").map(|(_, text)| text.as_str());
+        let created = || serde_json::from_slice::<Named<'_>>(&self.body).ok().map(|body| body.metadata.name);
+        selector.or_else(created).unwrap_or_default()
+    }
+
+    fn into_record(self, status: Option<StatusCode>, fault: Option<String>) -> RecordedCall {
         RecordedCall {
             method: self.method.to_string(),
             region: self.region.map(str::to_owned),
             path: self.path,
             query: self.query,
             body: serde_json::from_slice(&self.body).ok(),
-            status: status.as_u16(),
+            status: status.map_or(0, |status| status.as_u16()),
+            fault,
         }
     }
 }

@@ -12,6 +12,7 @@ use super::{
     conditions,
     errors::ApiError,
     executions::ExecutionRecord,
+    fate::Occupancy,
     history::{EventKind, Gone, JobLife},
     project,
 };
@@ -25,6 +26,9 @@ pub(super) fn now() -> String {
 fn timestamp(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
+
+/// What places are kept by: the project's number, and the region.
+pub(super) type PlaceKey = (String, &'static str);
 
 /// A project and region: names are unique within.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -41,12 +45,16 @@ impl Place {
         Self { project: project.to_owned(), number: project::number(project), region }
     }
 
-    fn key(&self) -> (String, &'static str) {
+    pub(super) fn key(&self) -> PlaceKey {
         (self.number.clone(), self.region)
     }
 
     pub(super) fn no_such_job(&self, name: &str) -> ApiError {
         ApiError::no_such("JOB", name, self.region, &self.project)
+    }
+
+    pub(super) fn no_such_execution(&self, name: &str) -> ApiError {
+        ApiError::no_such("EXECUTION", name, self.region, &self.project)
     }
 
     pub(super) fn self_link(&self, kind: &str, name: &str) -> String {
@@ -89,7 +97,7 @@ pub(super) struct Contents {
 /// All that the emulator knows.
 #[derive(Debug, Default)]
 pub(super) struct State {
-    contents: HashMap<(String, &'static str), Contents>,
+    contents: HashMap<PlaceKey, Contents>,
     pub(super) gone: Gone,
     serial: u64,
 }
@@ -105,6 +113,18 @@ impl State {
 
     pub(super) fn at(&mut self, place: &Place) -> &mut Contents {
         self.contents.entry(place.key()).or_default()
+    }
+
+    /// Everything, with its place.
+    pub(super) fn places(&self) -> impl Iterator<Item = (&PlaceKey, &Contents)> {
+        self.contents.iter()
+    }
+
+    /// What there is in a place, as far as limits depend on it.
+    pub(super) fn occupancy(&mut self, place: &Place) -> Occupancy {
+        let contents = self.at(place);
+        let running_executions = contents.executions.iter().filter(|execution| !execution.is_finished()).count();
+        Occupancy { jobs: contents.jobs.len(), running_executions }
     }
 
     /// Everything, by place.

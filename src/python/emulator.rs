@@ -9,7 +9,7 @@ use pyo3::{
 use pyo3_async_runtimes::tokio::get_runtime;
 use serde::Serialize;
 
-use crate::emulator::{Emulator, EmulatorConfig, EmulatorError, ExecutorConfig, Outcome};
+use crate::emulator::{Emulator, EmulatorConfig, EmulatorError, ExecutorConfig, Faults, Outcome};
 
 /// A running emulator; typed and described in `_core.pyi`.
 #[pyclass(frozen, module = "prefect_gcp._core")]
@@ -21,7 +21,7 @@ pub(super) struct EmulatorServer {
 impl EmulatorServer {
     #[new]
     #[pyo3(signature = (*, address, path, projects, secrets, ready_after, start_after, delete_after, kill_grace, log_dir,
-                        simulated, page_size, record_calls))]
+                        simulated, page_size, faults, record_calls))]
     #[allow(clippy::too_many_arguments, reason = "they are keywords, and the one caller is prefect_gcp.emulator")]
     fn new(
         py: Python<'_>,
@@ -36,6 +36,7 @@ impl EmulatorServer {
         log_dir: Option<PathBuf>,
         simulated: Option<(f64, String)>,
         page_size: usize,
+        faults: &str,
         record_calls: bool,
     ) -> PyResult<Self> {
         let executor = match simulated {
@@ -59,6 +60,7 @@ impl EmulatorServer {
             path,
             secrets,
             page_size,
+            faults: read_faults(faults)?,
             record_calls,
         };
         let emulator = py.detach(|| get_runtime().block_on(Emulator::start(config))).map_err(to_os_error)?;
@@ -77,6 +79,19 @@ impl EmulatorServer {
 
     fn stop(&self, py: Python<'_>) {
         py.detach(|| get_runtime().block_on(self.emulator.stop()));
+    }
+
+    fn set_faults(&self, py: Python<'_>, faults: &str) -> PyResult<()> {
+        let faults = read_faults(faults)?;
+        py.detach(|| {
+            let _runtime = get_runtime().enter();
+            self.emulator.set_faults(faults);
+        });
+        Ok(())
+    }
+
+    fn faults_met(&self) -> BTreeMap<String, u64> {
+        self.emulator.faults_met()
     }
 
     fn jobs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -99,6 +114,10 @@ impl EmulatorServer {
 fn to_python<T: Serialize + Send>(py: Python<'_>, read: impl FnOnce() -> T + Send) -> PyResult<Bound<'_, PyAny>> {
     let value = py.detach(read);
     Ok(pythonize::pythonize(py, &value)?)
+}
+
+fn read_faults(json: &str) -> PyResult<Faults> {
+    Faults::from_json(json.as_bytes()).map_err(PyValueError::new_err)
 }
 
 fn seconds(name: &str, value: f64) -> PyResult<Duration> {

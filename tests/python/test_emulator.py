@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -181,3 +182,35 @@ def test_a_port_in_use_is_one_clear_line_and_status_1() -> None:
     assert len(result.stderr.splitlines()) == 1
     assert f"127.0.0.1:{port}" in result.stderr
     assert "Another --port may be free" in result.stderr
+
+
+def test_faults_are_switched_on_from_python():
+    with Emulator(faults={"rules": [{"fault": {"status": {"code": 503}}, "times": 1}]}, record_calls=True) as emulator:
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            call(emulator.host, "GET", "jobs")
+        assert call(emulator.host, "GET", "jobs")["items"] == []
+        assert emulator.faults_met() == {"status 503": 1}
+        assert [call.get("fault") for call in emulator.calls()] == ["status 503", None]
+        emulator.set_faults({"rules": [{"fault": {"stale": 5}}]})
+        assert emulator.faults_met() == {}
+        with pytest.raises(ValueError, match=r"rules\[0\]: 'jobs.walk' is no call; calls are jobs.create, "):
+            emulator.set_faults({"rules": [{"fault": "reset", "calls": ["jobs.walk"]}]})
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+def test_the_program_takes_faults_and_refuses_wrong_ones(tmp_path, as_file):
+    def argument(faults: str) -> str:
+        if not as_file:
+            return faults
+        (tmp_path / "faults.json").write_text(faults)
+        return str(tmp_path / "faults.json")
+
+    with program("--faults", argument('{"rules": [{"fault": "reset", "calls": ["jobs.list"]}]}')) as (_, host):
+        with pytest.raises((ConnectionError, urllib.error.URLError)):
+            call(host, "GET", "jobs")
+    for wrong, words in (('{"rule": []}', "unknown field `rule`"), ('{"rules": ', "no faults can be read from it")):
+        command = [sys.executable, "-m", "prefect_gcp.emulator", "--port", "0", "--faults", argument(wrong)]
+        refused = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert refused.returncode in (1, 2)
+        assert words in refused.stderr
+        assert "Traceback" not in refused.stderr
