@@ -18,7 +18,8 @@ use serde_json::{Value, json};
 const NOT_FOUND: &str = r#"{"error": {"code": 404, "status": "NOT_FOUND", "message": "Resource 'j' does not exist."}}"#;
 const TAKEN: &str =
     r#"{"error": {"code": 409, "status": "ALREADY_EXISTS", "message": "Resource 'j' already exists."}}"#;
-const QUOTA: &str = r#"{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "Quota exceeded."}}"#;
+const QUOTA: &str = r#"{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "Quota exceeded.",
+    "details": [{"metadata": {}}, {"reason": "WHY"}]}}"#;
 const JOB: &str = r#"{"metadata": {"name": "j", "uid": "u"}}"#;
 
 struct Setup {
@@ -190,10 +191,11 @@ async fn a_delete_is_not_repeated_when_it_may_have_happened() {
 }
 
 #[tokio::test]
-async fn a_start_that_was_refused_is_repeated() {
+async fn a_start_that_a_quota_refuses_is_the_callers_to_wait_for() {
     let Setup { queue, client, .. } = setup(vec![Answer::Http(429, QUOTA), Answer::Http(200, JOB)]).await;
-    client.run_job("j").await.unwrap();
-    assert_eq!(queue.requests().len(), 2);
+    let error = failed(client.run_job("j").await);
+    assert_eq!((error.kind, error.maybe_done, error.reason), (ErrorKind::Quota, false, Some("WHY".to_owned())));
+    assert_eq!(queue.requests().len(), 1);
 }
 
 #[tokio::test]

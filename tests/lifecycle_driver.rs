@@ -9,10 +9,11 @@ use std::{
 
 use prefect_gcp_core::{
     api::{Credentials, Endpoint, ErrorKind, RetryPolicy, TokenSource, Transport, http_client},
-    emulator::{Emulator, EmulatorConfig, ExecutorConfig, Outcome as Simulated},
+    emulator::{Emulator, EmulatorConfig, EventKind, ExecutorConfig, Faults, Outcome as Simulated},
     lifecycle::{
         driver, kill,
         progress::Progress,
+        registry::Registry,
         step::{Outcome, Plan, RunError},
     },
 };
@@ -59,6 +60,8 @@ fn plan(job: &str) -> Plan {
         settles: Duration::from_secs(5),
         patience: Duration::from_secs(20),
         tries: 10,
+        quota_timeout: Duration::from_secs(20),
+        seed: 7,
     }
 }
 
@@ -72,6 +75,11 @@ fn body(job: &str) -> Value {
     })
 }
 
+/// A run that no kill knows of.
+async fn run(transport: Transport, body: Value, plan: Plan, observer: driver::Observer) -> Result<Outcome, RunError> {
+    driver::run(transport, &Registry::default(), body, plan, observer).await
+}
+
 /// A run whose execution has started.
 async fn started_run(emulator: &Emulator) -> JoinHandle<Result<Outcome, RunError>> {
     let (sender, mut started) = tokio::sync::mpsc::unbounded_channel();
@@ -80,7 +88,7 @@ async fn started_run(emulator: &Emulator) -> JoinHandle<Result<Outcome, RunError
             sender.send(()).unwrap();
         }
     });
-    let run = tokio::spawn(driver::run(transport(emulator), body("j"), plan("j"), observer));
+    let run = tokio::spawn(run(transport(emulator), body("j"), plan("j"), observer));
     started.recv().await.unwrap();
     run
 }
@@ -104,7 +112,7 @@ async fn a_run_goes_from_its_creation_to_its_removal() {
             let seen = seen.clone();
             Arc::new(move |progress: Progress| seen.lock().unwrap().push(progress.kind()))
         };
-        let outcome = driver::run(transport(&emulator), body("j"), plan("j"), observer).await.unwrap();
+        let outcome = run(transport(&emulator), body("j"), plan("j"), observer).await.unwrap();
         assert_eq!(matches!(outcome, Outcome::Succeeded), expected, "{outcome:?}");
         let end = if expected { "succeeded" } else { "failed" };
         let seen = seen.lock().unwrap().clone();
@@ -122,10 +130,10 @@ async fn a_run_goes_from_its_creation_to_its_removal() {
 async fn a_killed_run_ends_as_removed_and_a_second_kill_finds_nothing() {
     let emulator = emulator(Duration::from_secs(600), Simulated::Success).await;
     let run = started_run(&emulator).await;
-    kill::kill(transport(&emulator), "j", None).await.unwrap();
+    kill::kill(transport(&emulator), &Registry::default(), "j", None).await.unwrap();
     assert_eq!(run.await.unwrap().unwrap(), Outcome::Removed);
     assert!(no_jobs(&emulator).await);
-    let error = kill::kill(transport(&emulator), "j", None).await.unwrap_err();
+    let error = kill::kill(transport(&emulator), &Registry::default(), "j", None).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotFound);
     emulator.stop().await;
 }
@@ -135,11 +143,11 @@ async fn a_kill_spares_a_job_of_the_same_name_that_is_another_flow_runs() {
     let emulator = emulator(Duration::from_secs(600), Simulated::Success).await;
     let run = started_run(&emulator).await;
     let label = |value: &str| Some((LABEL.to_owned(), value.to_owned()));
-    let error = kill::kill(transport(&emulator), "j", label("another")).await.unwrap_err();
+    let error = kill::kill(transport(&emulator), &Registry::default(), "j", label("another")).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotFound);
     assert!(error.to_string().contains("another flow run"), "{error}");
     assert!(emulator.executions()[0].completed().is_none());
-    kill::kill(transport(&emulator), "j", label("this")).await.unwrap();
+    kill::kill(transport(&emulator), &Registry::default(), "j", label("this")).await.unwrap();
     assert_eq!(run.await.unwrap().unwrap(), Outcome::Removed);
     emulator.stop().await;
 }
@@ -154,4 +162,125 @@ async fn a_dropped_run_leaves_its_execution_alone() {
     assert_eq!(emulator.executions().len(), 1);
     assert!(emulator.executions()[0].completed().is_none());
     emulator.stop().await;
+}
+
+/// A run that kills know of, and what it tells.
+struct Known {
+    registry: Registry,
+    run: JoinHandle<Result<Outcome, RunError>>,
+    told: tokio::sync::mpsc::UnboundedReceiver<Progress>,
+}
+
+impl Known {
+    fn start(emulator: &Emulator) -> Self {
+        let registry = Registry::default();
+        let (sender, told) = tokio::sync::mpsc::unbounded_channel();
+        // Between two looks it would take too long.
+        let plan = Plan { poll_interval: Duration::from_secs(60), ..plan("j") };
+        let (transport, known) = (transport(emulator), registry.clone());
+        let run = tokio::spawn(async move {
+            let observer = Arc::new(move |progress| _ = sender.send(progress));
+            driver::run(transport, &known, body("j"), plan, observer).await
+        });
+        Self { registry, run, told }
+    }
+
+    async fn tells(&mut self, kind: &str) -> Progress {
+        loop {
+            let progress = tokio::time::timeout(Duration::from_secs(20), self.told.recv()).await.unwrap().unwrap();
+            if progress.kind() == kind {
+                return progress;
+            }
+        }
+    }
+
+    /// Kills it, and returns how it ended, within a moment.
+    async fn killed(self, emulator: &Emulator) -> Result<Outcome, RunError> {
+        let label = Some((LABEL.to_owned(), "this".to_owned()));
+        kill::kill(transport(emulator), &self.registry, "j", label).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(1), self.run).await.unwrap().unwrap()
+    }
+}
+
+fn faults(value: &Value) -> Faults {
+    Faults::from_json(value.to_string().as_bytes()).unwrap()
+}
+
+fn is_stopped(result: &Result<Outcome, RunError>) -> bool {
+    matches!(result, Err(RunError::RemovedBeforeStart { killed: true, .. }))
+}
+
+#[tokio::test]
+async fn a_kill_ends_its_run_at_once_and_not_at_its_next_look() {
+    let emulator = emulator(Duration::from_secs(600), Simulated::Success).await;
+    let mut run = Known::start(&emulator);
+    run.tells("started").await;
+    // By now it looks rarely.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(run.killed(&emulator).await.unwrap(), Outcome::Removed);
+    assert!(no_jobs(&emulator).await);
+}
+
+#[tokio::test]
+async fn a_kill_before_the_start_stops_the_start() {
+    let config = EmulatorConfig { ready_after: Duration::from_secs(3), ..EmulatorConfig::default() };
+    let emulator = Emulator::start(config).await.unwrap();
+    let mut run = Known::start(&emulator);
+    run.tells("awaiting_ready").await;
+    let result = run.killed(&emulator).await;
+    assert!(is_stopped(&result), "{result:?}");
+    assert!(no_jobs(&emulator).await && emulator.executions().is_empty());
+}
+
+#[tokio::test]
+async fn a_kill_of_a_job_that_is_being_created_waits_for_it() {
+    let emulator = emulator(Duration::from_secs(600), Simulated::Success).await;
+    emulator.set_faults(faults(&json!({"rules": [{"fault": {"delay": 1.0}, "calls": ["jobs.create"]}]})));
+    let mut run = Known::start(&emulator);
+    run.tells("creating").await;
+    let result = run.killed(&emulator).await;
+    assert!(is_stopped(&result), "{result:?}");
+    assert!(no_jobs(&emulator).await);
+    let begun = |kind| emulator.history()[0].events.iter().any(|event| event.kind == kind);
+    assert!(!begun(EventKind::ExecutionCreated));
+}
+
+#[tokio::test]
+async fn a_run_waits_for_a_full_region_until_it_is_killed_or_there_is_room() {
+    let full = faults(&json!({"quotas": {"runningExecutions": 0}}));
+    let emulator = emulator(Duration::from_millis(100), Simulated::Success).await;
+    emulator.set_faults(full.clone());
+    let mut run = Known::start(&emulator);
+    let line = run.tells("awaiting_quota").await.to_string();
+    assert!(line.contains("for 20 s at most") && line.contains("1,000 running executions"), "{line}");
+    let result = run.killed(&emulator).await;
+    assert!(is_stopped(&result), "{result:?}");
+    assert!(no_jobs(&emulator).await);
+
+    let mut run = Known::start(&emulator);
+    run.tells("awaiting_quota").await;
+    emulator.set_faults(Faults::default());
+    run.tells("succeeded").await;
+    assert!(no_jobs(&emulator).await);
+}
+
+#[tokio::test]
+async fn a_failure_that_repeats_itself_is_one_line_and_the_last_line_counts() {
+    let emulator = emulator(Duration::from_millis(100), Simulated::Success).await;
+    let busy = json!({"fault": {"status": {"code": 503}}, "calls": ["jobs.get"], "times": 3});
+    emulator.set_faults(faults(&json!({"rules": [busy]})));
+    let mut run = Known::start(&emulator);
+    let mut lines = vec![];
+    while let Some(progress) = run.told.recv().await {
+        lines.push((progress.kind(), progress.to_string()));
+    }
+    let retries: Vec<_> = lines.iter().filter(|(kind, _)| *kind == "retrying").collect();
+    assert_eq!(retries.len(), 1, "{lines:?}");
+    assert!(retries[0].1.starts_with("Trying again in ") && retries[0].1.contains("HTTP 503"), "{}", retries[0].1);
+    let (kind, last) = lines.last().unwrap();
+    assert_eq!(*kind, "summary");
+    assert!(
+        last.starts_with("Cloud Run Job 'j' was pending for ") && last.ends_with("; 3 calls were repeated"),
+        "{last}"
+    );
 }

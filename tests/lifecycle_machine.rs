@@ -4,7 +4,7 @@
 
 mod world;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use prefect_gcp_core::{
     api::{Call, ErrorKind, types::ConditionStatus},
@@ -13,7 +13,7 @@ use prefect_gcp_core::{
         step::{Ask, Outcome, RunError},
     },
 };
-use proptest::prelude::*;
+use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use world::{End, Fault, JOB, World, condition, plan, run, run_with};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -257,6 +257,121 @@ fn a_start_that_is_not_found_is_repeated_when_the_job_is_there() {
     assert_eq!(world.starts, 1);
 }
 
+#[test]
+fn a_full_region_is_waited_for_and_told_once() {
+    let mut world = World { full_until: 1800 * SECOND, ..World::default() };
+    let ran = run(&mut world, plan(), &[]);
+    assert!(matches!(ran.result, Ok(Outcome::Succeeded)), "{:?}", ran.result);
+    assert_eq!(world.starts, 1);
+    let told = |kind| ran.reports.iter().filter(|progress| progress.kind() == kind).count();
+    assert_eq!((told("awaiting_quota"), told("submitting"), told("started")), (1, 1, 1));
+    assert!(ran.pauses.iter().max().unwrap() <= &(90 * SECOND));
+    let asked = world.met.iter().filter(|(ask, _)| *ask == Ask::RunJob).count();
+    assert!(asked < 60, "{asked} starts in half an hour");
+}
+
+#[test]
+fn a_region_that_stays_full_is_given_up_with_its_own_budget() {
+    let mut world = World { full_until: 10_000 * SECOND, ..World::default() };
+    let ran = run(&mut world, plan(), &[]);
+    assert!(matches!(&ran.result, Err(RunError::Api(error)) if error.kind == ErrorKind::Quota), "{:?}", ran.result);
+    assert!((3500 * SECOND..3601 * SECOND).contains(&ran.took), "{:?}", ran.took);
+    assert!(world.job.is_none() && world.starts == 0);
+}
+
+#[test]
+fn the_pauses_of_runs_that_wait_together_differ() {
+    let pauses = |seed| {
+        let mut world = World { full_until: 600 * SECOND, ..World::default() };
+        run(&mut world, world::Plan { seed, ..plan() }, &[]).pauses
+    };
+    assert_eq!(pauses(1), pauses(1));
+    assert_ne!(pauses(1), pauses(2));
+}
+
+#[test]
+fn a_job_that_is_deleted_while_its_region_is_full_is_not_waited_for() {
+    let mut world = World { full_until: 1800 * SECOND, ..World::default() };
+    world.delete_job_at(100 * SECOND);
+    let ran = run(&mut world, plan(), &[]);
+    assert!(matches!(ran.result, Err(RunError::RemovedBeforeStart { killed: false, .. })));
+    assert!(ran.took < 200 * SECOND);
+}
+
+#[test]
+fn an_outage_during_the_wait_for_a_quota_costs_nothing() {
+    let mut world = World { full_until: 1800 * SECOND, ..World::default() };
+    let ran = run_with(&mut world, plan(), |ask, world| match ask {
+        Ask::ReadJob if world.now > 100 * SECOND && world.now < 1000 * SECOND => Fault::Refused,
+        _ => Fault::None,
+    });
+    assert!(matches!(ran.result, Ok(Outcome::Succeeded)), "{:?}", ran.result);
+}
+
+#[test]
+fn a_kill_ends_the_run_where_it_stands() {
+    // While it gets ready, waits for a quota, runs.
+    for (ready_after, full_until) in [(50, 0), (1, 1000), (1, 0)] {
+        let mut world = World {
+            end: End::Late,
+            ready_after: SECOND * ready_after,
+            full_until: SECOND * full_until,
+            kill_at: Some(20 * SECOND),
+            ..World::default()
+        };
+        let ran = run(&mut world, plan(), &[]);
+        let has_started = world.starts == 1;
+        assert_eq!(matches!(ran.result, Ok(Outcome::Removed)), has_started);
+        let stopped = matches!(&ran.result, Err(error @ RunError::RemovedBeforeStart { killed: true, .. })
+            if error.to_string().ends_with("before it was executed, because its flow run was to be ended."));
+        assert_eq!(stopped, !has_started, "{:?}", ran.result);
+        // The pause that it was in may be a long one of the model's; the driver cuts it short.
+        assert!(!world.met.iter().any(|(ask, _)| *ask == Ask::DeleteJob));
+    }
+}
+
+#[test]
+fn the_diagram_shows_every_transition_and_no_other() {
+    let source = include_str!("../src/lifecycle/machine.rs");
+    let documented: BTreeSet<(String, String)> = source
+        .lines()
+        .filter_map(|line| line.strip_prefix("//!     ")?.split_once(" --> "))
+        .map(|(from, to)| (from.to_owned(), to.to_owned()))
+        .collect();
+    let mut found = BTreeSet::new();
+    let mut runner = TestRunner::deterministic();
+    for _ in 0..30_000 {
+        let pick = (proptest::collection::vec(fault(), 0..40), end(), meddling(), any::<bool>(), 0u32..80, 0u32..60);
+        let (faults, end, meddling, keep_job, ready_after, full) = pick.new_tree(&mut runner).unwrap().current();
+        let ready = (full % 7 == 0).then(|| {
+            condition("Ready", ConditionStatus::False, if keep_job { "Internal" } else { "ContainerMissing" }, "")
+        });
+        let full_until = SECOND * if full > 40 { 30 * full } else { 0 };
+        let mut world = World { end, ready, full_until, ready_after: SECOND * ready_after, ..world(meddling) };
+        let quota_timeout = SECOND * 20 * full;
+        let ran = run(&mut world, world::Plan { keep_job, quota_timeout, ..plan() }, &faults);
+        found.extend(ran.states.windows(2).map(|pair| (pair[0].to_owned(), pair[1].to_owned())));
+    }
+    // What chance does not find.
+    let mut lost = World::default();
+    let five_starts = run_with(&mut lost, plan(), |ask, _| match ask {
+        Ask::RunJob => Fault::LostBeforeEffect,
+        _ => Fault::None,
+    });
+    let mut forgotten = World { end: End::Late, forgets_at: 60 * SECOND, ..World::default() };
+    let without_execution = run(&mut forgotten, plan(), &[]);
+    assert_eq!((lost.starts, &without_execution.result.unwrap()), (0, &Outcome::Removed));
+    for states in [five_starts.states, without_execution.states] {
+        found.extend(states.windows(2).map(|pair| (pair[0].to_owned(), pair[1].to_owned())));
+    }
+    let lines = |transitions: BTreeSet<&(String, String)>| {
+        transitions.into_iter().map(|(from, to)| format!("//!     {from} --> {to}\n")).collect::<String>()
+    };
+    let missing = lines(found.difference(&documented).collect());
+    let invented = lines(documented.difference(&found).collect());
+    assert!(missing.is_empty() && invented.is_empty(), "not in the diagram:\n{missing}\nnever seen:\n{invented}");
+}
+
 fn fault() -> impl Strategy<Value = Fault> {
     prop_oneof![
         4 => Just(Fault::None),
@@ -269,6 +384,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         1 => Just(Fault::Page),
         2 => Just(Fault::Stale),
         1 => Just(Fault::Nameless),
+        2 => (0..world::ODD.len()).prop_map(Fault::Odd),
     ]
 }
 
@@ -283,6 +399,8 @@ enum Meddling {
     HadTheName,
     Deletes(u64),
     Replaces(u64),
+    /// A kill of this process.
+    Kills(u64),
 }
 
 fn meddling() -> impl Strategy<Value = Meddling> {
@@ -291,6 +409,7 @@ fn meddling() -> impl Strategy<Value = Meddling> {
         1 => Just(Meddling::HadTheName),
         2 => (0u64..200).prop_map(Meddling::Deletes),
         2 => (0u64..200).prop_map(Meddling::Replaces),
+        2 => (0u64..200).prop_map(Meddling::Kills),
     ]
 }
 
@@ -299,6 +418,7 @@ fn world(meddling: Meddling) -> World {
     match meddling {
         Meddling::Deletes(at) => world.delete_job_at(SECOND * at as u32),
         Meddling::Replaces(at) => world.replace_job_at(SECOND * at as u32),
+        Meddling::Kills(at) => world.kill_at = Some(SECOND * at as u32),
         Meddling::None | Meddling::HadTheName => {}
     }
     world
@@ -315,12 +435,15 @@ proptest! {
         keep_job in any::<bool>(),
         has_label in proptest::bool::weighted(0.8),
         ready_after in 0u64..80,
+        full_until in 0u32..1000,
     ) {
-        let mut world = World { end, ready_after: SECOND * ready_after as u32, ..world(meddling) };
+        let full_until = SECOND * full_until.saturating_sub(500);
+        let mut world = World { end, full_until, ready_after: SECOND * ready_after as u32, ..world(meddling) };
         let owner_label = plan().owner_label.filter(|_| has_label);
 
         let ran = run(&mut world, world::Plan { keep_job, owner_label, ..plan() }, &faults);
 
+        prop_assert!(!world.interrupted, "an execution was stopped by {:?}", ran.result);
         prop_assert!(world.starts <= 1, "started {} times", world.starts);
         prop_assert!(!world.foreign_touched, "deleted or ran {JOB}, which is not ours");
         let left = world.job.as_ref().is_some_and(|job| job.ours && !job.deleting);
@@ -331,24 +454,65 @@ proptest! {
     }
 
     #[test]
-    fn faults_that_pass_cost_no_run(faults in proptest::collection::vec(fault(), 0..12)) {
+    fn readiness_is_decided_and_never_waited_for_without_end(
+        faults in proptest::collection::vec(fault(), 0..30),
+        status in prop_oneof![Just(ConditionStatus::Unknown), Just(ConditionStatus::False)],
+        reason in prop_oneof![Just("ContainerMissing"), Just("Internal"), Just("")],
+    ) {
+        let ready = Some(condition("Ready", status, reason, "Some words."));
+        let mut world = World { ready, ..World::default() };
+        let ran = run(&mut world, plan(), &faults);
+        prop_assert!(world.starts == 0 && ran.result.is_err());
+        // The time-out, and what the removal takes beyond it while the API fails.
+        prop_assert!(ran.took <= plan().ready_timeout + 2 * plan().patience + plan().settles, "{:?}", ran.took);
+        if let Err(error @ RunError::NotReady { .. }) = &ran.result {
+            prop_assert!(status == ConditionStatus::False && error.to_string().contains("Some words."), "{}", error);
+        }
+        if let Err(RunError::ReadyTimeout { .. }) = &ran.result {
+            prop_assert!(status == ConditionStatus::Unknown || !faults.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_killed_run_ends_at_once_and_is_not_started_any_more(
+        faults in proptest::collection::vec(fault(), 0..20), at in 0u64..100, ready_after in 0u64..80,
+    ) {
+        let mut world = World {
+            end: End::Late, kill_at: Some(SECOND * at as u32), ready_after: SECOND * ready_after as u32, ..World::default()
+        };
+        let ran = run(&mut world, plan(), &faults);
+        if world.kill_at.is_none() {
+            let is_told = match &ran.result {
+                Ok(Outcome::Removed) => world.starts == 1,
+                Err(RunError::RemovedBeforeStart { maybe_started, .. }) => world.starts == 0 || *maybe_started,
+                // It was about to end anyway.
+                Err(_) => ran.states.iter().any(|state| matches!(*state, "CleaningUp" | "CheckingLeftover")),
+                Ok(_) => false,
+            };
+            prop_assert!(is_told, "{:?}", ran.result);
+        }
+    }
+
+    #[test]
+    fn faults_that_pass_cost_no_run(faults in proptest::collection::vec(fault(), 0..12), full in any::<bool>()) {
         let passing = |fault: &Fault| !matches!(fault, Fault::Forbidden);
         let faults: Vec<_> = faults.into_iter().filter(passing).collect();
-        let mut world = World::default();
+        let mut world = World { full_until: SECOND * if full { 900 } else { 0 }, ..World::default() };
         let ran = run(&mut world, plan(), &faults);
         match ran.result {
             Ok(outcome) => prop_assert_eq!(outcome, Outcome::Succeeded),
             // The client has spent its whole budget on these calls before the machine hears of it.
             Err(error) => prop_assert!(
                 matches!(&error, RunError::Api(error)
-                    if error.kind.is_transient() && matches!(error.call, Call::CreateJob | Call::RunJob)),
+                    if error.kind.is_transient() && error.call == Call::CreateJob),
                 "{}", error
             ),
         }
         prop_assert!(world.starts <= 1);
         let is_spent = |(ask, fault): &(Ask, Fault)| match ask {
-            Ask::CreateJob => !matches!(fault, Fault::None | Fault::Page | Fault::Stale | Fault::Nameless),
-            Ask::RunJob => *fault == Fault::Refused,
+            Ask::CreateJob => {
+                !matches!(fault, Fault::None | Fault::Page | Fault::Stale | Fault::Nameless | Fault::Odd(_))
+            }
             _ => false,
         };
         prop_assert!(world.starts == 1 || world.met.iter().any(is_spent), "given up without need");

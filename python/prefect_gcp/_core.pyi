@@ -107,6 +107,7 @@ class Client:
         retry_max_seconds: float,
         retry_initial_delay_seconds: float,
         retry_max_delay_seconds: float,
+        quota_wait_max_seconds: float,
     ) -> Self: ...
     def run_job(
         self,
@@ -132,6 +133,8 @@ class Client:
 
     def delete_job(self, job: str, *, owner_label: tuple[str, str] | None = None) -> Awaitable[None]:
         """Deletes a job, which stops its executions. One that is being deleted already counts as deleted.
+
+        A run of the job in this process starts no execution meanwhile, and ends when the job is deleted.
 
         Args:
             job: Its name.

@@ -13,7 +13,11 @@ class CloudRunError(Exception):
         region: Region, such as `us-central1`.
         name: Name of the job or execution; empty when there is none.
         status: HTTP status of the last answer, or None when there was none.
+        api_message: Google's message, or the transport's; also part of the message.
+        permission: The permission that the caller lacks; empty where that is not the cause.
         hint: What to do about it; also part of the message.
+
+    Its `__cause__` is what it comes from, where that is an exception: a connection that broke, a call that failed.
     """
 
     def __init__(
@@ -24,6 +28,8 @@ class CloudRunError(Exception):
         region: str = "",
         name: str = "",
         status: int | None = None,
+        api_message: str = "",
+        permission: str = "",
         hint: str = "",
     ) -> None:
         super().__init__(message)
@@ -31,11 +37,13 @@ class CloudRunError(Exception):
         self.region = region
         self.name = name
         self.status = status
+        self.api_message = api_message
+        self.permission = permission
         self.hint = hint
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickles with the attributes, which the base class would drop."""
-        return type(self), self.args, self.__dict__
+        """Pickles and copies with the cause, which the base class would drop."""
+        return type(self), self.args, {**self.__dict__, "__cause__": self.__cause__}
 
 
 class CloudRunNotFoundError(CloudRunError):

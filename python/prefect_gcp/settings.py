@@ -43,3 +43,11 @@ class CloudRunWorkerSettings(PrefectBaseSettings):
     retry_max_delay_seconds: float = Field(
         default=30.0, gt=0, description="Upper bound of every pause between two attempts, in seconds."
     )
+    quota_wait_max_seconds: float = Field(
+        default=21600.0,
+        ge=0,
+        description=(
+            "Longest time that a run waits, in seconds, while Cloud Run starts no execution because of a quota or a "
+            "limit, such as 1 000 running executions in a region. Six hours by default."
+        ),
+    )

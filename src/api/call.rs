@@ -3,7 +3,7 @@
 use reqwest::Method;
 
 /// A method of the Cloud Run Admin API v1 (discovery document, `resources.namespaces.resources`).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Call {
     /// `jobs.create`
     CreateJob,
@@ -66,6 +66,12 @@ impl Call {
     /// caller can tell apart by [`super::ApiError::maybe_done`].
     pub fn is_repeatable(self) -> bool {
         !matches!(self, Self::RunJob | Self::DeleteJob)
+    }
+
+    /// Whether a refusal because of a quota is the caller's to wait for. A region's running executions may fill it for
+    /// hours, which is no matter of attempts.
+    pub fn is_queued(self) -> bool {
+        self == Self::RunJob
     }
 
     /// Whether it changes anything.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     ApiError, Call, ErrorKind, Transport,
-    transport::Request,
+    transport::{Request, Usable},
     types::{Execution, JOB_LABEL, Job, List},
 };
 
@@ -52,12 +52,7 @@ impl CloudRunClient {
     /// [`ApiError::maybe_done`].
     pub async fn run_job(&self, name: &str) -> Answer<Execution> {
         // No overrides: they need a permission that starting a job does not.
-        let path = ["jobs", &format!("{name}:run")];
-        let execution: Execution = self.call(Call::RunJob, &path, name, &[], Some(&json!({}))).await?;
-        if execution.metadata.name.is_empty() {
-            return Err(self.unusable(Call::RunJob, name, "the answer names no execution"));
-        }
-        Ok(execution)
+        self.call(Call::RunJob, &["jobs", &format!("{name}:run")], name, &[], Some(&json!({}))).await
     }
 
     /// Reads an execution.
@@ -69,7 +64,6 @@ impl CloudRunClient {
     /// means that there is none.
     pub async fn list_executions(&self, job: &str) -> Answer<Vec<Execution>> {
         let selector = format!("{JOB_LABEL}={job}");
-        let incomplete = |message: &str| self.unusable(Call::ListExecutions, "", message);
         let mut executions = Vec::new();
         let mut page = String::new();
         loop {
@@ -78,16 +72,13 @@ impl CloudRunClient {
                 query.push(("continue", &page));
             }
             let list: List<Value> = self.call(Call::ListExecutions, &["executions"], "", &query, None).await?;
-            // ExecutionList in what the service sends, ExecutionsList in the discovery document.
-            if !list.kind.starts_with("Execution") || !list.kind.ends_with("List") {
-                return Err(incomplete("the answer is not a list of executions"));
-            }
-            if !list.unreachable.is_empty() {
-                return Err(incomplete("the list is not complete"));
-            }
             executions.extend(list.items.into_iter().map(|item| serde_json::from_value(item).unwrap_or_default()));
             match list.metadata.continue_token.filter(|token| !token.is_empty()) {
-                Some(token) if token == page => return Err(incomplete("the list leads back to the same page")),
+                Some(token) if token == page => {
+                    let message = "the list leads back to the same page".to_owned();
+                    let error = self.transport.error(Call::ListExecutions, "", ErrorKind::Unavailable, message);
+                    return Err(Box::new(ApiError { status: Some(200), ..error }));
+                }
                 Some(token) => page = token,
                 None => return Ok(executions),
             }
@@ -108,7 +99,7 @@ impl CloudRunClient {
         self.call(Call::CancelExecution, &["executions", &format!("{name}:cancel")], name, &[], Some(&json!({}))).await
     }
 
-    async fn call<T: serde::de::DeserializeOwned>(
+    async fn call<T: Usable>(
         &self,
         call: Call,
         path: &[&str],
@@ -137,12 +128,6 @@ impl CloudRunClient {
         };
         let error = self.transport.error(call, name, ErrorKind::InvalidRequest, message);
         Err(Box::new(ApiError { attempts: 0, ..error }))
-    }
-
-    /// A success that says too little to go on.
-    fn unusable(&self, call: Call, name: &str, message: &str) -> Box<ApiError> {
-        let error = self.transport.error(call, name, ErrorKind::Unavailable, message.to_owned());
-        Box::new(ApiError { status: Some(200), maybe_done: call.is_write(), ..error })
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a call's failure means, and what to do about it.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use reqwest::StatusCode;
 use thiserror::Error;
@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::{Call, types::ErrorStatus};
 
 /// The cause of a failed call, as far as what to do next depends on it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum ErrorKind {
     /// The resource is not there.
     NotFound,
@@ -56,6 +56,10 @@ pub struct ApiError {
     pub status: Option<u16>,
     /// Google's message, or the transport's.
     pub message: String,
+    /// Google's reason for programs (`reason` of `google.rpc.ErrorInfo`), if it gave one.
+    pub reason: Option<String>,
+    /// The pause that the last answer asked for (`Retry-After`).
+    pub retry_after: Option<Duration>,
     /// How many attempts were made.
     pub attempts: u32,
     /// Whether one of the attempts may have taken effect although no success came back.
@@ -81,31 +85,67 @@ impl fmt::Display for ApiError {
 }
 
 impl ApiError {
+    /// A failure in this project and region, as after one attempt without an answer.
+    pub fn new(call: Call, kind: ErrorKind, place: (&str, &str), name: &str, message: String) -> Self {
+        let (project, region) = place;
+        Self {
+            kind,
+            call,
+            project: project.to_owned(),
+            region: region.to_owned(),
+            name: name.to_owned(),
+            status: None,
+            message,
+            reason: None,
+            retry_after: None,
+            attempts: 1,
+            maybe_done: false,
+        }
+    }
+
     /// Whether a failed look at a job that exists may succeed later. Where a job was created there is a region, so a
     /// front end that knows none is out of order.
     pub fn may_pass(&self) -> bool {
         self.kind.is_transient() || self.kind == ErrorKind::NoSuchRegion
     }
 
+    /// Whether it is a quota of calls per minute, which passes, and no limit of what there may be.
+    pub fn is_rate(&self) -> bool {
+        self.kind == ErrorKind::Quota && self.reason.as_deref() == Some("RATE_LIMIT_EXCEEDED")
+    }
+
+    /// The permission that the caller lacks: as the message has it, or else the one that the call takes. None of other
+    /// failures.
+    pub fn missing_permission(&self) -> Option<&str> {
+        if self.kind != ErrorKind::PermissionDenied {
+            return None;
+        }
+        let named = quoted_after(&self.message, "ermission '").filter(|name| name.contains('.'));
+        let acting = self.message.contains(ACT_AS).then_some(ACT_AS);
+        Some(acting.or(named).unwrap_or(self.call.permission()))
+    }
+
     /// What a person can do about it, in one sentence or two.
     pub fn hint(&self) -> String {
         let Self { project, region, name, .. } = self;
-        let permission = self.call.permission();
         match self.kind {
             ErrorKind::NotFound => "It was deleted, or it never was in this project and region.".to_owned(),
             ErrorKind::AlreadyExists => format!(
                 "Another job of this name exists: delete it (gcloud run jobs delete {name} --region {region} --project \
                  {project}), or leave the job variable 'name' to Prefect's names, which are different for every run."
             ),
-            ErrorKind::PermissionDenied if self.message.contains("iam.serviceAccounts.actAs") => {
-                "The worker's account may not act as the job's service account: grant it roles/iam.serviceAccountUser \
-                 on that account, or choose another one with the job variable 'service_account_name'."
-                    .to_owned()
-            }
-            ErrorKind::PermissionDenied => format!(
-                "Check that project '{project}' exists and that the worker's account has the permission {permission} \
-                 on it (role roles/run.developer)."
-            ),
+            ErrorKind::PermissionDenied => match self.missing_permission().unwrap_or_default() {
+                ACT_AS => {
+                    "The worker's account lacks iam.serviceAccounts.actAs on the job's service account: grant it \
+                           roles/iam.serviceAccountUser there, or choose another account with the job variable \
+                           'service_account_name'."
+                        .to_owned()
+                }
+                permission => format!(
+                    "The worker's account lacks {permission} on project '{project}', or there is no such project: \
+                     grant it roles/run.developer (gcloud projects add-iam-policy-binding {project})."
+                ),
+            },
             ErrorKind::ApiDisabled => {
                 format!("Enable the API: gcloud services enable run.googleapis.com --project {project}")
             }
@@ -116,10 +156,22 @@ impl ApiError {
                 "Check the job variable 'region': no Cloud Run API answers for '{region}' (gcloud run regions list \
                  shows those that exist)."
             ),
-            ErrorKind::Quota => format!(
-                "Wait, ask for a higher quota of the Cloud Run Admin API for region '{region}', or delete jobs that \
-                 are not needed (a region holds 1,000)."
+            ErrorKind::Quota if self.is_rate() => format!(
+                "Too many calls in a minute: start fewer runs at a time, or ask for a higher quota of the Cloud Run \
+                 Admin API in region '{region}'."
             ),
+            ErrorKind::Quota if self.call == Call::CreateJob => format!(
+                "Region '{region}' may have reached its 1,000 jobs: delete some with gcloud run jobs delete JOB \
+                 --region {region} --project {project} (gcloud run jobs list --region {region} --project {project} \
+                 shows them)."
+            ),
+            ErrorKind::Quota if self.call == Call::RunJob => format!(
+                "Region '{region}' may have reached its 1,000 running executions, or its quota of starts per minute: \
+                 use another region or ask for more (the setting quota_wait_max_seconds says how long a run waits)."
+            ),
+            ErrorKind::Quota => {
+                format!("Wait, or ask for a higher quota of the Cloud Run Admin API in region '{region}'.")
+            }
             ErrorKind::Authentication | ErrorKind::NoToken => {
                 "Check the work pool's GCP credentials block, or the environment's application default credentials \
                  (gcloud auth application-default login)."
@@ -132,11 +184,20 @@ impl ApiError {
     }
 }
 
+/// What one has to have on a service account to run something as it.
+const ACT_AS: &str = "iam.serviceAccounts.actAs";
+
+/// The text between `start` and the next apostrophe.
+fn quoted_after<'a>(text: &'a str, start: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(start)?;
+    rest.split_once('\'').map(|(quoted, _)| quoted)
+}
+
 /// What kind of failure an answer is that is not a success. `error` is the body's, if it is one of Google's.
 pub(super) fn classify(status: StatusCode, error: Option<&ErrorStatus>) -> ErrorKind {
     match status.as_u16() {
         401 => ErrorKind::Authentication,
-        403 if error.is_some_and(|error| has_reason(error, "SERVICE_DISABLED")) => ErrorKind::ApiDisabled,
+        403 if error.and_then(ErrorStatus::reason) == Some("SERVICE_DISABLED") => ErrorKind::ApiDisabled,
         403 => ErrorKind::PermissionDenied,
         404 if error.is_some() => ErrorKind::NotFound,
         // Google's front end answers in HTML for a host that is no region's.
@@ -153,9 +214,12 @@ pub(super) fn classify(status: StatusCode, error: Option<&ErrorStatus>) -> Error
     }
 }
 
-/// Whether the details hold an `ErrorInfo` with this reason.
-fn has_reason(error: &ErrorStatus, reason: &str) -> bool {
-    error.details.iter().any(|detail| detail.get("reason").and_then(|value| value.as_str()) == Some(reason))
+#[cfg(test)]
+impl ApiError {
+    /// A failure for tests to change.
+    pub(crate) fn example(call: Call, kind: ErrorKind) -> Self {
+        Self::new(call, kind, ("p", "r"), "j", "made up".to_owned())
+    }
 }
 
 #[cfg(test)]
@@ -192,24 +256,37 @@ mod tests {
 
     #[test]
     fn the_text_says_where_what_and_what_to_do() {
-        let error = ApiError {
-            kind: ErrorKind::PermissionDenied,
-            call: Call::CreateJob,
-            project: "p".into(),
-            region: "r".into(),
-            name: "j".into(),
+        let denied = ApiError {
             status: Some(403),
             message: "Permission denied.".into(),
-            attempts: 1,
-            maybe_done: false,
+            ..ApiError::example(Call::CreateJob, ErrorKind::PermissionDenied)
         };
         assert_eq!(
-            error.to_string(),
-            "Could not create the job 'j' in project 'p', region 'r': HTTP 403: Permission denied. Check that project \
-             'p' exists and that the worker's account has the permission run.jobs.create on it (role \
-             roles/run.developer)."
+            denied.to_string(),
+            "Could not create the job 'j' in project 'p', region 'r': HTTP 403: Permission denied. The worker's account \
+             lacks run.jobs.create on project 'p', or there is no such project: grant it roles/run.developer (gcloud \
+             projects add-iam-policy-binding p)."
         );
-        let act_as = ApiError { message: "Permission 'iam.serviceAccounts.actAs' denied".into(), ..error };
+        let named = ApiError { message: "Permission 'run.jobs.get' denied on resource 'x'".into(), ..denied.clone() };
+        assert_eq!(named.missing_permission(), Some("run.jobs.get"));
+        let act_as = ApiError { message: "Permission 'iam.serviceAccounts.actAs' denied on 'a@b'".into(), ..denied };
+        assert_eq!(act_as.missing_permission(), Some("iam.serviceAccounts.actAs"));
         assert!(act_as.hint().contains("roles/iam.serviceAccountUser"));
+        assert_eq!(ApiError::example(Call::GetJob, ErrorKind::NotFound).missing_permission(), None);
+    }
+
+    #[test]
+    fn a_quota_says_whether_waiting_helps() {
+        let quota = |call, reason: Option<&str>| ApiError {
+            reason: reason.map(str::to_owned),
+            ..ApiError::example(call, ErrorKind::Quota)
+        };
+        for call in [Call::CreateJob, Call::RunJob, Call::GetJob] {
+            let rate = quota(call, Some("RATE_LIMIT_EXCEEDED"));
+            assert!(rate.is_rate() && rate.hint().contains("calls in a minute"));
+        }
+        assert!(quota(Call::CreateJob, None).hint().contains("gcloud run jobs delete JOB --region r --project p"));
+        assert!(quota(Call::RunJob, None).hint().contains("1,000 running executions"));
+        assert!(!quota(Call::GetJob, None).is_rate());
     }
 }

@@ -20,7 +20,7 @@ use super::{
     ApiError, Call, Endpoint, ErrorKind, RetryPolicy, TokenSource,
     auth::{Prospect, TokenError},
     error::classify,
-    types::{ErrorBody, ErrorStatus},
+    types::{ErrorBody, ErrorStatus, Execution, Job, List},
 };
 
 /// How much of a body that is not Google's goes into an error's message, in characters.
@@ -113,11 +113,50 @@ pub(super) struct Request<'a> {
     pub(super) body: Option<&'a Value>,
 }
 
+/// What a success answers with.
+pub(super) trait Usable: DeserializeOwned {
+    /// Why it says too little to go on: then it is a failure that may pass.
+    fn flaw(&self) -> Option<&'static str>;
+}
+
+impl Usable for Job {
+    fn flaw(&self) -> Option<&'static str> {
+        self.metadata.name.is_empty().then_some("the answer names no job")
+    }
+}
+
+impl Usable for Execution {
+    fn flaw(&self) -> Option<&'static str> {
+        self.metadata.name.is_empty().then_some("the answer names no execution")
+    }
+}
+
+/// A list of executions, each as it came.
+impl Usable for List<Value> {
+    fn flaw(&self) -> Option<&'static str> {
+        // ExecutionList in what the service sends, ExecutionsList in the discovery document.
+        if !self.kind.starts_with("Execution") || !self.kind.ends_with("List") {
+            Some("the answer is not a list of executions")
+        } else {
+            (!self.unreachable.is_empty()).then_some("the list is not complete")
+        }
+    }
+}
+
+/// An answer that nobody reads.
+impl Usable for Value {
+    fn flaw(&self) -> Option<&'static str> {
+        None
+    }
+}
+
 /// A failed attempt.
 struct Failure {
     kind: ErrorKind,
     status: Option<u16>,
     message: String,
+    /// The `reason` of Google's `ErrorInfo`.
+    reason: Option<String>,
     /// Whether the server may have done what was asked.
     maybe_done: bool,
     retry_after: Option<Duration>,
@@ -129,7 +168,16 @@ struct Failure {
 
 impl Failure {
     fn new(kind: ErrorKind, maybe_done: bool, message: String) -> Self {
-        Self { kind, status: None, message, maybe_done, retry_after: None, token_generation: None, is_doubtful: false }
+        Self {
+            kind,
+            status: None,
+            message,
+            reason: None,
+            maybe_done,
+            retry_after: None,
+            token_generation: None,
+            is_doubtful: false,
+        }
     }
 }
 
@@ -146,7 +194,7 @@ impl From<TokenError> for Failure {
 
 impl Transport {
     /// Sends the request until it succeeds, fails for good, or its budget is spent.
-    pub(super) async fn send<T: DeserializeOwned>(&self, request: &Request<'_>) -> Result<T, Box<ApiError>> {
+    pub(super) async fn send<T: Usable>(&self, request: &Request<'_>) -> Result<T, Box<ApiError>> {
         let started = Instant::now();
         let (mut attempts, mut maybe_done, mut renewed) = (0, false, false);
         loop {
@@ -166,11 +214,14 @@ impl Transport {
                 }
                 _ if failure.is_doubtful && attempts < DOUBTFUL_ATTEMPTS => self.delay(started, attempts, &failure),
                 _ if !failure.kind.is_transient() => None,
+                _ if failure.kind == ErrorKind::Quota && request.call.is_queued() => None,
                 _ if failure.maybe_done && !request.call.is_repeatable() => None,
                 _ => self.delay(started, attempts, &failure),
             };
             let error = ApiError {
                 status: failure.status,
+                reason: failure.reason,
+                retry_after: failure.retry_after,
                 attempts,
                 maybe_done,
                 ..self.error(request.call, request.name, failure.kind, failure.message)
@@ -183,24 +234,20 @@ impl Transport {
 
     /// A failure in this project and region, as after one attempt without an answer.
     pub fn error(&self, call: Call, name: &str, kind: ErrorKind, message: String) -> ApiError {
-        ApiError {
-            kind,
-            call,
-            project: self.project.clone(),
-            region: self.region.clone(),
-            name: name.to_owned(),
-            status: None,
-            message,
-            attempts: 1,
-            maybe_done: false,
-        }
+        ApiError::new(call, kind, (&self.project, &self.region), name, message)
+    }
+
+    /// What no other job has: the address of this one.
+    pub fn address_of(&self, job: &str) -> String {
+        let host = self.endpoint.host_header().unwrap_or_default();
+        format!("{host} {}", self.endpoint.url(&self.project, &["jobs", job]))
     }
 
     fn delay(&self, started: Instant, attempts: u32, failure: &Failure) -> Option<Duration> {
         self.retry.next_delay(attempts, started.elapsed(), failure.retry_after, fastrand::f64())
     }
 
-    async fn attempt<T: DeserializeOwned>(&self, request: &Request<'_>) -> Result<T, Failure> {
+    async fn attempt<T: Usable>(&self, request: &Request<'_>) -> Result<T, Failure> {
         let url = self.endpoint.url(&self.project, request.path);
         let mut builder =
             self.http.request(request.call.method(), url).query(request.query).timeout(self.attempt_timeout);
@@ -253,13 +300,15 @@ fn seconds(value: &HeaderValue) -> Option<Duration> {
 }
 
 /// The resource in an answer, or what its failure means.
-fn read_answer<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<T, Failure> {
+fn read_answer<T: Usable>(status: StatusCode, body: &[u8]) -> Result<T, Failure> {
     let google = serde_json::from_slice::<ErrorBody>(body).ok().map(|body| body.error);
     if status.is_success() && google.is_none() {
-        return serde_json::from_slice(body).map_err(|error| Failure {
+        let answer = serde_json::from_slice::<T>(body).map_err(|error| format!("the answer can't be read: {error}"));
+        let usable = answer.and_then(|answer| answer.flaw().map_or(Ok(answer), |flaw| Err(flaw.to_owned())));
+        return usable.map_err(|message| Failure {
             status: Some(status.as_u16()),
-            // It was done; only its answer can't be read.
-            ..Failure::new(ErrorKind::Unavailable, true, format!("the answer can't be read: {error}"))
+            // It was done; only its answer is of no use.
+            ..Failure::new(ErrorKind::Unavailable, true, message)
         });
     }
     // An error that travels with a success: its own code says what it is.
@@ -270,6 +319,7 @@ fn read_answer<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<T
     let kind = classify(status, google.as_ref());
     Err(Failure {
         status: Some(status.as_u16()),
+        reason: google.as_ref().and_then(ErrorStatus::reason).map(str::to_owned),
         // A server that fails may have done the work first; a refusal has not.
         ..Failure::new(kind, kind == ErrorKind::Unavailable, error_message(google, body))
     })
@@ -305,12 +355,11 @@ mod tests {
     #[test]
     fn a_success_is_the_resource() {
         assert_eq!(read(200, r#"{"metadata": {"name": "j"}}"#).unwrap().metadata.name, "j");
-        assert_eq!(read(200, "{}").unwrap(), Job::default());
     }
 
     #[test]
     fn an_answer_that_cannot_be_read_may_have_been_done() {
-        for body in ["", "<html>", "[1]", r#"{"metadata": 1}"#] {
+        for body in ["", "<html>", "[1]", "null", "{}", r#"{"metadata": 1}"#, r#"{"metadata": {"name": null}}"#] {
             let (kind, maybe_done, ..) = read(200, body).unwrap_err();
             assert_eq!((kind, maybe_done), (ErrorKind::Unavailable, true), "{body}");
         }

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     driver::answer,
     identity::Identity,
+    registry::Registry,
     removal::{Patience, Removal, Verdict},
 };
 use crate::api::{ApiError, Call, CloudRunClient, ErrorKind, Transport};
@@ -15,12 +16,21 @@ use crate::api::{ApiError, Call, CloudRunClient, ErrorKind, Transport};
 /// Deletes the job, which stops its executions: Cloud Run sends SIGTERM and, ten seconds later, SIGKILL.
 ///
 /// A job that does not carry `owner_label` (key and value) is another flow run's, and stays. A job that is
-/// being deleted already counts as deleted.
+/// being deleted already counts as deleted. The run of the job, if it is in this `registry`, starts no execution
+/// meanwhile, and ends when the job is deleted.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] when the job is not there or another flow run's; otherwise when a call failed for good, or for
 /// longer than the retry budget.
-pub async fn kill(transport: Transport, job: &str, owner_label: Option<(String, String)>) -> Result<(), Box<ApiError>> {
+pub async fn kill(
+    transport: Transport,
+    registry: &Registry,
+    job: &str,
+    owner_label: Option<(String, String)>,
+) -> Result<(), Box<ApiError>> {
+    let killing = registry.kill(&transport.address_of(job), owner_label.as_ref());
+    // A job that is about to be created would not be found.
+    killing.jobs_created().await;
     let began = Instant::now();
     let not_ours = transport.error(
         Call::DeleteJob,
@@ -38,7 +48,10 @@ pub async fn kill(transport: Transport, job: &str, owner_label: Option<(String, 
         let event = answer(&client, job, &Value::Null, removal.ask()).await;
         (after, removal) = match removal.step(began.elapsed(), event) {
             Verdict::Ask(after, removal) => (after, removal),
-            Verdict::Done => return Ok(()),
+            Verdict::Done => {
+                killing.done();
+                return Ok(());
+            }
             Verdict::SomebodyElses => return Err(Box::new(not_ours)),
             Verdict::Failed(error) => return Err(error),
         };

@@ -1,12 +1,52 @@
 //! The way of one flow run's job, decided step by step, without I/O and without a clock.
 //!
-//! ```text
-//! Creating ──→ AwaitingReady ←──→ Starting ───→ Watching ←──→ ConfirmingGone
-//!  │ ↑  │            │             │  ↑ │         ↑ │ └─────→ ConfirmingCancelled
-//!  │ │  └→ NameTaken │             ↓  │ └─────────┤ │           │
-//!  │ └─────────┘ │   │          Recovering ───────┘ │           │
-//!  ↓             │   │             │                │           │
-//! CheckingLeftover───┴─────────────┴────────────────┴───────────┴──→ CleaningUp ──→ finish
+//! ```mermaid
+//! stateDiagram-v2
+//!     [*] --> Creating
+//!     Creating --> NameTaken
+//!     Creating --> CheckingLeftover
+//!     Creating --> AwaitingReady
+//!     Creating --> Starting
+//!     Creating --> CleaningUp
+//!     Creating --> [*]
+//!     NameTaken --> Creating
+//!     NameTaken --> CheckingLeftover
+//!     NameTaken --> AwaitingReady
+//!     NameTaken --> Starting
+//!     NameTaken --> CleaningUp
+//!     NameTaken --> [*]
+//!     CheckingLeftover --> CleaningUp
+//!     CheckingLeftover --> [*]
+//!     AwaitingReady --> CheckingLeftover
+//!     AwaitingReady --> Starting
+//!     AwaitingReady --> CleaningUp
+//!     AwaitingReady --> [*]
+//!     Starting --> AwaitingReady
+//!     Starting --> AwaitingQuota
+//!     Starting --> Recovering
+//!     Starting --> Watching
+//!     Starting --> CleaningUp
+//!     Starting --> [*]
+//!     AwaitingQuota --> CheckingLeftover
+//!     AwaitingQuota --> AwaitingReady
+//!     AwaitingQuota --> Starting
+//!     AwaitingQuota --> CleaningUp
+//!     AwaitingQuota --> [*]
+//!     Recovering --> CheckingLeftover
+//!     Recovering --> Starting
+//!     Recovering --> Watching
+//!     Recovering --> CleaningUp
+//!     Recovering --> [*]
+//!     Watching --> ConfirmingGone
+//!     Watching --> ConfirmingCancelled
+//!     Watching --> CleaningUp
+//!     Watching --> [*]
+//!     ConfirmingGone --> Watching
+//!     ConfirmingGone --> CleaningUp
+//!     ConfirmingGone --> [*]
+//!     ConfirmingCancelled --> CleaningUp
+//!     ConfirmingCancelled --> [*]
+//!     CleaningUp --> [*]
 //! ```
 //!
 //! Whatever the answers:
@@ -15,7 +55,10 @@
 //!   found none, so late that the lost one can't happen any more (`Plan::settles`);
 //! - a job of ours is deleted, kept because it is to be, or told of as left behind;
 //! - a job that may be somebody else's is never deleted, as far as looks before each repeated call can tell;
-//! - a fault that may pass never ends a watch.
+//! - a fault that may pass never ends a watch;
+//! - a kill of this process ends the run at once, from every state in which there is a job of ours.
+//!
+//! `tests/lifecycle_machine.rs` holds the diagram against all transitions that it finds.
 
 use std::{mem, time::Duration};
 
@@ -83,6 +126,7 @@ impl Machine {
                 self.leftover_read(now, settled_at, error, answer)
             }
             (State::AwaitingReady(readiness), Event::JobRead(answer)) => self.job_read(now, readiness, answer),
+            (State::AwaitingQuota(readiness), Event::JobRead(answer)) => self.quota_looked(now, readiness, answer),
             (State::Starting(readiness), Event::RunAnswered(answer)) => self.run_answered(now, readiness, answer),
             (State::Recovering(recovery), Event::JobRead(answer)) => self.recover_by_job(now, recovery, answer),
             (State::Recovering(recovery), Event::Listed(answer)) => self.recover_by_list(now, recovery, answer),
@@ -92,12 +136,54 @@ impl Machine {
                 self.confirm_cancelled(now, message, looks, deadline, answer)
             }
             (State::CleaningUp { result, removal }, event) => self.remove(result, removal.step(now, event)),
+            (state, Event::Killed) => self.killed(state),
             // An answer to something else, which the driver never feeds. Asking again is safe but for `jobs.run`.
             (State::Starting(readiness), _) => {
                 let cause = Box::new(self.no_answer_to_the_start());
                 self.recover(now, readiness, cause)
             }
             (state, _) => self.go(Duration::ZERO, state),
+        }
+    }
+
+    /// Whether a kill that has deleted the job ends the run at once, whatever its pending call answers.
+    pub fn heeds_kill(&self) -> bool {
+        match self.state {
+            State::AwaitingReady(_)
+            | State::AwaitingQuota(_)
+            | State::Starting(_)
+            | State::Recovering(_)
+            | State::Watching(_)
+            | State::ConfirmingGone(_)
+            | State::ConfirmingCancelled { .. } => true,
+            // There is no job of ours yet, or the run is about to end anyway.
+            State::Creating { .. }
+            | State::NameTaken { .. }
+            | State::CheckingLeftover { .. }
+            | State::CleaningUp { .. } => false,
+        }
+    }
+
+    /// The name of the state that the machine is in.
+    pub fn state(&self) -> &'static str {
+        self.state.name()
+    }
+
+    fn killed(mut self, state: State) -> Step {
+        match state {
+            State::Watching(_) | State::ConfirmingGone(_) | State::ConfirmingCancelled { .. } => self.removed(),
+            State::Starting(_) => {
+                self.maybe_started = true;
+                let error = self.removed_error(true);
+                self.finish(Err(error))
+            }
+            State::AwaitingReady(_) | State::AwaitingQuota(_) | State::Recovering(_) => {
+                let error = self.removed_error(true);
+                self.finish(Err(error))
+            }
+            // The answer that this came in place of is lost.
+            State::Creating { since, .. } => self.go(Duration::ZERO, State::Creating { since, maybe_done: true }),
+            state => self.go(Duration::ZERO, state),
         }
     }
 
@@ -160,16 +246,9 @@ impl Machine {
     }
 
     fn no_answer_to_the_start(&self) -> ApiError {
-        ApiError {
-            kind: ErrorKind::Unavailable,
-            call: Call::RunJob,
-            project: self.plan.project.clone(),
-            region: self.plan.region.clone(),
-            name: self.plan.job.clone(),
-            status: None,
-            message: "the answer was lost".to_owned(),
-            attempts: 1,
-            maybe_done: true,
-        }
+        let place = (self.plan.project.as_str(), self.plan.region.as_str());
+        let message = "the answer was lost".to_owned();
+        let error = ApiError::new(Call::RunJob, ErrorKind::Unavailable, place, &self.plan.job, message);
+        ApiError { maybe_done: true, ..error }
     }
 }

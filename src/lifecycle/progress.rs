@@ -27,6 +27,13 @@ pub enum Progress {
         /// Name of the job.
         job: String,
     },
+    /// No execution may be started for now, because of a quota or a limit: waited for.
+    AwaitingQuota {
+        /// The service's refusal.
+        error: ApiError,
+        /// Longest wait.
+        longest: Duration,
+    },
     /// It is not known whether the job was run; being found out.
     Recovering {
         /// The failure of the call that ran the job.
@@ -102,14 +109,41 @@ pub enum Progress {
         error: ApiError,
     },
     /// A call failed and will be repeated.
-    Retrying(RetryNotice),
+    Retrying {
+        /// The failure, and the pause.
+        notice: RetryNotice,
+        /// How often it came since it was told last.
+        unsaid: u32,
+    },
     /// A look at the execution failed for now; the next one follows.
     LookFailed {
         /// Why.
         error: ApiError,
         /// The pause before the next look.
         pause: Duration,
+        /// How often it came since it was told last.
+        unsaid: u32,
     },
+    /// The run is over.
+    Summary {
+        /// Name of the job.
+        job: String,
+        /// How long it took.
+        phases: Phases,
+        /// How many calls were repeated.
+        retries: u32,
+    },
+}
+
+/// How long a run was in each of its phases; none of those that it did not reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Phases {
+    /// From the beginning until the job could be run.
+    pub pending: Duration,
+    /// From then until its execution ran.
+    pub ready: Option<Duration>,
+    /// From then until it ended.
+    pub running: Option<Duration>,
 }
 
 /// How loud a line in a log is; the values are those of Python's `logging`.
@@ -133,6 +167,7 @@ impl Progress {
             Self::Created { .. } => "created",
             Self::AwaitingReady { .. } => "awaiting_ready",
             Self::Submitting { .. } => "submitting",
+            Self::AwaitingQuota { .. } => "awaiting_quota",
             Self::Recovering { .. } => "recovering",
             Self::Started { .. } => "started",
             Self::Running { .. } => "running",
@@ -145,18 +180,20 @@ impl Progress {
             Self::Kept { .. } => "kept",
             Self::Leaked { .. } => "leaked",
             Self::LeftRunning { .. } => "left_running",
-            Self::Retrying(_) => "retrying",
+            Self::Retrying { .. } => "retrying",
             Self::LookFailed { .. } => "look_failed",
+            Self::Summary { .. } => "summary",
         }
     }
 
     /// How loud its line is.
     pub fn level(&self) -> Level {
         match self {
-            Self::Recovering { .. }
+            Self::AwaitingQuota { .. }
+            | Self::Recovering { .. }
             | Self::Leaked { .. }
             | Self::LeftRunning { .. }
-            | Self::Retrying(_)
+            | Self::Retrying { .. }
             | Self::LookFailed { .. } => Level::Warning,
             Self::Failed { .. } => Level::Error,
             _ => Level::Info,
@@ -175,6 +212,11 @@ impl fmt::Display for Progress {
                 None => f.write_str("Cloud Run Job is not ready yet"),
             },
             Self::Submitting { job } => write!(f, "Submitting Cloud Run Job '{job}' for execution."),
+            Self::AwaitingQuota { error, longest } => write!(
+                f,
+                "Waiting until Cloud Run takes another execution, for {} s at most. {error}",
+                longest.as_secs()
+            ),
             Self::Recovering { error } => {
                 write!(f, "Looking whether the execution was started, which is not sure: {error}")
             }
@@ -199,14 +241,32 @@ impl fmt::Display for Progress {
                 "Cloud Run Job '{job}' is left as it is, since its execution may go on unwatched. When it has ended, \
                  delete it: {remedy}. {error}"
             ),
-            Self::Retrying(RetryNotice { error, pause }) => {
-                write!(f, "Trying again in {:.1} s. {error}", pause.as_secs_f64())
+            Self::Retrying { notice: RetryNotice { error, pause }, unsaid } => {
+                write!(f, "Trying again in {:.1} s. {error}", pause.as_secs_f64())?;
+                tell_unsaid(f, *unsaid)
             }
-            Self::LookFailed { error, pause } => {
-                write!(f, "Still watching, looking again in {:.1} s. {error}", pause.as_secs_f64())
+            Self::LookFailed { error, pause, unsaid } => {
+                write!(f, "Still watching, looking again in {:.1} s. {error}", pause.as_secs_f64())?;
+                tell_unsaid(f, *unsaid)
+            }
+            Self::Summary { job, phases, retries } => {
+                write!(f, "Cloud Run Job '{job}' was pending for {:.1} s", phases.pending.as_secs_f64())?;
+                for (phase, time) in [("ready", phases.ready), ("running", phases.running)] {
+                    time.map_or(Ok(()), |time| write!(f, ", {phase} for {:.1} s", time.as_secs_f64()))?;
+                }
+                match retries {
+                    0 => f.write_str("; no call was repeated"),
+                    1 => f.write_str("; 1 call was repeated"),
+                    _ => write!(f, "; {retries} calls were repeated"),
+                }
             }
         }
     }
+}
+
+/// Closes the gap that a failure leaves that is told once a minute only.
+fn tell_unsaid(f: &mut fmt::Formatter<'_>, unsaid: u32) -> fmt::Result {
+    if unsaid == 0 { Ok(()) } else { write!(f, " ({unsaid} more of these since the last line)") }
 }
 
 /// A condition as `Ready is False, ContainerMissing: Image 'x' not found.`

@@ -33,7 +33,7 @@ impl Machine {
             Err(error) => return self.look_failed(now, recovery, &error),
         };
         if self.identity.is_going(&job) {
-            let error = self.removed_error();
+            let error = self.removed_error(false);
             return self.finish(Err(error));
         }
         self.seen_at = now;

@@ -199,9 +199,7 @@ mod tests {
         }
 
         fn error(call: Call, kind: ErrorKind, maybe_done: bool) -> Box<ApiError> {
-            let (project, region, name, message) = ("p".into(), "r".into(), "j".into(), String::new());
-            let (status, attempts) = (None, 1);
-            Box::new(ApiError { kind, call, project, region, name, status, message, attempts, maybe_done })
+            Box::new(ApiError { maybe_done, ..ApiError::example(call, kind) })
         }
 
         fn pass(&mut self, time: Duration) {

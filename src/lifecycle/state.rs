@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    quota::QuotaWait,
     removal::Removal,
     step::{Ask, Outcome, RunError},
 };
@@ -21,6 +22,8 @@ pub(super) enum State {
     CheckingLeftover { settled_at: Duration, error: RunError },
     /// The job is ours and no execution of it is known.
     AwaitingReady(Readiness),
+    /// The job can be run, but `jobs.run` was refused because of a quota or a limit.
+    AwaitingQuota(Readiness),
     /// `jobs.run` was sent.
     Starting(Readiness),
     /// The answer of `jobs.run` was lost.
@@ -38,12 +41,16 @@ pub(super) enum State {
 /// The wait for a job that can be run.
 #[derive(Debug)]
 pub(super) struct Readiness {
+    /// Since when it is waited for.
+    pub(super) since: Duration,
     pub(super) looks: Backoff,
     /// The condition that was last told.
     pub(super) told: Option<String>,
     pub(super) failing_since: Option<Duration>,
     /// How often `jobs.run` was sent.
     pub(super) starts: u32,
+    /// The wait for a quota, once there is one.
+    pub(super) quota: Option<QuotaWait>,
 }
 
 /// The search for an execution that may have been started: by the job's status, then by the list, time and again,
@@ -79,6 +86,23 @@ pub(super) struct Watch {
 }
 
 impl State {
+    /// Its name, as in the diagram of [`super::machine`].
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Creating { .. } => "Creating",
+            Self::NameTaken { .. } => "NameTaken",
+            Self::CheckingLeftover { .. } => "CheckingLeftover",
+            Self::AwaitingReady(_) => "AwaitingReady",
+            Self::AwaitingQuota(_) => "AwaitingQuota",
+            Self::Starting(_) => "Starting",
+            Self::Recovering(_) => "Recovering",
+            Self::Watching(_) => "Watching",
+            Self::ConfirmingGone(_) => "ConfirmingGone",
+            Self::ConfirmingCancelled { .. } => "ConfirmingCancelled",
+            Self::CleaningUp { .. } => "CleaningUp",
+        }
+    }
+
     /// The call whose answer the state waits for.
     pub(super) fn ask(&self) -> Ask {
         match self {
@@ -88,6 +112,7 @@ impl State {
             Self::NameTaken { .. }
             | Self::CheckingLeftover { .. }
             | Self::AwaitingReady(_)
+            | Self::AwaitingQuota(_)
             | Self::Recovering(_)
             | Self::ConfirmingGone(_)
             | Self::ConfirmingCancelled { .. } => Ask::ReadJob,

@@ -30,10 +30,14 @@ pub struct Plan {
     pub poll_interval: Duration,
     /// How long after a lost answer a create or a start may still take effect and show.
     pub settles: Duration,
+    /// Longest wait for a quota or a limit that keeps `jobs.run` from starting an execution.
+    pub quota_timeout: Duration,
     /// How long a removal, and the search for a lost start, is tried on while the API fails.
     pub patience: Duration,
     /// How often a delete is sent at most.
     pub tries: u32,
+    /// Makes this run's pauses differ from those of others.
+    pub seed: u64,
 }
 
 impl Plan {
@@ -104,6 +108,8 @@ pub enum Event {
     ExecutionRead(Answer<Execution>),
     /// Answer of [`Ask::DeleteJob`].
     Deleted(Answer<()>),
+    /// A kill of this process has deleted the job. Comes in place of an answer, when [`Machine::heeds_kill`].
+    Killed,
 }
 
 /// How a run that was started ended.
@@ -149,14 +155,17 @@ pub enum RunError {
     },
     /// Somebody deleted the job before an execution was known.
     #[error(
-        "Cloud Run Job '{job}' was deleted {}, and not by this run of the worker.",
-        if *maybe_started { "when it was not known yet whether it was executed" } else { "before it was executed" }
+        "Cloud Run Job '{job}' was deleted {}, {}.",
+        if *maybe_started { "when it was not known yet whether it was executed" } else { "before it was executed" },
+        if *killed { "because its flow run was to be ended" } else { "and not by this worker" }
     )]
     RemovedBeforeStart {
         /// Name of the job.
         job: String,
         /// Whether a start was sent whose answer was lost.
         maybe_started: bool,
+        /// Whether it was a kill of this process.
+        killed: bool,
     },
     /// It could not be found out whether there is an execution, so that none was started.
     #[error(

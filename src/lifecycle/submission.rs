@@ -42,7 +42,11 @@ impl Machine {
         self.identity.uid.clone_from(&job.metadata.uid);
         self.created_at = now;
         let looks = Backoff::new(FIRST_PAUSE, self.plan.poll_interval);
-        self.job_read(now, Readiness { looks, told: None, failing_since: None, starts: 0 }, Ok(job))
+        self.job_read(
+            now,
+            Readiness { since: now, looks, told: None, failing_since: None, starts: 0, quota: None },
+            Ok(job),
+        )
     }
 
     pub(super) fn name_taken(
@@ -116,7 +120,7 @@ impl Machine {
         match answer {
             // On its way, or gone already and the name another job's.
             Ok(job) if self.identity.is_going(&job) => {
-                let error = self.removed_error();
+                let error = self.removed_error(false);
                 return self.finish(Err(error));
             }
             Ok(job) => {
@@ -148,7 +152,7 @@ impl Machine {
             Err(error) => return self.clean_up(now, Err(error.into())),
         }
 
-        let deadline = self.created_at + self.plan.ready_timeout;
+        let deadline = readiness.since + self.plan.ready_timeout;
         if now >= deadline {
             let (job, seconds) = (self.plan.job.clone(), self.plan.ready_timeout.as_secs());
             let condition = readiness.told.unwrap_or_else(|| "no condition".to_owned());
@@ -160,7 +164,9 @@ impl Machine {
     }
 
     pub(super) fn start(mut self, readiness: Readiness) -> Step {
-        self.report(Progress::Submitting { job: self.plan.job.clone() });
+        if readiness.quota.is_none() {
+            self.report(Progress::Submitting { job: self.plan.job.clone() });
+        }
         self.go(Duration::ZERO, State::Starting(Readiness { starts: readiness.starts + 1, ..readiness }))
     }
 
@@ -168,6 +174,7 @@ impl Machine {
         match answer {
             Ok(execution) => self.started(now, execution.metadata.name),
             Err(error) if error.maybe_done => self.recover(now, readiness, error),
+            Err(error) if error.kind == ErrorKind::Quota => self.refused_for_quota(now, readiness, error),
             // Deleted, or the look-up lags: the job tells.
             Err(error) if error.kind == ErrorKind::NotFound && readiness.starts < MAX_STARTS => {
                 self.go(LOOK_PAUSE, State::AwaitingReady(readiness))
@@ -178,12 +185,12 @@ impl Machine {
 
     /// The job is not found. A second look makes sure.
     pub(super) fn removed_before_start(self, now: Duration) -> Step {
-        let error = self.removed_error();
+        let error = self.removed_error(false);
         self.go(LOOK_PAUSE, State::CheckingLeftover { settled_at: now, error })
     }
 
-    pub(super) fn removed_error(&self) -> RunError {
-        RunError::RemovedBeforeStart { job: self.plan.job.clone(), maybe_started: self.maybe_started }
+    pub(super) fn removed_error(&self, killed: bool) -> RunError {
+        RunError::RemovedBeforeStart { job: self.plan.job.clone(), maybe_started: self.maybe_started, killed }
     }
 }
 

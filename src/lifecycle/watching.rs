@@ -42,7 +42,7 @@ impl Machine {
                 watch.gone_since.get_or_insert(now);
                 return self.go(Duration::ZERO, State::ConfirmingGone(watch));
             }
-            Err(error) if error.may_pass() => self.report(Progress::LookFailed { error: *error, pause }),
+            Err(error) if error.may_pass() => self.report(Progress::LookFailed { error: *error, pause, unsaid: 0 }),
             Err(error) => {
                 // Deleting the job would stop an execution that is likely to be well.
                 self.left_running((*error).clone());
@@ -122,7 +122,7 @@ impl Machine {
         }
     }
 
-    fn removed(mut self) -> Step {
+    pub(super) fn removed(mut self) -> Step {
         self.report(Progress::Removed { job: self.plan.job.clone() });
         self.finish(Ok(Outcome::Removed))
     }

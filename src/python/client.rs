@@ -11,11 +11,14 @@ use pyo3::{exceptions::PyValueError, prelude::*};
 use super::{exceptions, json, run::Run, runtime::awaitable};
 use crate::{
     api::{ApiError, Credentials, Endpoint, RetryPolicy, Secret, TokenCache, Transport, http_client},
-    lifecycle::{kill, step::Plan},
+    lifecycle::{kill, registry::Registry, step::Plan},
 };
 
 /// Tokens of every identity that this process uses.
 static TOKENS: LazyLock<TokenCache> = LazyLock::new(TokenCache::default);
+
+/// The runs of this process.
+static RUNS: LazyLock<Registry> = LazyLock::new(Registry::default);
 
 /// How long after our own time-out a start may still take effect and show in reads: more than reads lag.
 const SERVICE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -25,6 +28,7 @@ const SERVICE_TIMEOUT: Duration = Duration::from_secs(15);
 pub(super) struct Client {
     transport: Transport,
     poll_interval: Duration,
+    quota_wait: Duration,
 }
 
 #[pymethods]
@@ -33,7 +37,7 @@ impl Client {
     #[pyo3(signature = (
         *, project, region, service_account_info=None, service_account_file=None, api_endpoint=None, emulator_host=None,
         poll_interval_seconds, request_timeout_seconds, retry_max_attempts, retry_max_seconds,
-        retry_initial_delay_seconds, retry_max_delay_seconds
+        retry_initial_delay_seconds, retry_max_delay_seconds, quota_wait_max_seconds
     ))]
     #[allow(clippy::too_many_arguments, reason = "keywords of a Python constructor")]
     fn new(
@@ -49,6 +53,7 @@ impl Client {
         retry_max_seconds: f64,
         retry_initial_delay_seconds: f64,
         retry_max_delay_seconds: f64,
+        quota_wait_max_seconds: f64,
     ) -> PyResult<Self> {
         let endpoint = match emulator_host {
             Some(host) => Endpoint::emulator(host, &region),
@@ -75,7 +80,8 @@ impl Client {
             attempt_timeout: seconds(request_timeout_seconds)?,
             on_retry: Arc::new(|_notice| {}),
         };
-        Ok(Self { transport, poll_interval: seconds(poll_interval_seconds)? })
+        let (poll_interval, quota_wait) = (seconds(poll_interval_seconds)?, seconds(quota_wait_max_seconds)?);
+        Ok(Self { transport, poll_interval, quota_wait })
     }
 
     #[pyo3(signature = (body, *, job, owner_label=None, keep_job, ready_timeout_seconds))]
@@ -98,11 +104,13 @@ impl Client {
             keep_job,
             ready_timeout,
             poll_interval: self.poll_interval,
+            quota_timeout: self.quota_wait,
             settles: transport.attempt_timeout + SERVICE_TIMEOUT,
             patience: transport.retry.max_elapsed,
             tries: transport.retry.max_attempts,
+            seed: fastrand::u64(..),
         };
-        Ok(Run::start(transport, body, plan))
+        Ok(Run::start(transport, RUNS.clone(), body, plan))
     }
 
     #[pyo3(signature = (job, *, owner_label=None))]
@@ -113,7 +121,7 @@ impl Client {
         owner_label: Option<(String, String)>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let transport = self.transport.clone();
-        awaitable(py, async move { Killed(kill::kill(transport, &job, owner_label).await) })
+        awaitable(py, async move { Killed(kill::kill(transport, &RUNS, &job, owner_label).await) })
     }
 
     fn __repr__(&self) -> String {

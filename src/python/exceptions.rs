@@ -1,6 +1,10 @@
 //! The one place that names Python exceptions.
 
-use pyo3::{exceptions::PyValueError, prelude::*, types::PyDict};
+use pyo3::{
+    exceptions::{PyConnectionError, PyValueError},
+    prelude::*,
+    types::PyDict,
+};
 
 use crate::{
     api::{ApiError, EndpointError, ErrorKind},
@@ -17,7 +21,7 @@ pub(super) fn from_endpoint(error: &EndpointError) -> PyErr {
 
 /// A failed call, as its kind's exception.
 pub(super) fn from_api(py: Python<'_>, error: &ApiError) -> PyErr {
-    cloud_run_error(
+    let exception = cloud_run_error(
         py,
         class_of(error.kind),
         &Fields {
@@ -26,9 +30,15 @@ pub(super) fn from_api(py: Python<'_>, error: &ApiError) -> PyErr {
             region: &error.region,
             name: &error.name,
             status: error.status,
+            api_message: &error.message,
+            permission: error.missing_permission().unwrap_or_default(),
             hint: error.hint(),
         },
-    )
+    );
+    if error.kind == ErrorKind::Unavailable && error.status.is_none() {
+        exception.set_cause(py, Some(PyConnectionError::new_err(error.message.clone())));
+    }
+    exception
 }
 
 /// A run that could not be started or watched, in the project and region of its client.
@@ -39,14 +49,18 @@ pub(super) fn from_run(py: Python<'_>, error: &RunError, (project, region): (&st
         RunError::RemovedBeforeStart { job, .. } => ("CloudRunJobRemovedError", job),
         RunError::StartUnknown { job, .. } => ("CloudRunStartUnknownError", job),
     };
-    let (message, hint) = (error.to_string(), String::new());
-    cloud_run_error(py, class, &Fields { message, project, region, name, status: None, hint })
+    let exception =
+        cloud_run_error(py, class, &Fields { message: error.to_string(), project, region, name, ..Fields::default() });
+    if let RunError::StartUnknown { cause, .. } = error {
+        exception.set_cause(py, Some(from_api(py, cause)));
+    }
+    exception
 }
 
 /// Something that must not happen, told without taking the process down.
 pub(super) fn internal(py: Python<'_>, (project, region): (&str, &str), message: &str) -> PyErr {
-    let fields = Fields { message: message.to_owned(), project, region, name: "", status: None, hint: String::new() };
-    cloud_run_error(py, "CloudRunError", &fields)
+    let message = message.to_owned();
+    cloud_run_error(py, "CloudRunError", &Fields { message, project, region, ..Fields::default() })
 }
 
 fn class_of(kind: ErrorKind) -> &'static str {
@@ -63,12 +77,15 @@ fn class_of(kind: ErrorKind) -> &'static str {
     }
 }
 
+#[derive(Default)]
 struct Fields<'a> {
     message: String,
     project: &'a str,
     region: &'a str,
     name: &'a str,
     status: Option<u16>,
+    api_message: &'a str,
+    permission: &'a str,
     hint: String,
 }
 
@@ -79,6 +96,8 @@ fn cloud_run_error(py: Python<'_>, class: &str, fields: &Fields<'_>) -> PyErr {
         kwargs.set_item("region", fields.region)?;
         kwargs.set_item("name", fields.name)?;
         kwargs.set_item("status", fields.status)?;
+        kwargs.set_item("api_message", fields.api_message)?;
+        kwargs.set_item("permission", fields.permission)?;
         kwargs.set_item("hint", &fields.hint)?;
         let exception = py.import(MODULE)?.getattr(class)?.call((&fields.message,), Some(&kwargs))?;
         Ok(PyErr::from_value(exception))

@@ -16,6 +16,7 @@ use crate::{
     lifecycle::{
         driver,
         progress::Progress,
+        registry::Registry,
         step::{Outcome, Plan, RunError},
     },
 };
@@ -80,7 +81,7 @@ pub(super) struct Run {
 
 impl Run {
     /// Starts the run on the runtime's threads; it needs neither the GIL nor a thread of its own.
-    pub(super) fn start(transport: Transport, body: Value, plan: Plan) -> Self {
+    pub(super) fn start(transport: Transport, registry: Registry, body: Value, plan: Plan) -> Self {
         let (sender, receiver) = mpsc::unbounded_channel();
         let location = Arc::new((transport.project.clone(), transport.region.clone()));
         let task = get_runtime().spawn(async move {
@@ -89,7 +90,7 @@ impl Run {
                 // Nobody listens any more once Python has let go of the run.
                 Arc::new(move |progress| _ = sender.send(Message::Progress(progress)))
             };
-            let result = driver::run(transport, body, plan, observer).await;
+            let result = driver::run(transport, &registry, body, plan, observer).await;
             _ = sender.send(Message::End(result));
         });
         Self {

@@ -14,6 +14,8 @@ use prefect_gcp_core::{
         step::{Ask, Event, Next, Outcome, RunError},
     },
 };
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 pub const JOB: &str = "my-job";
 const EXECUTION: &str = "my-job-abcde";
@@ -47,6 +49,58 @@ pub enum Fault {
     Stale,
     /// The answer lacks the execution's name.
     Nameless,
+    /// The answer has an odd value somewhere: the so-manieth of `ODD`.
+    Odd(usize),
+}
+
+/// Where an answer is odd, and what stands there. An empty place is the whole answer.
+pub const ODD: &[(&str, &str)] = &[
+    ("", "null"),
+    ("", "[]"),
+    ("", "\"text\""),
+    ("", "{}"),
+    ("", "{\"error\": {\"code\": 503}}"),
+    ("/metadata", "null"),
+    ("/metadata", "7"),
+    ("/metadata/generation", "\"1\""),
+    ("/metadata/generation", "\"many\""),
+    ("/metadata/annotations", "null"),
+    ("/metadata/ownerReferences", "null"),
+    ("/spec", "null"),
+    ("/status", "null"),
+    ("/status", "\"Ready\""),
+    ("/status/observedGeneration", "\"1\""),
+    ("/status/conditions", "null"),
+    ("/status/conditions", "{}"),
+    ("/status/conditions", "[null, 1, \"Completed\", []]"),
+    ("/status/conditions/0", "{\"type\": \"Novel\", \"status\": \"True\"}"),
+    ("/status/conditions/0/status", "null"),
+    ("/status/conditions/0/status", "\"Perhaps\""),
+    ("/status/conditions/0/status", "true"),
+    ("/status/conditions/0/reason", "null"),
+    ("/status/conditions/1/status", "\"Perhaps\""),
+    ("/status/conditions/1/message", "null"),
+    ("/status/runningCount", "\"1\""),
+    ("/status/runningCount", "-1.5"),
+    ("/status/executionCount", "\"1\""),
+    ("/status/latestCreatedExecution", "null"),
+    ("/status/latestCreatedExecution", "[]"),
+    ("/status/latestCreatedExecution/completionStatus", "\"EXECUTION_NOVEL\""),
+];
+
+/// The answer with an odd value in it, as the client reads it.
+fn odd<T: Serialize + DeserializeOwned>(call: Call, index: usize, answer: T) -> Answer<T> {
+    let (place, text) = ODD[index % ODD.len()];
+    let mut body = serde_json::to_value(answer).unwrap();
+    if let Some(value) = body.pointer_mut(place) {
+        *value = serde_json::from_str(text).unwrap();
+    }
+    let is_write = !matches!(call, Call::GetJob | Call::GetExecution | Call::ListExecutions);
+    let has_name = body.pointer("/metadata/name").is_some_and(Value::is_string);
+    match serde_json::from_value(body) {
+        Ok(answer) if has_name => Ok(answer),
+        _ => Err(error(call, ErrorKind::Unavailable, is_write)),
+    }
 }
 
 /// How the execution ends by itself.
@@ -78,6 +132,8 @@ pub struct World {
     pub starts: u32,
     /// Somebody else's job was deleted, or run, although a look could have told that it was not ours.
     pub foreign_touched: bool,
+    /// Our job was deleted while its execution ran, or was about to be started.
+    pub interrupted: bool,
     /// The faults that a call met, with the call.
     pub met: Vec<(Ask, Fault)>,
     pub now: Duration,
@@ -85,6 +141,12 @@ pub struct World {
     pub create_at: Option<Duration>,
     pub delete_at: Option<Duration>,
     pub replace_at: Option<Duration>,
+    /// When a kill of this process deletes our job, if there is one then.
+    pub kill_at: Option<Duration>,
+    /// When somebody deletes the execution, and not its job.
+    pub forgets_at: Duration,
+    /// Until when a start is refused because of a quota.
+    pub full_until: Duration,
 }
 
 impl Default for World {
@@ -96,11 +158,15 @@ impl Default for World {
             end: End::Succeeded,
             starts: 0,
             foreign_touched: false,
+            interrupted: false,
             met: vec![],
             now: Duration::ZERO,
             create_at: None,
             delete_at: None,
             replace_at: None,
+            kill_at: None,
+            forgets_at: Duration::MAX,
+            full_until: Duration::ZERO,
         }
     }
 }
@@ -110,6 +176,8 @@ pub struct Ran {
     pub reports: Vec<Progress>,
     pub pauses: Vec<Duration>,
     pub took: Duration,
+    /// The states that the machine went through, neighbours that differ only.
+    pub states: Vec<&'static str>,
 }
 
 pub fn plan() -> Plan {
@@ -124,6 +192,8 @@ pub fn plan() -> Plan {
         settles: 45 * SECOND,
         patience: 120 * SECOND,
         tries: 10,
+        quota_timeout: 3600 * SECOND,
+        seed: 7,
     }
 }
 
@@ -167,19 +237,27 @@ pub fn run_with(world: &mut World, plan: Plan, fault: impl Fn(&Ask, &World) -> F
 }
 
 fn drive(world: &mut World, plan: Plan, mut fault: impl FnMut(&World, &Ask, usize) -> Fault) -> Ran {
-    let (mut reports, mut pauses) = (vec![], vec![]);
+    let (mut reports, mut pauses, mut states) = (vec![], vec![], vec!["[*]"]);
     let mut step = Machine::begin(plan, world.now);
     for call in 0..MAX_STEPS {
         reports.extend(step.reports);
         match step.next {
-            Next::Finish(result) => return Ran { result, reports, pauses, took: world.now },
+            Next::Finish(result) => {
+                states.push("[*]");
+                return Ran { result, reports, pauses, took: world.now, states };
+            }
             Next::Call { after, ask, machine } => {
+                if states.last() != Some(&machine.state()) {
+                    states.push(machine.state());
+                }
                 pauses.push(after);
                 // A call takes a moment.
                 world.pass(after + Duration::from_millis(10));
                 let fault = fault(world, &ask, call);
                 world.met.push((ask.clone(), fault));
-                let event = world.answer(&ask, fault);
+                let may_be_killed = !matches!(machine.state(), "Creating" | "NameTaken");
+                let is_killed = may_be_killed && world.is_killed() && machine.heeds_kill();
+                let event = if is_killed { Event::Killed } else { world.answer(&ask, fault) };
                 step = machine.step(world.now, event);
             }
         }
@@ -230,14 +308,36 @@ impl World {
         }
     }
 
+    /// A kill deletes the job, and tells its run. (It waits until the run has created its job.)
+    fn is_killed(&mut self) -> bool {
+        let is_there = self.job.as_ref().is_some_and(|job| job.ours && !job.deleting);
+        let is_killed = is_there && self.kill_at.take_if(|at| *at <= self.now).is_some();
+        if is_killed {
+            self.delete_at = Some(self.now);
+            self.pass(Duration::ZERO);
+        }
+        is_killed
+    }
+
     fn answer(&mut self, ask: &Ask, fault: Fault) -> Event {
         match ask {
             Ask::CreateJob if fault == Fault::LostBeforeLateEffect => {
                 self.create_at = Some(self.now + LATE);
                 Event::Created(Err(error(Call::CreateJob, ErrorKind::Unavailable, true)))
             }
-            Ask::CreateJob => Event::Created(self.write(Call::CreateJob, fault, Self::create)),
+            Ask::CreateJob => {
+                let answer = self.write(Call::CreateJob, fault, Self::create);
+                Event::Created(match (answer, fault) {
+                    // The client repeats the create, and meets the job that it made.
+                    (Ok(job), Fault::Odd(index)) => odd(Call::CreateJob, index, job)
+                        .map_err(|_| error(Call::CreateJob, ErrorKind::AlreadyExists, true)),
+                    (answer, _) => answer,
+                })
+            }
             Ask::DeleteJob => Event::Deleted(self.write(Call::DeleteJob, unrepeated(fault), Self::delete)),
+            Ask::RunJob if self.now < self.full_until => {
+                Event::RunAnswered(Err(error(Call::RunJob, ErrorKind::Quota, false)))
+            }
             Ask::RunJob if fault == Fault::LostBeforeLateEffect => {
                 let at = self.now + LATE;
                 self.job.iter_mut().for_each(|job| job.starts_at = Some(at));
@@ -247,11 +347,18 @@ impl World {
             Ask::RunJob if fault == Fault::Stale => {
                 Event::RunAnswered(Err(error(Call::RunJob, ErrorKind::NotFound, false)))
             }
-            Ask::RunJob => Event::RunAnswered(self.write(Call::RunJob, unrepeated(fault), Self::start)),
-            Ask::ReadJob => Event::JobRead(self.read(Call::GetJob, fault, |world, at| world.read_job(fault, at))),
+            Ask::RunJob => {
+                let answer = self.write(Call::RunJob, unrepeated(fault), Self::start);
+                Event::RunAnswered(mangled(Call::RunJob, fault, answer))
+            }
+            Ask::ReadJob => {
+                let answer = self.read(Call::GetJob, fault, |world, at| world.read_job(fault, at));
+                Event::JobRead(mangled(Call::GetJob, fault, answer))
+            }
             Ask::ReadExecution(name) => {
                 assert_eq!(name, EXECUTION);
-                Event::ExecutionRead(self.read(Call::GetExecution, fault, Self::read_execution))
+                let answer = self.read(Call::GetExecution, fault, Self::read_execution);
+                Event::ExecutionRead(mangled(Call::GetExecution, fault, answer))
             }
             Ask::ListExecutions => {
                 Event::Listed(self.read(Call::ListExecutions, fault, |world, at| Ok(world.list(fault, at))))
@@ -272,7 +379,7 @@ impl World {
             }
             Fault::Refused => Err(error(call, ErrorKind::Quota, false)),
             Fault::Forbidden => Err(error(call, ErrorKind::PermissionDenied, false)),
-            Fault::None | Fault::Page | Fault::Stale | Fault::Nameless => {
+            Fault::None | Fault::Page | Fault::Stale | Fault::Nameless | Fault::Odd(_) => {
                 effect(self).map_err(|kind| error(call, kind, false))
             }
         }
@@ -288,7 +395,9 @@ impl World {
             Fault::Forbidden => Err(error(call, ErrorKind::PermissionDenied, false)),
             Fault::Page => Err(error(call, ErrorKind::NoSuchRegion, false)),
             Fault::Stale => look(self, self.now.saturating_sub(LAG)).map_err(|kind| error(call, kind, false)),
-            Fault::None | Fault::Nameless => look(self, self.now).map_err(|kind| error(call, kind, false)),
+            Fault::None | Fault::Nameless | Fault::Odd(_) => {
+                look(self, self.now).map_err(|kind| error(call, kind, false))
+            }
         }
     }
 
@@ -303,6 +412,11 @@ impl World {
     fn delete(&mut self) -> Result<(), ErrorKind> {
         let job = self.job.take().ok_or(ErrorKind::NotFound)?;
         self.touched(&job);
+        let runs = job.started.is_some() && self.now < self.forgets_at && !job.deleting && {
+            let end = if self.end == End::Late { 2_000 * SECOND } else { 20 * SECOND };
+            job.started.is_some_and(|started| self.now < started + end)
+        };
+        self.interrupted |= job.ours && (runs || job.starts_at.is_some());
         Ok(())
     }
 
@@ -358,7 +472,8 @@ impl World {
 
     fn read_execution(&self, at: Duration) -> Result<Execution, ErrorKind> {
         let job = self.job.as_ref().ok_or(ErrorKind::NotFound)?;
-        let started = job.started.filter(|started| *started <= at).ok_or(ErrorKind::NotFound)?;
+        let is_there = |started: &Duration| *started <= at && self.now < self.forgets_at;
+        let started = job.started.filter(is_there).ok_or(ErrorKind::NotFound)?;
         let mut execution = Execution::default();
         execution.metadata.name = EXECUTION.into();
         execution.status.log_uri = Some("https://logs".into());
@@ -378,6 +493,13 @@ impl World {
     }
 }
 
+fn mangled<T: Serialize + DeserializeOwned>(call: Call, fault: Fault, answer: Answer<T>) -> Answer<T> {
+    match fault {
+        Fault::Odd(index) => answer.and_then(|answer| odd(call, index, answer)),
+        _ => answer,
+    }
+}
+
 /// The client never repeats a start or a delete that may have been done.
 fn unrepeated(fault: Fault) -> Fault {
     if fault == Fault::RepeatedAfterEffect { Fault::LostAfterEffect } else { fault }
@@ -386,15 +508,6 @@ fn unrepeated(fault: Fault) -> Fault {
 type Answer<T> = Result<T, Box<ApiError>>;
 
 fn error(call: Call, kind: ErrorKind, maybe_done: bool) -> Box<ApiError> {
-    Box::new(ApiError {
-        kind,
-        call,
-        project: "p".into(),
-        region: "r".into(),
-        name: JOB.into(),
-        status: None,
-        message: "made up".into(),
-        attempts: 1,
-        maybe_done,
-    })
+    let error = ApiError::new(call, kind, ("p", "r"), JOB, "made up".into());
+    Box::new(ApiError { maybe_done, ..error })
 }

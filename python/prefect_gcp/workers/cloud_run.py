@@ -459,6 +459,7 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
             retry_max_seconds=settings.retry_max_seconds,
             retry_initial_delay_seconds=settings.retry_initial_delay_seconds,
             retry_max_delay_seconds=settings.retry_max_delay_seconds,
+            quota_wait_max_seconds=settings.quota_wait_max_seconds,
         )
 
 

@@ -12,6 +12,13 @@ pub struct ErrorBody {
     pub error: ErrorStatus,
 }
 
+impl ErrorStatus {
+    /// The `reason` of the details' `ErrorInfo` (`google.rpc.ErrorInfo`), such as `SERVICE_DISABLED`.
+    pub fn reason(&self) -> Option<&str> {
+        self.details.iter().find_map(|detail| detail.get("reason")?.as_str())
+    }
+}
+
 /// `google.rpc.Status` in its HTTP form.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
