@@ -43,6 +43,10 @@ bench: $(VENV)/.wheel ## measure rendering, beside Prefect's own
 fuzz: ## render and check a million odd templates and bodies
 	PROPTEST_CASES=1000000 $(CARGO) test --locked --no-default-features --release --test odd_input
 
+.PHONY: soak
+soak: $(VENV)/.wheel ## run 1 000 flow runs, 200 at once, against an API that fails one call in ten (ARGS="--seed 1")
+	$(BIN)/python -m tests.python.soak $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/.wheel ## check formatting, lints and types
 	$(CARGO) fmt --check

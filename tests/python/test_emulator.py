@@ -205,9 +205,9 @@ def test_the_program_takes_faults_and_refuses_wrong_ones(tmp_path, as_file):
         (tmp_path / "faults.json").write_text(faults)
         return str(tmp_path / "faults.json")
 
-    with program("--faults", argument('{"rules": [{"fault": "reset", "calls": ["jobs.list"]}]}')) as (_, host):
-        with pytest.raises((ConnectionError, urllib.error.URLError)):
-            call(host, "GET", "jobs")
+    reset = argument('{"rules": [{"fault": "reset", "calls": ["jobs.list"]}]}')
+    with program("--faults", reset) as (_, host), pytest.raises((ConnectionError, urllib.error.URLError)):
+        call(host, "GET", "jobs")
     for wrong, words in (('{"rule": []}', "unknown field `rule`"), ('{"rules": ', "no faults can be read from it")):
         command = [sys.executable, "-m", "prefect_gcp.emulator", "--port", "0", "--faults", argument(wrong)]
         refused = subprocess.run(command, capture_output=True, text=True, check=False)

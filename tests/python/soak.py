@@ -1,0 +1,227 @@
+"""The soak: many flow runs through the worker, against a Cloud Run that fails one call in ten in every way it can.
+
+    python -m tests.python.soak --runs 1000 --at-once 200 --seed 1
+
+It ends with status 0 only if every run had the outcome that its execution had, none was executed twice, and no job was
+left. What goes wrong depends on the seed, the call and the job, and not on the moment: the same seed makes the same
+runs meet the same faults, as far as they make the same calls.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from tests.python.fake_google import Google
+
+if TYPE_CHECKING:
+    from prefect_gcp.emulator import Emulator
+    from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfiguration
+
+SETTINGS = {
+    # So that hangs don't make the soak one.
+    "REQUEST_TIMEOUT_SECONDS": "2",
+    "POLL_INTERVAL_SECONDS": "1",
+    "RETRY_INITIAL_DELAY_SECONDS": "0.2",
+    "RETRY_MAX_DELAY_SECONDS": "5",
+}
+# Outcome of a run, and how many of a hundred have it. A run can be killed while it runs, or before it does.
+OUTCOMES = {"success": 70, "failure": 20, "killed": 5, "killed early": 5}
+
+
+def faults(seed: int, at_once: int) -> dict[str, Any]:
+    """One call in ten goes wrong; the region is a bit too small and a bit too slow for the runs."""
+
+    def rule(fault: Any, ratio: float, **more: Any) -> dict[str, Any]:
+        return {"fault": fault, "ratio": ratio, **more}
+
+    def status(code: int, **more: Any) -> dict[str, Any]:
+        return {"status": {"code": code, **more}}
+
+    return {
+        "seed": seed,
+        "rules": [
+            rule("reset", 0.015),
+            rule("reset", 0.015, when="after"),
+            rule("hang", 0.005),
+            rule("hang", 0.005, when="after"),
+            rule({"delay": 1.5}, 0.01),
+            rule({"stale": 3}, 0.02, calls=["reads"]),
+            rule({"refuse": 0.5}, 0.001),
+            rule(status(408, body="empty"), 0.005),
+            rule(status(429), 0.01),
+            rule(status(500), 0.005),
+            rule(status(500), 0.005, when="after"),
+            rule(status(502, body="html"), 0.005),
+            rule(status(503, body="html"), 0.005, when="after"),
+            rule(status(503, retryAfter=1), 0.005),
+            rule(status(504, body="empty"), 0.005, when="after"),
+        ],
+        "quotas": {
+            "minuteSeconds": 2,
+            "writes": at_once,
+            "runs": max(at_once // 4, 1),
+            "jobs": at_once + 2,
+            "runningExecutions": max(at_once // 4, 1),
+        },
+        "tokenSeconds": 10,
+    }
+
+
+@dataclass
+class Result:
+    """What became of a run: its status code, or the exception that it ended with."""
+
+    outcome: str
+    job: str
+    end: int | BaseException
+
+    def problem(self, executions: int) -> str | None:
+        """What is wrong with it, given how many executions its job had."""
+        from prefect_gcp.exceptions import CloudRunJobRemovedError
+
+        expected = {"success": 0, "failure": 1, "killed": -1, "killed early": -1}[self.outcome]
+        stopped = self.outcome == "killed early" and isinstance(self.end, CloudRunJobRemovedError)
+        if self.end != expected and not stopped:
+            return f"{self.job} ({self.outcome}) ended with {self.end!r}"
+        if executions > 1 or (executions == 0 and not stopped):
+            return f"{self.job} ({self.outcome}) was executed {executions} times"
+        return None
+
+
+class Started:
+    """Stands for anyio's task status."""
+
+    def __init__(self) -> None:
+        self.event = asyncio.Event()
+
+    def started(self, _identifier: str) -> None:
+        self.event.set()
+
+
+async def one_run(worker: CloudRunWorker, number: int, seed: int, key: dict[str, Any]) -> Result:
+    from prefect.client.schemas.objects import FlowRun
+
+    from prefect_gcp.workers.cloud_run import CloudRunWorkerJobConfiguration
+
+    chance = random.Random(f"{seed} {number}")
+    (outcome,) = chance.choices(list(OUTCOMES), list(OUTCOMES.values()))
+    flow_run = FlowRun(id=UUID(int=chance.getrandbits(128)), flow_id=UUID(int=1), name=f"soak-{number}")
+    values = {
+        "name": f"soak-{number:05}",
+        "command": "true",
+        "credentials": {"project": "soak", "service_account_info": key},
+    }
+    template = worker.get_default_base_job_template()
+    client: Any = SimpleNamespace()
+    configuration = await CloudRunWorkerJobConfiguration.from_template_and_values(template, values, client=client)
+    configuration.prepare_for_flow_run(flow_run)
+    execution = configuration.job_body["spec"]["template"]
+    execution["metadata"].setdefault("annotations", {}).update(
+        {
+            "cloud-run-emulator/duration-seconds": "600" if "killed" in outcome else f"{chance.uniform(0, 4):.1f}",
+            "cloud-run-emulator/outcome": "failure" if outcome == "failure" else "success",
+        }
+    )
+    execution["spec"]["template"]["spec"]["maxRetries"] = 0
+    status: Any = Started()
+    task = asyncio.create_task(worker.run(flow_run, configuration, status))
+    try:
+        if outcome == "killed":
+            await asyncio.wait({task, asyncio.create_task(status.event.wait())}, return_when="FIRST_COMPLETED")
+            await asyncio.sleep(chance.uniform(0, 3))
+            await kill(worker, configuration)
+        elif outcome == "killed early":
+            await asyncio.sleep(chance.uniform(0, 1))
+            await kill(worker, configuration)
+        end: int | BaseException = (await task).status_code
+    except Exception as error:
+        end = error
+    return Result(outcome, configuration.job_name, end)
+
+
+async def kill(worker: CloudRunWorker, configuration: CloudRunWorkerJobConfiguration) -> None:
+    await worker.kill_infrastructure(configuration.job_name, configuration)
+
+
+async def soak(emulator: Emulator, runs: int, at_once: int, seed: int, key: dict[str, Any]) -> list[str]:
+    """Runs it all, prints what happened, and returns what should not have."""
+    from prefect_gcp.workers.cloud_run import CloudRunWorker
+
+    worker = CloudRunWorker(work_pool_name="soak")
+    room = asyncio.Semaphore(at_once)
+
+    async def run(number: int) -> Result:
+        async with room:
+            return await one_run(worker, number, seed, key)
+
+    began = time.monotonic()
+    results = await asyncio.gather(*(run(number) for number in range(runs)))
+    took = time.monotonic() - began
+    deadline = time.monotonic() + 30
+    while emulator.jobs() and time.monotonic() < deadline:  # noqa: ASYNC110, the state of another program
+        await asyncio.sleep(0.1)
+    left = [job["metadata"]["name"] for job in emulator.jobs()]
+    executions = Counter(
+        life["job"] for life in emulator.history() for event in life["events"] if event["type"] == "executionCreated"
+    )
+    problems = [problem for result in results if (problem := result.problem(executions[result.job]))]
+    problems += [f"{job} was left" for job in left]
+
+    say = sys.stdout.write
+    say(f"{runs} runs, {at_once} at once, in {took:.0f} s; seed {seed}\n")
+    say(f"outcomes: {dict(Counter(result.outcome for result in results))}\n")
+    say(f"calls that met a fault: {emulator.faults_met()}\n")
+    twice = sum(count > 1 for count in executions.values())
+    say(f"executed twice: {twice}; jobs left: {len(left)}; wrong outcomes: {len(problems) - len(left)}\n")
+    return problems
+
+
+def main() -> int:
+    """Runs the soak that the command line asks for, and returns 0 if nothing went wrong."""
+    parser = argparse.ArgumentParser(description="Many flow runs against a Cloud Run that fails one call in ten.")
+    parser.add_argument("--runs", type=int, default=1000, help="flow runs (default: %(default)s, which is the most)")
+    parser.add_argument("--at-once", type=int, default=200, help="flow runs at a time (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="which faults meet which calls")
+    options = parser.parse_args()
+
+    with tempfile.TemporaryDirectory(prefix="soak-") as home, Google() as google:
+        threading.Thread(target=google.serve_forever, daemon=True).start()
+        # Prefect reads its settings when it is imported.
+        for name in [name for name in os.environ if name.startswith(("PREFECT_", "GOOGLE_", "CLOUD_RUN_"))]:
+            del os.environ[name]
+        os.environ.update(
+            HOME=home, PREFECT_HOME=home, PREFECT_LOGGING_TO_API_ENABLED="false", PREFECT_LOGGING_LEVEL="CRITICAL"
+        )
+        from prefect_gcp.emulator import Emulator
+
+        settings = {
+            "ready_after": 0.2,
+            "start_after": 0.1,
+            "executor": "simulated",
+            "faults": faults(options.seed, options.at_once),
+        }
+        with Emulator(**settings) as emulator:
+            prefix = "PREFECT_INTEGRATIONS_GCP_CLOUD_RUN_WORKER_"
+            os.environ.update({prefix + name: value for name, value in SETTINGS.items()})
+            # Not CLOUD_RUN_EMULATOR_HOST, which does without tokens.
+            os.environ[f"{prefix}API_ENDPOINT"] = emulator.url
+            problems = asyncio.run(soak(emulator, options.runs, options.at_once, options.seed, google.key))
+        sys.stdout.write("".join(f"WRONG: {problem}\n" for problem in problems))
+        google.shutdown()
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

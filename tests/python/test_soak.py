@@ -1,0 +1,40 @@
+"""A short soak. `make soak` runs a long one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from prefect_gcp.exceptions import CloudRunJobRemovedError, CloudRunUnavailableError
+from tests.python.soak import Result
+
+
+def test_a_hundred_runs_survive_an_api_that_fails_one_call_in_ten():
+    command = [sys.executable, "-m", "tests.python.soak", "--runs", "100", "--at-once", "50", "--seed", "5"]
+    root = Path(__file__).parents[2]
+    soak = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=500, check=False)
+    assert soak.returncode == 0, soak.stdout + soak.stderr
+    assert "executed twice: 0; jobs left: 0; wrong outcomes: 0" in soak.stdout
+
+
+@pytest.mark.parametrize(
+    ("outcome", "end", "executions", "is_fine"),
+    [
+        ("success", 0, 1, True),
+        ("success", 1, 1, False),
+        ("success", 0, 2, False),
+        ("success", 0, 0, False),
+        ("success", CloudRunUnavailableError(""), 1, False),
+        ("failure", 1, 1, True),
+        ("killed", -1, 1, True),
+        ("killed", CloudRunJobRemovedError(""), 0, False),
+        ("killed early", CloudRunJobRemovedError(""), 0, True),
+        ("killed early", CloudRunJobRemovedError(""), 2, False),
+        ("killed early", -1, 1, True),
+    ],
+)
+def test_the_soak_knows_right_from_wrong(outcome, end, executions, is_fine):
+    assert (Result(outcome, "j", end).problem(executions) is None) == is_fine
