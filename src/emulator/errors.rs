@@ -130,7 +130,7 @@ impl ApiError {
     }
 
     /// An error of this status that was asked for.
-    pub(super) fn made_up(code: StatusCode) -> Self {
+    fn made_up(code: StatusCode, message: Option<&str>, reason: Option<&str>) -> Self {
         let status = match code.as_u16() {
             400 => "INVALID_ARGUMENT",
             401 => "UNAUTHENTICATED",
@@ -144,7 +144,9 @@ impl ApiError {
             504 => "DEADLINE_EXCEEDED",
             _ => "UNKNOWN",
         };
-        Self::new(code, status, "The emulator was told to answer with this error.")
+        let info = |reason| json!({"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason});
+        let message = message.unwrap_or("The emulator was told to answer with this error.");
+        Self { details: reason.into_iter().map(info).collect(), ..Self::new(code, status, message) }
     }
 
     /// 503 while the emulator stops.
@@ -172,7 +174,7 @@ impl IntoResponse for ApiError {
 pub(super) fn asked_for(fault: &StatusFault) -> Response {
     let code = StatusCode::from_u16(fault.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = match fault.body {
-        BodyForm::Json => ApiError::made_up(code).into_response(),
+        BodyForm::Json => ApiError::made_up(code, fault.message.as_deref(), fault.reason.as_deref()).into_response(),
         BodyForm::Html => (code, Html(format!("<html><title>Error {code}</title></html>"))).into_response(),
         BodyForm::Empty => code.into_response(),
     };

@@ -84,6 +84,12 @@ pub struct StatusFault {
     /// Form of the body. Google's JSON by default.
     #[serde(default)]
     pub body: BodyForm,
+    /// Message of the JSON body. One that says where it comes from by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Reason in the JSON body's `ErrorInfo`, such as `SERVICE_DISABLED`. None by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// Header `Retry-After`, in seconds. None by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u32>,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
+import pickle
 import subprocess
 import sys
 import threading
@@ -110,6 +112,8 @@ async def test_a_run_succeeds_and_leaves_nothing(emulator, worker, flow_run, cap
         f"Job Run logs can be found on GCP at: {emulator.url}/logs/my-project/us-central1/{job}-",
         f"Deleting completed Cloud Run Job '{job}'",
         f"Cloud Run Job '{job}' deleted",
+        f"Cloud Run Job '{job}' was pending for ",
+        "; no call was repeated",
     ):
         assert line in caplog.text
     (log,) = emulator.log_dir.glob("*.log")
@@ -192,6 +196,35 @@ async def test_a_kill_spares_another_flow_runs_job_of_the_same_name(emulator, wo
     assert [job["metadata"]["name"] for job in emulator.jobs()] == ["taken"]
 
 
+async def test_a_kill_ends_its_run_at_once_and_not_at_its_next_look(worker, flow_run, monkeypatch):
+    monkeypatch.setenv(f"{SETTING}POLL_INTERVAL_SECONDS", "60")
+    with Emulator(ready_after=0.1, executor="simulated", duration=600) as emulator:
+        monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", emulator.host)
+        configuration, status = await prepared(flow_run), Started()
+        task = asyncio.create_task(worker.run(flow_run, configuration, status))
+        await status.event.wait()
+        # By now it looks rarely.
+        await asyncio.sleep(2)
+        await worker.kill_infrastructure(configuration.job_name, configuration)
+        result = await asyncio.wait_for(task, 1)
+    assert result.status_code == -1
+
+
+@pytest.mark.difference("kill-stops-start")
+async def test_a_kill_before_the_start_stops_the_start(worker, flow_run, monkeypatch):
+    with Emulator(ready_after=3, executor="simulated") as emulator:
+        monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", emulator.host)
+        configuration = await prepared(flow_run)
+        task = asyncio.create_task(worker.run(flow_run, configuration))
+        await asyncio.sleep(1)
+        assert len(emulator.jobs()) == 1
+        await worker.kill_infrastructure(configuration.job_name, configuration)
+        with pytest.raises(exceptions.CloudRunJobRemovedError, match="because its flow run was to be ended"):
+            await asyncio.wait_for(task, 1)
+        assert await gone(emulator)
+        assert emulator.executions() == []
+
+
 async def test_a_kill_of_a_job_that_is_not_there_says_so(emulator, worker, flow_run):
     with pytest.raises(InfrastructureNotFound, match="'no-such-job' not found in project 'my-project'"):
         await worker.kill_infrastructure("no-such-job", await prepared(flow_run))
@@ -214,6 +247,108 @@ async def test_a_wrong_value_is_one_clear_error_and_leaves_nothing(emulator, wor
     assert caught.value.project in ("my-project", "their-project")
     assert caught.value.region
     assert await gone(emulator)
+
+
+def status(code: int, **more) -> dict:
+    return {"rules": [{"fault": {"status": {"code": code, **more}}, "calls": ["jobs.create"]}]}
+
+
+ACT_AS = "Permission 'iam.serviceAccounts.actAs' denied on service account 'a@b'"
+
+
+@pytest.mark.difference("errors")
+@pytest.mark.parametrize(
+    ("faults", "error", "words", "attributes"),
+    [
+        (status(403, message=ACT_AS), "Permission", "roles/iam.serviceAccountUser", "iam.serviceAccounts.actAs"),
+        (status(403, message="No."), "Permission", "grant it roles/run.developer", "run.jobs.create"),
+        (status(403, reason="SERVICE_DISABLED"), "ApiDisabled", "gcloud services enable run.googleapis.com", ""),
+        (status(400, message="Bad name."), "InvalidRequest", "Bad name.", ""),
+        (status(401), "Authentication", "GCP credentials block", ""),
+        (status(404, body="html"), "Region", "no Cloud Run API answers for 'us-central1'", ""),
+        (status(429, reason="RATE_LIMIT_EXCEEDED"), "Quota", "calls in a minute", ""),
+        ({"quotas": {"jobs": 0}}, "Quota", "delete some with gcloud run jobs delete JOB --region us-central1", ""),
+        (status(503), "Unavailable", "did not answer", ""),
+    ],
+)
+async def test_each_cause_is_an_error_of_its_own_that_says_what_to_do(
+    emulator, worker, flow_run, monkeypatch, faults, error, words, attributes
+):
+    monkeypatch.setenv(f"{SETTING}RETRY_MAX_ATTEMPTS", "2")
+    monkeypatch.setenv(f"{SETTING}RETRY_INITIAL_DELAY_SECONDS", "0.01")
+    # After this long, and some seconds more, a create that was answered 503 has surely not happened.
+    monkeypatch.setenv(f"{SETTING}REQUEST_TIMEOUT_SECONDS", "1")
+    emulator.set_faults(faults)
+    configuration = await prepared(flow_run)
+    with pytest.raises(getattr(exceptions, f"CloudRun{error}Error")) as caught:
+        await worker.run(flow_run, configuration)
+    raised = caught.value
+    assert words in str(raised)
+    assert words in raised.hint or words in raised.api_message
+    assert raised.api_message.rstrip(".") in str(raised)
+    place = (raised.project, raised.region, raised.name, raised.permission)
+    assert place == ("my-project", "us-central1", configuration.job_name, attributes)
+    assert raised.status == (429 if "quotas" in faults else faults["rules"][0]["fault"]["status"]["code"])
+    for again in (pickle.loads(pickle.dumps(raised)), copy.copy(raised)):
+        assert type(again) is type(raised)
+        assert (str(again), again.__dict__) == (str(raised), raised.__dict__)
+
+
+@pytest.mark.difference("errors")
+async def test_an_error_is_chained_to_what_it_comes_from(flow_run, monkeypatch):
+    monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", "127.0.0.1:1")
+    monkeypatch.setenv(f"{SETTING}RETRY_MAX_ATTEMPTS", "1")
+    async with CloudRunWorker(work_pool_name="worker-tests") as worker:
+        with pytest.raises(exceptions.CloudRunUnavailableError) as caught:
+            await worker.run(flow_run, await prepared(flow_run))
+    for error in (caught.value, pickle.loads(pickle.dumps(caught.value)), copy.copy(caught.value)):
+        assert isinstance(error.__cause__, ConnectionError)
+        assert str(error.__cause__) == error.api_message
+        assert error.status is None
+
+
+async def test_a_full_region_is_waited_for_as_long_as_the_setting_says(emulator, worker, flow_run, monkeypatch, caplog):
+    monkeypatch.setenv(f"{SETTING}QUOTA_WAIT_MAX_SECONDS", "3")
+    emulator.set_faults({"quotas": {"runningExecutions": 0}})
+    with pytest.raises(exceptions.CloudRunQuotaError, match="quota_wait_max_seconds"):
+        await worker.run(flow_run, await prepared(flow_run))
+    assert caplog.text.count("Waiting until Cloud Run takes another execution, for 3 s at most.") == 1
+    assert await gone(emulator)
+
+
+async def test_the_event_loop_is_never_held_up(worker, monkeypatch, simulating_emulator):
+    monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", simulating_emulator)
+    gaps: list[float] = []
+
+    async def beat() -> None:
+        last = time.perf_counter()
+        while True:
+            await asyncio.sleep(0.001)
+            now = time.perf_counter()
+            gaps.append(now - last)
+            last = now
+
+    longest = []
+    # What holds up does so every time; what else this machine does, does not.
+    runs = [await new_flow_run() for _ in range(15)]
+    for _ in range(3):
+        configurations = [await prepared(run, credentials={"project": "p"}) for run in runs]
+        statuses = [Started() for _ in runs]
+        gaps.clear()
+        heart = asyncio.create_task(beat())
+        tasks = [
+            asyncio.create_task(worker.run(run, configuration, status))
+            for run, configuration, status in zip(runs, configurations, statuses, strict=True)
+        ]
+        await asyncio.gather(*(status.event.wait() for status in statuses))
+        await asyncio.gather(
+            *(worker.kill_infrastructure(configuration.job_name, configuration) for configuration in configurations)
+        )
+        assert {(await task).status_code for task in tasks} == {-1}
+        heart.cancel()
+        assert len(gaps) > 20
+        longest.append(max(gaps))
+    assert min(longest) <= 0.05
 
 
 async def test_a_region_that_is_no_name_is_refused_before_anything_is_sent(emulator, worker, flow_run):

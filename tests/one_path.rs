@@ -1,0 +1,115 @@
+//! Every call goes the one way of `api::transport`, with its retries, its pace, its tokens and its typed errors.
+
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test may fail loudly")]
+
+#[allow(dead_code, reason = "another test uses the rest of it")]
+mod queue;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use prefect_gcp_core::api::{
+    ApiError, Call, CloudRunClient, Credentials, Endpoint, ErrorKind, RetryPolicy, TokenSource, Transport, http_client,
+};
+use queue::{Answer, Queue};
+use serde_json::json;
+
+/// The call after this one, so that a call that is added later can't be forgotten here.
+fn next(call: Call) -> Option<Call> {
+    match call {
+        Call::CreateJob => Some(Call::GetJob),
+        Call::GetJob => Some(Call::DeleteJob),
+        Call::DeleteJob => Some(Call::RunJob),
+        Call::RunJob => Some(Call::GetExecution),
+        Call::GetExecution => Some(Call::ListExecutions),
+        Call::ListExecutions => Some(Call::DeleteExecution),
+        Call::DeleteExecution => Some(Call::CancelExecution),
+        Call::CancelExecution => None,
+    }
+}
+
+async fn make(client: &CloudRunClient, call: Call) -> Result<(), Box<ApiError>> {
+    match call {
+        Call::CreateJob => client.create_job("j", &json!({})).await.map(drop),
+        Call::GetJob => client.get_job("j").await.map(drop),
+        Call::DeleteJob => client.delete_job("j").await,
+        Call::RunJob => client.run_job("j").await.map(drop),
+        Call::GetExecution => client.get_execution("j").await.map(drop),
+        Call::ListExecutions => client.list_executions("j").await.map(drop),
+        Call::DeleteExecution => client.delete_execution("j").await,
+        Call::CancelExecution => client.cancel_execution("j").await.map(drop),
+    }
+}
+
+async fn client(answers: Vec<Answer>) -> (CloudRunClient, Queue, Arc<Mutex<Vec<Call>>>) {
+    let queue = Queue::start(answers).await;
+    let retried: Arc<Mutex<Vec<Call>>> = Arc::default();
+    let noted = retried.clone();
+    let transport = Transport {
+        http: http_client(false).unwrap(),
+        endpoint: Endpoint::emulator(&queue.address, "us-east1").unwrap(),
+        project: "p".into(),
+        region: "us-east1".into(),
+        tokens: Arc::new(TokenSource::new(Credentials::ApplicationDefault)),
+        retry: RetryPolicy { initial_delay: Duration::from_millis(1), ..RetryPolicy::default() },
+        attempt_timeout: Duration::from_secs(20),
+        on_retry: Arc::new(move |notice| noted.lock().unwrap().push(notice.error.call)),
+    };
+    (CloudRunClient::new(transport), queue, retried)
+}
+
+#[tokio::test]
+async fn every_call_is_tried_again_and_its_failure_is_typed() {
+    const BUSY: Answer = Answer::Http(429, r#"{"error": {"code": 429, "message": "Busy."}}"#);
+    const FINE: Answer = Answer::Http(200, r#"{"kind": "ExecutionList", "metadata": {"name": "j"}}"#);
+    const DENIED: Answer = Answer::Http(403, r#"{"error": {"code": 403, "message": "No."}}"#);
+    let mut calls = 0;
+    let mut one = Some(Call::CreateJob);
+    while let Some(call) = one {
+        let (client, queue, retried) = client(vec![BUSY, FINE, DENIED]).await;
+        let waits_itself = call.is_queued();
+        assert_eq!(make(&client, call).await.is_err(), waits_itself, "{call:?}");
+        if waits_itself {
+            make(&client, call).await.unwrap();
+        }
+        let expected = if waits_itself { vec![] } else { vec![call] };
+        assert_eq!(*retried.lock().unwrap(), expected, "{call:?}");
+        let error = make(&client, call).await.unwrap_err();
+        assert_eq!((error.kind, error.call, error.status), (ErrorKind::PermissionDenied, call, Some(403)));
+        assert_eq!(error.missing_permission(), Some(call.permission()));
+        assert_eq!(queue.requests().len(), 3);
+        calls += 1;
+        one = next(call);
+    }
+    assert_eq!(calls, 8);
+}
+
+#[test]
+fn nothing_but_the_transport_sends_requests() {
+    let sends = [".send(", ".execute(", ".request(", "RequestBuilder", "reqwest::get", "hyper::"];
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut senders = vec![];
+    for path in files(&own).into_iter().filter(|path| !path.starts_with(own.join("emulator"))) {
+        let source = fs::read_to_string(&path).unwrap();
+        // A channel's sender sends too, and is called so.
+        let source = source.replace("sender.send(", "");
+        if sends.iter().any(|words| source.contains(words)) {
+            senders.push(path.strip_prefix(&own).unwrap().to_owned());
+        }
+    }
+    // The client hands its requests to the transport's one `send`.
+    senders.sort();
+    assert_eq!(senders, [PathBuf::from("api/client.rs"), PathBuf::from("api/transport.rs")]);
+    let client = fs::read_to_string(own.join("api/client.rs")).unwrap();
+    assert_eq!(client.matches(".send(").count(), 1);
+    assert!(client.contains("self.transport.send(&Request {") && !client.contains("reqwest"));
+}
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}

@@ -1,0 +1,56 @@
+"""A worker that has hundreds of runs in flight at once, started as `prefect worker start` starts one.
+
+    python -m tests.python.flooded_worker POOL RUNS
+
+Only the way in is short: a Prefect server on this machine would take a quarter of an hour to schedule them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import os
+import sys
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+from prefect.client.schemas.objects import FlowRun
+from prefect.utilities.processutils import setup_signal_handlers_worker
+
+from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfiguration
+
+
+class FloodedWorker(CloudRunWorker):
+    """Takes its runs from its maker and not from the pool."""
+
+    type = "cloud-run-flooded"
+
+    async def setup(self) -> None:
+        """Starts the runs where the base class starts those that it finds."""
+        await super().setup()
+        client: Any = SimpleNamespace()
+        values = {"command": "true", "credentials": {"project": "p"}}
+        configuration = await CloudRunWorkerJobConfiguration.from_template_and_values(
+            self.get_default_base_job_template(), values, client=client
+        )
+        configuration.prepare_for_flow_run(FlowRun(id=uuid4(), flow_id=uuid4(), name="flooded"))
+        for number in range(int(sys.argv[2])):
+            flow_run = FlowRun(id=uuid4(), flow_id=uuid4(), name=f"flooded-{number}")
+            own = configuration.model_copy(update={"job_body": copy.deepcopy(configuration.job_body)})
+            own.job_body["metadata"]["name"] = flow_run.name
+            self._runs_task_group.start_soon(self.run, flow_run, own)
+
+
+async def main() -> None:
+    """What Prefect's command does with its worker."""
+    setup_signal_handlers_worker(os.getpid(), "the worker", print)
+    worker = FloodedWorker(work_pool_name=sys.argv[1])
+    try:
+        await worker.start(printer=print)
+    except asyncio.CancelledError:
+        sys.stdout.write("Worker stopped!\n")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,95 @@
+"""A worker that is stopped with runs in flight lets go of them, at once and without a word too many."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.flows import Flow
+
+from prefect_gcp.emulator import Emulator
+from prefect_gcp.workers.cloud_run import CloudRunWorker
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("prefect_server")]
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def emulator(monkeypatch):
+    with Emulator(ready_after=0.1, start_after=0.1, executor="simulated", duration=3600) as running:
+        monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", running.host)
+        yield running
+
+
+def running(emulator: Emulator) -> int:
+    return sum("runningCount" in execution["status"] for execution in emulator.executions())
+
+
+async def make_pool(name: str) -> None:
+    template = CloudRunWorker.get_default_base_job_template()
+    async with get_client() as client:
+        await client.create_work_pool(WorkPoolCreate(name=name, type="cloud-run", base_job_template=template))
+
+
+async def schedule(pool: str, runs: int) -> None:
+    source = await Flow.afrom_source(source=str(HERE), entrypoint="deployed_flows.py:succeed")
+    deployment_id = await source.adeploy(pool, work_pool_name=pool, print_next_steps=False, ignore_warnings=True)
+    async with get_client() as client:
+        for _ in range(runs):
+            await client.create_flow_run_from_deployment(deployment_id)
+
+
+def stopped_with(number: signal.Signals, emulator: Emulator, runs: int, command: list[str], log: Path) -> float:
+    """Sends a worker the signal when all its runs run, and returns how long it took to end, in seconds."""
+    with log.open("w") as output:
+        words = [sys.executable, "-m", *command]
+        worker = subprocess.Popen(words, cwd=HERE.parents[1], stdout=output, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + 240
+        while "started!" not in log.read_text() or running(emulator) < runs:
+            assert worker.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.5)
+        worker.send_signal(number)
+        began = time.monotonic()
+        worker.wait(60)
+        return time.monotonic() - began
+    finally:
+        worker.kill()
+
+
+async def test_a_worker_of_prefects_command_ends_when_it_is_told(emulator, tmp_path):
+    pool, log = "shutdown-few", tmp_path / "log"
+    await make_pool(pool)
+    await schedule(pool, 3)
+    command = ["prefect", "worker", "start", "--pool", pool, "--type", "cloud-run"]
+    took = await asyncio.to_thread(stopped_with, signal.SIGTERM, emulator, 3, command, log)
+    assert "stopped!" in log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert took < 10
+    assert running(emulator) == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminate"])
+async def test_five_hundred_runs_delay_the_end_by_less_than_three_seconds(emulator, tmp_path, monkeypatch, number):
+    pool, log = f"shutdown-{number.name.lower()}", tmp_path / "log"
+    await make_pool(pool)
+    # At its end, Prefect sends what is left of the logs for as long as the server takes.
+    monkeypatch.setenv("PREFECT_LOGGING_TO_API_ENABLED", "false")
+    # What Prefect itself takes is what a worker takes that has nothing to let go of.
+    idle = await asyncio.to_thread(stopped_with, number, emulator, 0, ["tests.python.flooded_worker", pool, "0"], log)
+    took = await asyncio.to_thread(
+        stopped_with, number, emulator, 500, ["tests.python.flooded_worker", pool, "500"], log
+    )
+    assert "Worker stopped!" in log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert took < idle + 3
+    assert running(emulator) == 500
