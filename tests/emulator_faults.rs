@@ -1,5 +1,7 @@
 //! The emulator's faults, each as a caller meets it.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
+
 mod emulator_support;
 
 use std::time::{Duration, Instant};

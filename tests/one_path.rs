@@ -1,6 +1,6 @@
 //! Every call goes the one way of `api::transport`, with its retries, its pace, its tokens and its typed errors.
 
-#![allow(clippy::panic, clippy::unwrap_used, reason = "a test may fail loudly")]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test may fail loudly")]
 
 #[allow(dead_code, reason = "another test uses the rest of it")]
 mod queue;

@@ -85,10 +85,9 @@ async def test_five_hundred_runs_delay_the_end_by_less_than_three_seconds(emulat
     # At its end, Prefect sends what is left of the logs for as long as the server takes.
     monkeypatch.setenv("PREFECT_LOGGING_TO_API_ENABLED", "false")
     # What Prefect itself takes is what a worker takes that has nothing to let go of.
-    idle = await asyncio.to_thread(stopped_with, number, emulator, 0, ["tests.python.flooded_worker", pool, "0"], log)
-    took = await asyncio.to_thread(
-        stopped_with, number, emulator, 500, ["tests.python.flooded_worker", pool, "500"], log
-    )
+    command = ["tests.python.flooded_worker", pool]
+    idle = await asyncio.to_thread(stopped_with, number, emulator, 0, [*command, "0"], log)
+    took = await asyncio.to_thread(stopped_with, number, emulator, 500, [*command, "500"], log)
     assert "Worker stopped!" in log.read_text()
     assert "Traceback" not in log.read_text()
     assert took < idle + 3

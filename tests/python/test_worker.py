@@ -307,6 +307,7 @@ async def test_an_error_is_chained_to_what_it_comes_from(flow_run, monkeypatch):
         assert error.status is None
 
 
+@pytest.mark.difference("full-region")
 async def test_a_full_region_is_waited_for_as_long_as_the_setting_says(emulator, worker, flow_run, monkeypatch, caplog):
     monkeypatch.setenv(f"{SETTING}QUOTA_WAIT_MAX_SECONDS", "3")
     emulator.set_faults({"quotas": {"runningExecutions": 0}})
