@@ -2,14 +2,17 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test may fail loudly")]
 
+mod driver_support;
+
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use driver_support::{LABEL, body, emulator, faults, no_jobs, plan, run, transport};
 use prefect_gcp_core::{
-    api::{Credentials, Endpoint, ErrorKind, RetryPolicy, TokenSource, Transport, http_client},
-    emulator::{Emulator, EmulatorConfig, EventKind, ExecutorConfig, Faults, Outcome as Simulated},
+    api::ErrorKind,
+    emulator::{Emulator, EmulatorConfig, EventKind, Faults, Outcome as Simulated},
     lifecycle::{
         driver, kill,
         progress::Progress,
@@ -17,68 +20,8 @@ use prefect_gcp_core::{
         step::{Outcome, Plan, RunError},
     },
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::task::JoinHandle;
-
-const REGION: &str = "us-central1";
-const LABEL: &str = "prefect-io-flow-run-id";
-
-async fn emulator(duration: Duration, outcome: Simulated) -> Emulator {
-    let config = EmulatorConfig {
-        ready_after: Duration::from_millis(20),
-        start_after: Duration::from_millis(20),
-        // As with Google, a deleted job can still be read for a while.
-        delete_after: Duration::from_millis(1500),
-        executor: ExecutorConfig::Simulated { duration, outcome },
-        ..EmulatorConfig::default()
-    };
-    Emulator::start(config).await.unwrap()
-}
-
-fn transport(emulator: &Emulator) -> Transport {
-    Transport {
-        http: http_client(false).unwrap(),
-        endpoint: Endpoint::emulator(&emulator.address().to_string(), REGION).unwrap(),
-        project: "p".into(),
-        region: REGION.into(),
-        tokens: Arc::new(TokenSource::new(Credentials::ApplicationDefault)),
-        retry: RetryPolicy::default(),
-        attempt_timeout: Duration::from_secs(5),
-        on_retry: Arc::new(|_| {}),
-    }
-}
-
-fn plan(job: &str) -> Plan {
-    Plan {
-        project: "p".into(),
-        region: REGION.into(),
-        job: job.into(),
-        owner_label: None,
-        keep_job: false,
-        ready_timeout: Duration::from_secs(10),
-        poll_interval: Duration::from_millis(200),
-        settles: Duration::from_secs(5),
-        patience: Duration::from_secs(20),
-        tries: 10,
-        quota_timeout: Duration::from_secs(20),
-        seed: 7,
-    }
-}
-
-fn body(job: &str) -> Value {
-    let task = json!({"spec": {"maxRetries": 0, "containers": [{"image": "i", "command": ["c"]}]}});
-    json!({
-        "apiVersion": "run.googleapis.com/v1",
-        "kind": "Job",
-        "metadata": {"name": job, "labels": {LABEL: "this"}},
-        "spec": {"template": {"spec": {"template": task}}},
-    })
-}
-
-/// A run that no kill knows of.
-async fn run(transport: Transport, body: Value, plan: Plan, observer: driver::Observer) -> Result<Outcome, RunError> {
-    driver::run(transport, &Registry::default(), body, plan, observer).await
-}
 
 /// A run whose execution has started.
 async fn started_run(emulator: &Emulator) -> JoinHandle<Result<Outcome, RunError>> {
@@ -91,16 +34,6 @@ async fn started_run(emulator: &Emulator) -> JoinHandle<Result<Outcome, RunError
     let run = tokio::spawn(run(transport(emulator), body("j"), plan("j"), observer));
     started.recv().await.unwrap();
     run
-}
-
-async fn no_jobs(emulator: &Emulator) -> bool {
-    for _ in 0..200 {
-        if emulator.jobs().is_empty() {
-            return true;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    false
 }
 
 #[tokio::test]
@@ -200,10 +133,6 @@ impl Known {
         kill::kill(transport(emulator), &self.registry, "j", label).await.unwrap();
         tokio::time::timeout(Duration::from_secs(1), self.run).await.unwrap().unwrap()
     }
-}
-
-fn faults(value: &Value) -> Faults {
-    Faults::from_json(value.to_string().as_bytes()).unwrap()
 }
 
 fn is_stopped(result: &Result<Outcome, RunError>) -> bool {

@@ -49,7 +49,15 @@ def test_an_exception_keeps_its_attributes_when_copied(clone):
     cloned = clone(error)
     assert type(cloned) is type(error)
     assert str(cloned) == "no"
-    assert vars(cloned) == {"project": "p", "region": "r", "name": "j", "status": 429, "hint": "wait"}
+    assert vars(cloned) == {
+        "project": "p",
+        "region": "r",
+        "name": "j",
+        "status": 429,
+        "api_message": "",
+        "permission": "",
+        "hint": "wait",
+    }
 
 
 def test_every_difference_that_a_test_names_is_in_the_docs_and_the_other_way_round():
