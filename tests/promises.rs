@@ -14,7 +14,9 @@ use prefect_gcp_core::{
     api::{CloudRunClient, ErrorKind},
     emulator::{Emulator, EventKind, Outcome as Simulated},
     lifecycle::{
+        kill,
         progress::Progress,
+        registry::Registry,
         step::{Outcome, Plan, RunError},
     },
 };
@@ -129,4 +131,22 @@ async fn cancellation_is_prompt() {
     assert!(began.elapsed() < SECOND);
     assert_eq!((emulator.jobs().len(), executions_begun(&emulator)), (1, 1));
     assert!(emulator.executions()[0].completed().is_none());
+}
+
+#[tokio::test]
+async fn a_kill_survives_lost_answers_and_outages() {
+    let after = |fault: &str, when: &str| json!({"fault": fault, "when": when, "calls": ["jobs.delete"], "times": 1});
+    for rules in [
+        json!([after("reset", "after")]),
+        json!([after("reset", "before"), {"fault": {"status": {"code": 503}}, "calls": ["reads"], "times": 3}]),
+        json!([{"fault": {"refuse": 1.0}, "calls": ["jobs.delete"], "times": 1}]),
+    ] {
+        let emulator = emulator(600 * SECOND, Simulated::Success).await;
+        foreign_job(&emulator).await;
+        emulator.set_faults(faults(&json!({"rules": rules})));
+        let kill = async || kill::kill(transport(&emulator), &Registry::default(), "j", None).await;
+        kill().await.unwrap();
+        assert!(no_jobs(&emulator).await, "{rules}");
+        assert_eq!(kill().await.unwrap_err().kind, ErrorKind::NotFound);
+    }
 }
