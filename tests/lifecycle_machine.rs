@@ -14,7 +14,7 @@ use prefect_gcp_core::{
     },
 };
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
-use world::{End, Fault, JOB, World, condition, plan, run, run_with};
+use world::{End, Fault, JOB, World, condition, plan, run, run_for, run_with};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -471,6 +471,17 @@ proptest! {
         if let Err(RunError::ReadyTimeout { .. }) = &ran.result {
             prop_assert!(status == ConditionStatus::Unknown || !faults.is_empty());
         }
+    }
+
+    #[test]
+    fn a_run_that_is_let_go_leaves_its_execution_alone(
+        faults in proptest::collection::vec(fault(), 0..20), calls in 0usize..60, end in end(),
+    ) {
+        let mut world = World { end, ..World::default() };
+        run_for(&mut world, plan(), &faults, calls);
+        prop_assert!(!world.interrupted && world.starts <= 1);
+        let has_ended = world.met.iter().any(|(ask, _)| *ask == Ask::DeleteJob);
+        prop_assert!(world.job.is_some() || has_ended || world.starts == 0);
     }
 
     #[test]

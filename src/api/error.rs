@@ -178,7 +178,10 @@ impl ApiError {
                     .to_owned()
             }
             ErrorKind::Unavailable => {
-                format!("The Cloud Run Admin API did not answer: check the network, and the region '{region}'.")
+                format!(
+                    "The Cloud Run Admin API can't be reached or is out of order: check the network, the region \
+                     '{region}' and https://status.cloud.google.com."
+                )
             }
         }
     }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{
     call::Call,
     errors::ApiError,
-    faults::{FaultRule, Faults, span},
+    faults::{Fault, FaultRule, Faults, span},
     past::Past,
     store::Place,
 };
@@ -131,9 +131,10 @@ impl Fate {
                     "writes" => !call.is_read(),
                     name => name == method,
                 });
+            let applies = call.is_read() || !matches!(rule.fault, Fault::Stale(_));
             let has_more = rule.times.is_none_or(|times| hits[*index] < times);
             // Each rule has chances of its own, whatever other rules there are.
-            concerns && has_more && dice(&(seed, index, method, &job, nth)) < rule.ratio
+            concerns && applies && has_more && dice(&(seed, index, method, &job, nth)) < rule.ratio
         });
         let (index, rule) = struck.map(|(index, rule)| (index, rule.clone()))?;
         hits[index] += 1;
@@ -250,6 +251,13 @@ mod tests {
         let names: Vec<_> = (0..3).map(|_| fate.strike(&Call::CreateJob, "").unwrap().name()).collect();
         assert_eq!(names, ["reset", "reset", "hang"]);
         assert_eq!(fate.strike(&Call::ListJobs, "").unwrap().name(), "hang");
+    }
+
+    #[test]
+    fn only_reads_are_stale() {
+        let mut fate = fate(r#"{"rules": [{"fault": {"stale": 1}}]}"#);
+        assert!(fate.strike(&Call::CreateJob, "").is_none());
+        assert!(fate.strike(&Call::ListJobs, "").is_some());
     }
 
     #[test]

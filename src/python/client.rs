@@ -155,6 +155,11 @@ fn pooled(use_proxy: bool) -> PyResult<reqwest::Client> {
     Ok(pool.get_or_init(|| client).clone())
 }
 
+/// Longer is for ever; sums of a few such times are still times.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 fn seconds(value: f64) -> PyResult<Duration> {
-    Duration::try_from_secs_f64(value).map_err(|_| PyValueError::new_err(format!("{value} is not a number of seconds")))
+    let longest = FOR_EVER.as_secs_f64();
+    let seconds = Duration::try_from_secs_f64(if value > longest { longest } else { value });
+    seconds.map_err(|_| PyValueError::new_err(format!("{value} is not a number of seconds")))
 }

@@ -19,6 +19,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import InfrastructureNotFound
 from prefect.flows import flow
+from pydantic import ValidationError
 
 from prefect_gcp import exceptions
 from prefect_gcp.emulator import Emulator
@@ -268,7 +269,7 @@ ACT_AS = "Permission 'iam.serviceAccounts.actAs' denied on service account 'a@b'
         (status(404, body="html"), "Region", "no Cloud Run API answers for 'us-central1'", ""),
         (status(429, reason="RATE_LIMIT_EXCEEDED"), "Quota", "calls in a minute", ""),
         ({"quotas": {"jobs": 0}}, "Quota", "delete some with gcloud run jobs delete JOB --region us-central1", ""),
-        (status(503), "Unavailable", "did not answer", ""),
+        (status(503), "Unavailable", "out of order", ""),
     ],
 )
 async def test_each_cause_is_an_error_of_its_own_that_says_what_to_do(
@@ -315,6 +316,17 @@ async def test_a_full_region_is_waited_for_as_long_as_the_setting_says(emulator,
         await worker.run(flow_run, await prepared(flow_run))
     assert caplog.text.count("Waiting until Cloud Run takes another execution, for 3 s at most.") == 1
     assert await gone(emulator)
+
+
+async def test_a_run_that_waits_for_a_full_region_can_be_cancelled(emulator, worker, flow_run, caplog):
+    emulator.set_faults({"quotas": {"runningExecutions": 0}})
+    task = asyncio.create_task(worker.run(flow_run, await prepared(flow_run)))
+    await asyncio.sleep(2)
+    assert "Waiting until Cloud Run takes another execution" in caplog.text
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 1)
+    assert len(emulator.jobs()) == 1
 
 
 async def test_the_event_loop_is_never_held_up(worker, monkeypatch, simulating_emulator):
@@ -388,6 +400,22 @@ async def test_an_api_that_is_not_there_is_told_after_the_retry_budget(emulator,
         with pytest.raises(exceptions.CloudRunUnavailableError, match="after 2 attempts"):
             await worker.run(flow_run, await prepared(flow_run))
     assert "Trying again in" in caplog.text
+
+
+@pytest.mark.parametrize(("name", "value"), [("POLL_INTERVAL_SECONDS", "often"), ("RETRY_MAX_ATTEMPTS", "0")])
+async def test_a_setting_that_is_wrong_costs_no_flow_run(monkeypatch, name, value):
+    monkeypatch.setenv(f"{SETTING}{name}", value)
+    with pytest.raises(ValidationError, match=name.lower()):
+        async with CloudRunWorker(work_pool_name="worker-tests"):
+            pass
+
+
+async def test_a_time_may_be_longer_than_any_clock_runs(emulator, flow_run, monkeypatch):
+    for name in ("RETRY_MAX", "RETRY_MAX_DELAY", "REQUEST_TIMEOUT", "POLL_INTERVAL", "QUOTA_WAIT_MAX"):
+        monkeypatch.setenv(f"{SETTING}{name}_SECONDS", "1e300")
+    async with CloudRunWorker(work_pool_name="worker-tests") as worker:
+        result = await worker.run(flow_run, await prepared(flow_run))
+    assert result.status_code == 0
 
 
 async def test_an_endpoint_without_tls_is_refused(worker, flow_run, monkeypatch):

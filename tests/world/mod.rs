@@ -231,20 +231,34 @@ pub fn run(world: &mut World, plan: Plan, faults: &[Fault]) -> Ran {
     drive(world, plan, |_, _, call| faults.get(call).copied().unwrap_or(Fault::None))
 }
 
+/// The same, but lets go of the machine after so many calls.
+pub fn run_for(world: &mut World, plan: Plan, faults: &[Fault], calls: usize) {
+    advance(world, plan, calls, |_, _, call| faults.get(call).copied().unwrap_or(Fault::None));
+}
+
 /// Runs the machine against the world with a fault for each call.
 pub fn run_with(world: &mut World, plan: Plan, fault: impl Fn(&Ask, &World) -> Fault) -> Ran {
     drive(world, plan, |world, ask, _| fault(ask, world))
 }
 
-fn drive(world: &mut World, plan: Plan, mut fault: impl FnMut(&World, &Ask, usize) -> Fault) -> Ran {
+fn drive(world: &mut World, plan: Plan, fault: impl FnMut(&World, &Ask, usize) -> Fault) -> Ran {
+    advance(world, plan, MAX_STEPS, fault).unwrap_or_else(|| panic!("no end after {MAX_STEPS} calls"))
+}
+
+fn advance(
+    world: &mut World,
+    plan: Plan,
+    calls: usize,
+    mut fault: impl FnMut(&World, &Ask, usize) -> Fault,
+) -> Option<Ran> {
     let (mut reports, mut pauses, mut states) = (vec![], vec![], vec!["[*]"]);
     let mut step = Machine::begin(plan, world.now);
-    for call in 0..MAX_STEPS {
+    for call in 0..calls {
         reports.extend(step.reports);
         match step.next {
             Next::Finish(result) => {
                 states.push("[*]");
-                return Ran { result, reports, pauses, took: world.now, states };
+                return Some(Ran { result, reports, pauses, took: world.now, states });
             }
             Next::Call { after, ask, machine } => {
                 if states.last() != Some(&machine.state()) {
@@ -262,7 +276,7 @@ fn drive(world: &mut World, plan: Plan, mut fault: impl FnMut(&World, &Ask, usiz
             }
         }
     }
-    panic!("no end after {MAX_STEPS} calls");
+    None
 }
 
 impl WorldJob {

@@ -364,6 +364,15 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
     _documentation_url = "https://docs.prefect.io/integrations/prefect-gcp"
     _logo_url = "https://cdn.sanity.io/images/3ugk85nk/production/10424e311932e31c477ac2b9ef3d53cefbaad708-250x250.png"
 
+    async def setup(self) -> None:
+        """Prepares the worker to run.
+
+        Raises:
+            pydantic.ValidationError: When a setting can't be used: now, and not at the cost of a flow run.
+        """
+        _ = self._settings
+        await super().setup()
+
     async def run(
         self,
         flow_run: FlowRun,
