@@ -144,7 +144,8 @@ async fn a_kill_ends_its_run_at_once_and_not_at_its_next_look() {
     let emulator = emulator(Duration::from_secs(600), Simulated::Success).await;
     let mut run = Known::start(&emulator);
     run.tells("started").await;
-    // By now it looks rarely.
+    // It can't find out by looking.
+    emulator.set_faults(faults(&json!({"rules": [{"fault": "hang", "calls": ["executions.get"]}]})));
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(run.killed(&emulator).await.unwrap(), Outcome::Removed);
     assert!(no_jobs(&emulator).await);
@@ -164,7 +165,9 @@ async fn a_kill_before_the_start_stops_the_start() {
 #[tokio::test]
 async fn a_kill_of_a_job_that_is_being_created_waits_for_it() {
     let emulator = emulator(Duration::from_secs(600), Simulated::Success).await;
-    emulator.set_faults(faults(&json!({"rules": [{"fault": {"delay": 1.0}, "calls": ["jobs.create"]}]})));
+    // Long enough for a kill to miss the job, and then for the run to start it.
+    let late = |seconds: f64, call: &str| json!({"fault": {"delay": seconds}, "calls": [call]});
+    emulator.set_faults(faults(&json!({"rules": [late(3.0, "jobs.create"), late(1.0, "jobs.delete")]})));
     let mut run = Known::start(&emulator);
     run.tells("creating").await;
     let result = run.killed(&emulator).await;

@@ -170,8 +170,7 @@ async def test_a_flow_that_fails_is_failed_and_one_that_is_killed_is_crashed(emu
         ({"image": "registry.invalid/x"}, "Check the job variables that this is about, such as 'image'"),
         (
             {"credentials": {"project": "no-such-project"}},
-            "Check that project 'no-such-project' exists and that the worker's account has the permission "
-            "run.jobs.create",
+            "The worker's account lacks run.jobs.create on project 'no-such-project', or there is no such project",
         ),
     ],
     ids=["region", "image", "project"],
