@@ -1,7 +1,7 @@
 //! What all parts of a running emulator share.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -58,6 +58,8 @@ pub(super) struct Cloud {
     /// Until when the door is closed.
     closed_until: watch::Sender<Option<Instant>>,
     calls: Mutex<VecDeque<RecordedCall>>,
+    /// How often each method was called.
+    counts: Mutex<BTreeMap<&'static str, u64>>,
     /// None once the emulator stops: nothing new begins then.
     background: Mutex<Option<Background>>,
 }
@@ -81,6 +83,7 @@ impl Cloud {
             fate: Mutex::default(),
             closed_until: watch::Sender::new(None),
             calls: Mutex::default(),
+            counts: Mutex::default(),
             background: Mutex::new(Some(Background::default())),
         }
     }
@@ -99,6 +102,7 @@ impl Cloud {
     pub(super) fn set_faults(self: &Arc<Self>, faults: Faults) {
         let remembers = faults.longest_memory().is_some();
         let generation = self.fate().replace(faults);
+        self.closed_until.send_replace(None);
         if remembers {
             self.take_pictures(generation);
         }
@@ -161,6 +165,15 @@ impl Cloud {
             contents.executions.iter().for_each(|execution| execution.request_stop(Stop::Halt));
         }
         background.unwrap_or_default().executions
+    }
+
+    pub(super) fn count(&self, method: &'static str) {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner).entry(method).or_default() += 1;
+    }
+
+    /// How often each method was called, by its name in the discovery document.
+    pub(super) fn counts(&self) -> BTreeMap<&'static str, u64> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn record(&self, call: RecordedCall) {

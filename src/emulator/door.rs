@@ -52,7 +52,10 @@ impl Listener for Door {
             let closed_until = *self.closed_until.borrow_and_update();
             if let Some(until) = closed_until.filter(|until| *until > Instant::now()) {
                 self.listener = None;
-                sleep_until(until).await;
+                tokio::select! {
+                    () = sleep_until(until) => {}
+                    Ok(()) = self.closed_until.changed() => {}
+                }
                 continue;
             }
             let listener = match self.listener.take() {

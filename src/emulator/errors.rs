@@ -145,6 +145,9 @@ impl ApiError {
             _ => "UNKNOWN",
         };
         let info = |reason| json!({"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason});
+        // An error that comes as a success.
+        let (code, status) =
+            if code.is_success() { (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE") } else { (code, status) };
         let message = message.unwrap_or("The emulator was told to answer with this error.");
         Self { details: reason.into_iter().map(info).collect(), ..Self::new(code, status, message) }
     }
@@ -174,7 +177,12 @@ impl IntoResponse for ApiError {
 pub(super) fn asked_for(fault: &StatusFault) -> Response {
     let code = StatusCode::from_u16(fault.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = match fault.body {
-        BodyForm::Json => ApiError::made_up(code, fault.message.as_deref(), fault.reason.as_deref()).into_response(),
+        BodyForm::Json => {
+            let error = ApiError::made_up(code, fault.message.as_deref(), fault.reason.as_deref());
+            let mut response = error.into_response();
+            *response.status_mut() = code;
+            response
+        }
         BodyForm::Html => (code, Html(format!("<html><title>Error {code}</title></html>"))).into_response(),
         BodyForm::Empty => code.into_response(),
     };

@@ -14,7 +14,7 @@ use super::{
     errors::ApiError,
     faults::{Fault, FaultRule, Faults, span},
     past::Past,
-    store::Place,
+    store::{Place, State},
 };
 
 /// The faults that are switched on, and what they have come to.
@@ -97,20 +97,19 @@ impl Fate {
         Ok(())
     }
 
-    /// Refuses what is beyond a limit of resources, of which there are so many in the place.
-    pub(super) fn check_limits(&mut self, place: &Place, call: &Call, there: Occupancy) -> Result<(), Refusal> {
+    /// Refuses what is beyond a limit of resources. The state stays locked until the call has taken effect.
+    pub(super) fn check_limits(&mut self, place: &Place, call: &Call, state: &mut State) -> Result<(), ApiError> {
         let quotas = &self.faults.quotas;
-        let (what, limit, count) = match call {
-            Call::CreateJob => ("jobs", quotas.jobs, there.jobs),
-            Call::RunJob(_) => ("running executions", quotas.running_executions, there.running_executions),
+        let (what, limit, count) = match (call, quotas.jobs, quotas.running_executions) {
+            (Call::CreateJob, Some(limit), _) => ("jobs", limit, state.jobs(place)),
+            (Call::RunJob(_), _, Some(limit)) => ("running executions", limit, state.running_executions(place)),
             _ => return Ok(()),
         };
-        match limit {
-            Some(limit) if count >= limit => {
-                Err(self.refuse("limit", ApiError::limit_reached(what, limit, place.region)))
-            }
-            _ => Ok(()),
+        if count < limit {
+            return Ok(());
         }
+        self.count("limit".to_owned());
+        Err(ApiError::limit_reached(what, limit, place.region))
     }
 
     /// The rule that hits this call, if one does.
@@ -140,11 +139,6 @@ impl Fate {
         hits[index] += 1;
         self.count(rule.name());
         Some(rule)
-    }
-
-    /// Whether it matters how much there is in a place.
-    pub(super) fn has_limits(&self) -> bool {
-        self.faults.quotas.jobs.is_some() || self.faults.quotas.running_executions.is_some()
     }
 
     fn refuse(&mut self, name: &'static str, error: ApiError) -> Refusal {
@@ -181,20 +175,13 @@ impl Fate {
         true
     }
 
-    /// What was true so long ago, or a bit longer; nothing when that is before the faults were switched on.
+    /// What was true so long ago, or a bit longer; at the earliest, when the faults were switched on.
     pub(super) fn past(&self, seconds: f64) -> Arc<Past> {
         let known = Instant::now()
             .checked_sub(span(seconds))
             .and_then(|moment| self.past.iter().rev().find(|past| past.taken <= moment));
-        known.cloned().unwrap_or_default()
+        known.or(self.past.front()).cloned().unwrap_or_default()
     }
-}
-
-/// What there is in a place, as far as limits depend on it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Occupancy {
-    pub(super) jobs: usize,
-    pub(super) running_executions: usize,
 }
 
 /// How often pictures for stale reads are taken.

@@ -79,7 +79,7 @@ pub enum Fault {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StatusFault {
-    /// HTTP status, from 300.
+    /// HTTP status, from 200: an error that comes as a success has a code of its own, 503.
     pub code: u16,
     /// Form of the body. Google's JSON by default.
     #[serde(default)]
@@ -197,8 +197,8 @@ impl FaultRule {
             return Err(format!("'{unknown}' is no call; calls are {}, reads and writes", METHODS.join(", ")));
         }
         match &self.fault {
-            Fault::Status(fault) if !(300..600).contains(&fault.code) => {
-                Err(format!("the status {} is not from 300 to 599", fault.code))
+            Fault::Status(fault) if !(200..600).contains(&fault.code) => {
+                Err(format!("the status {} is not from 200 to 599", fault.code))
             }
             Fault::Stale(_) | Fault::Refuse(_) if self.when == When::After => {
                 Err(format!("{} has no 'when'", self.fault))
@@ -211,8 +211,12 @@ impl FaultRule {
     }
 }
 
+/// Longest time, in seconds: a year.
+const LONGEST: f64 = 365.0 * 24.0 * 3600.0;
+
 fn duration(what: &str, seconds: f64) -> Result<Duration, String> {
-    Duration::try_from_secs_f64(seconds).map_err(|_| format!("{what} must be a number of seconds from 0"))
+    let refused = || format!("{what} must be a number of seconds from 0 to {LONGEST:.0}");
+    Duration::try_from_secs_f64(seconds).ok().filter(|_| seconds <= LONGEST).ok_or_else(refused)
 }
 
 /// Seconds that were checked.
@@ -245,7 +249,7 @@ mod tests {
             (r#"{"rules": [{"fault": "rest"}]}"#, "unknown variant `rest`"),
             (r#"{"rules": [{"fault": "reset", "ratio": 2}]}"#, "rules[0]: ratio must be from 0 to 1, not 2"),
             (r#"{"rules": [{"fault": "reset", "calls": ["jobs.walk"]}]}"#, "'jobs.walk' is no call; calls are jobs."),
-            (r#"{"rules": [{"fault": {"status": {"code": 200}}}]}"#, "the status 200 is not from 300 to 599"),
+            (r#"{"rules": [{"fault": {"status": {"code": 199}}}]}"#, "the status 199 is not from 200 to 599"),
             (r#"{"rules": [{"fault": {"delay": -1}}]}"#, "the time must be a number of seconds from 0"),
             (r#"{"rules": [{"fault": {"stale": 1}, "when": "after"}]}"#, "stale has no 'when'"),
             (r#"{"tokenSeconds": -1}"#, "tokenSeconds must be"),

@@ -69,7 +69,12 @@ fn look_back(cloud: &Cloud, place: &Place, call: &Call, query: &Query, past: &Pa
 fn dispatch(cloud: &Arc<Cloud>, place: &Place, call: &Call, query: &Query, body: &[u8]) -> Result<Value, ApiError> {
     match call {
         Call::CreateJob => {
-            let job = cloud.state().create_job(place, validate::read_job(body, &place.project)?)?;
+            let job = validate::read_job(body, &place.project)?;
+            let job = {
+                let mut state = cloud.state();
+                cloud.fate().check_limits(place, call, &mut state)?;
+                state.create_job(place, job)?
+            };
             lifecycle::settle(cloud, place.clone(), job.clone());
             Ok(to_value(&job))
         }
@@ -92,7 +97,11 @@ fn dispatch(cloud: &Arc<Cloud>, place: &Place, call: &Call, query: &Query, body:
         }
         Call::RunJob(name) => {
             let request = validate::read_body(body, &run_v1::RUN_JOB_REQUEST)?;
-            let started = cloud.state().run_job(place, name, &request, &cloud.base_url())?;
+            let started = {
+                let mut state = cloud.state();
+                cloud.fate().check_limits(place, call, &mut state)?;
+                state.run_job(place, name, &request, &cloud.base_url())?
+            };
             let answer = to_value(&started.execution);
             lifecycle::execute(cloud, started);
             Ok(answer)

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use serde::Serialize;
 
 /// Most lives of deleted jobs that are remembered.
-const MOST_GONE: usize = 1000;
+const MOST_GONE: usize = 10_000;
 /// Most events of one life that are remembered; the first ones stay.
 const MOST_EVENTS: usize = 10_000;
 

@@ -160,7 +160,7 @@ impl Emulator {
         views::executions(&self.cloud)
     }
 
-    /// The lives of all jobs, also of (the last 1 000) deleted ones, in the order of their creation. Also at
+    /// The lives of all jobs, also of (the last 10 000) deleted ones, in the order of their creation. Also at
     /// `GET /emulator/history`.
     pub fn history(&self) -> Vec<JobLife> {
         views::lives(&self.cloud)
@@ -170,6 +170,11 @@ impl Emulator {
     /// `GET /emulator/calls`.
     pub fn calls(&self) -> Vec<RecordedCall> {
         self.cloud.calls()
+    }
+
+    /// How often each method of the API was called (`jobs.run`, `executions.list` …). Also at `GET /emulator/counts`.
+    pub fn counts(&self) -> BTreeMap<&'static str, u64> {
+        self.cloud.counts()
     }
 
     /// Switches these faults on, in the place of those before. Also by `POST /emulator/faults`.

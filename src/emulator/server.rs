@@ -6,7 +6,7 @@ use axum::{
     Json, Router,
     body::{Body, Bytes, to_bytes},
     extract::{ConnectInfo, Path, Request, State as Shared},
-    http::{Method, StatusCode, header, request::Parts},
+    http::{HeaderValue, Method, StatusCode, header, request::Parts},
     middleware::{self, Next},
     response::{Html, IntoResponse, Response},
     routing::get,
@@ -21,7 +21,6 @@ use super::{
     door::Reset,
     errors::{self, ApiError, html_not_found},
     executor::process::log_path,
-    fate::Refusal,
     faults::{Fault, Faults, When, span},
     handlers, page,
     past::Past,
@@ -44,6 +43,7 @@ pub(super) fn router(cloud: Arc<Cloud>) -> Router {
         .route("/logs/{project}/{region}/{execution}", get(log))
         .route("/emulator/history", get(async |Shared(cloud): Shared<Arc<Cloud>>| Json(views::history(&cloud))))
         .route("/emulator/calls", get(async |Shared(cloud): Shared<Arc<Cloud>>| Json(cloud.calls())))
+        .route("/emulator/counts", get(async |Shared(cloud): Shared<Arc<Cloud>>| Json(cloud.counts())))
         .route("/emulator/faults", get(faults).post(set_faults))
         .fallback(api)
         .layer(middleware::from_fn_with_state(cloud.clone(), admit))
@@ -75,43 +75,69 @@ async fn api(Shared(cloud): Shared<Arc<Cloud>>, ConnectInfo(reset): ConnectInfo<
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, LARGEST_BODY).await else { return ApiError::too_large().into_response() };
     let request = ApiRequest::read(&parts, body);
-    let (response, fault) = match (request.region, Call::parse(&request.method, &request.path)) {
-        (Some(region), Some((project, call))) => {
-            let place = Place::new(&project, region);
-            let token = parts.headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
-            call_or_fault(&cloud, &place, &call, &request, token).await
+    let token = parts.headers.get(header::AUTHORIZATION).cloned();
+    // In a task of its own, a call whose caller hangs up is done and recorded all the same.
+    let answered = tokio::spawn(async move {
+        let (response, fault) = match (request.region, Call::parse(&request.method, &request.path)) {
+            (Some(region), Some((project, call))) => {
+                cloud.count(call.method());
+                let place = Place::new(&project, region);
+                call_or_fault(&cloud, &place, &call, &request, token.as_ref().map(HeaderValue::as_bytes)).await
+            }
+            _ => (Answer::Now(Some(html_not_found(&request.path))), None),
+        };
+        if cloud.config.record_calls {
+            cloud.record(request.into_record(response.status(), fault));
         }
-        _ => (Some(html_not_found(&request.path)), None),
-    };
-    if cloud.config.record_calls {
-        let status = response.as_ref().map(Response::status);
-        cloud.record(request.into_record(status, fault));
+        response
+    });
+    match answered.await {
+        Ok(Answer::Now(Some(response))) => response,
+        Ok(Answer::Never) => {
+            // Until the caller hangs up.
+            sleep(LONGEST_HANG).await;
+            no_answer(&reset)
+        }
+        Ok(Answer::Now(None)) | Err(_) => no_answer(&reset),
     }
-    response.unwrap_or_else(|| no_answer(&reset))
 }
 
-/// Does what a call asks for, or what the faults make of it. Answers with nothing where the connection is to be reset,
-/// and with the name of the fault.
+/// What a call gets: a response, or none and the connection is reset, or nothing at all.
+enum Answer {
+    Now(Option<Response>),
+    Never,
+}
+
+impl Answer {
+    fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Now(response) => response.as_ref().map(Response::status),
+            Self::Never => None,
+        }
+    }
+}
+
+/// Does what a call asks for, or what the faults make of it. Answers with the name of the fault, too.
 async fn call_or_fault(
     cloud: &Arc<Cloud>,
     place: &Place,
     call: &Call,
     request: &ApiRequest,
     token: Option<&[u8]>,
-) -> (Option<Response>, Option<String>) {
+) -> (Answer, Option<String>) {
     let answer = |past: Option<&Past>| {
         let answer = handlers::answer(cloud, place, call, &request.query, &request.body, past);
         answer.map_or_else(IntoResponse::into_response, |answer| Json(answer).into_response())
     };
-    if let Err(refusal) = admit_call(cloud, place, call, token) {
-        return (Some(refusal.error.into_response()), Some(refusal.name.to_owned()));
+    if let Err(refusal) = cloud.fate().admit(place, call, token) {
+        return (Answer::Now(Some(refusal.error.into_response())), Some(refusal.name.to_owned()));
     }
     let struck = cloud.fate().strike(call, request.subject());
-    let Some(rule) = struck else { return (Some(answer(None)), None) };
+    let Some(rule) = struck else { return (Answer::Now(Some(answer(None))), None) };
     let name = Some(rule.name());
     if let Fault::Stale(seconds) = rule.fault {
         let past = cloud.fate().past(seconds);
-        return (Some(answer(Some(&past))), name);
+        return (Answer::Now(Some(answer(Some(&past)))), name);
     }
     let done = (rule.when == When::After).then(|| answer(None));
     let response = match rule.fault {
@@ -120,32 +146,14 @@ async fn call_or_fault(
             sleep(span(seconds)).await;
             Some(done.unwrap_or_else(|| answer(None)))
         }
-        Fault::Hang => {
-            // Until the caller hangs up.
-            sleep(LONGEST_HANG).await;
-            None
-        }
+        Fault::Hang => return (Answer::Never, name),
         Fault::Refuse(seconds) => {
             cloud.refuse_for(seconds);
             None
         }
         Fault::Reset | Fault::Stale(_) => None,
     };
-    (response, name)
-}
-
-/// Refuses a call beyond a quota or a limit, or with a token that is too old.
-fn admit_call(cloud: &Cloud, place: &Place, call: &Call, token: Option<&[u8]>) -> Result<(), Refusal> {
-    let has_limits = {
-        let mut fate = cloud.fate();
-        fate.admit(place, call, token)?;
-        fate.has_limits()
-    };
-    if has_limits {
-        let occupancy = cloud.state().occupancy(place);
-        cloud.fate().check_limits(place, call, occupancy)?;
-    }
-    Ok(())
+    (Answer::Now(response), name)
 }
 
 /// Resets the connection. The response that this returns is never sent.

@@ -12,7 +12,6 @@ use super::{
     conditions,
     errors::ApiError,
     executions::ExecutionRecord,
-    fate::Occupancy,
     history::{EventKind, Gone, JobLife},
     project,
 };
@@ -120,11 +119,14 @@ impl State {
         self.contents.iter()
     }
 
-    /// What there is in a place, as far as limits depend on it.
-    pub(super) fn occupancy(&mut self, place: &Place) -> Occupancy {
-        let contents = self.at(place);
-        let running_executions = contents.executions.iter().filter(|execution| !execution.is_finished()).count();
-        Occupancy { jobs: contents.jobs.len(), running_executions }
+    /// How many jobs there are in a place.
+    pub(super) fn jobs(&mut self, place: &Place) -> usize {
+        self.at(place).jobs.len()
+    }
+
+    /// How many executions there are in a place that have not ended.
+    pub(super) fn running_executions(&mut self, place: &Place) -> usize {
+        self.at(place).executions.iter().filter(|execution| !execution.is_finished()).count()
     }
 
     /// Everything, by place.
