@@ -52,7 +52,11 @@ def emulator(monkeypatch):
 
 
 @pytest.fixture
-async def worker():
+async def worker(request, monkeypatch):
+    """A worker that is started with the settings of the test's mark, since it reads them once."""
+    for mark in request.node.iter_markers("settings"):
+        for name, value in mark.kwargs.items():
+            monkeypatch.setenv(f"{SETTING}{name}", value)
     async with CloudRunWorker(work_pool_name="worker-tests") as running:
         yield running
 
@@ -197,8 +201,8 @@ async def test_a_kill_spares_another_flow_runs_job_of_the_same_name(emulator, wo
     assert [job["metadata"]["name"] for job in emulator.jobs()] == ["taken"]
 
 
+@pytest.mark.settings(POLL_INTERVAL_SECONDS="60")
 async def test_a_kill_ends_its_run_at_once_and_not_at_its_next_look(worker, flow_run, monkeypatch):
-    monkeypatch.setenv(f"{SETTING}POLL_INTERVAL_SECONDS", "60")
     with Emulator(ready_after=0.1, executor="simulated", duration=600) as emulator:
         monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", emulator.host)
         configuration, status = await prepared(flow_run), Started()
@@ -272,13 +276,16 @@ ACT_AS = "Permission 'iam.serviceAccounts.actAs' denied on service account 'a@b'
         (status(503), "Unavailable", "out of order", ""),
     ],
 )
+# After the request's time-out, and some seconds more, a create that was answered 503 has surely not happened.
+@pytest.mark.settings(
+    RETRY_MAX_ATTEMPTS="2",
+    RETRY_INITIAL_DELAY_SECONDS="0.01",
+    REQUEST_TIMEOUT_SECONDS="1",
+    QUOTA_WAIT_MAX_SECONDS="1",
+)
 async def test_each_cause_is_an_error_of_its_own_that_says_what_to_do(
-    emulator, worker, flow_run, monkeypatch, faults, error, words, attributes
+    emulator, worker, flow_run, faults, error, words, attributes
 ):
-    monkeypatch.setenv(f"{SETTING}RETRY_MAX_ATTEMPTS", "2")
-    monkeypatch.setenv(f"{SETTING}RETRY_INITIAL_DELAY_SECONDS", "0.01")
-    # After this long, and some seconds more, a create that was answered 503 has surely not happened.
-    monkeypatch.setenv(f"{SETTING}REQUEST_TIMEOUT_SECONDS", "1")
     emulator.set_faults(faults)
     configuration = await prepared(flow_run)
     with pytest.raises(getattr(exceptions, f"CloudRun{error}Error")) as caught:
@@ -309,8 +316,8 @@ async def test_an_error_is_chained_to_what_it_comes_from(flow_run, monkeypatch):
 
 
 @pytest.mark.difference("full-region")
-async def test_a_full_region_is_waited_for_as_long_as_the_setting_says(emulator, worker, flow_run, monkeypatch, caplog):
-    monkeypatch.setenv(f"{SETTING}QUOTA_WAIT_MAX_SECONDS", "3")
+@pytest.mark.settings(QUOTA_WAIT_MAX_SECONDS="3")
+async def test_a_full_region_is_waited_for_as_long_as_the_setting_says(emulator, worker, flow_run, caplog):
     emulator.set_faults({"quotas": {"runningExecutions": 0}})
     with pytest.raises(exceptions.CloudRunQuotaError, match="quota_wait_max_seconds"):
         await worker.run(flow_run, await prepared(flow_run))
@@ -402,7 +409,16 @@ async def test_an_api_that_is_not_there_is_told_after_the_retry_budget(emulator,
     assert "Trying again in" in caplog.text
 
 
-@pytest.mark.parametrize(("name", "value"), [("POLL_INTERVAL_SECONDS", "often"), ("RETRY_MAX_ATTEMPTS", "0")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("POLL_INTERVAL_SECONDS", "often"),
+        ("RETRY_MAX_ATTEMPTS", "0"),
+        ("RETRY_MAX_ATTEMPTS", "1e10"),
+        ("API_ENDPOINT", "http://run.example"),
+        ("API_ENDPOINT", "run.example"),
+    ],
+)
 async def test_a_setting_that_is_wrong_costs_no_flow_run(monkeypatch, name, value):
     monkeypatch.setenv(f"{SETTING}{name}", value)
     with pytest.raises(ValidationError, match=name.lower()):
@@ -411,17 +427,19 @@ async def test_a_setting_that_is_wrong_costs_no_flow_run(monkeypatch, name, valu
 
 
 async def test_a_time_may_be_longer_than_any_clock_runs(emulator, flow_run, monkeypatch):
-    for name in ("RETRY_MAX", "RETRY_MAX_DELAY", "REQUEST_TIMEOUT", "POLL_INTERVAL", "QUOTA_WAIT_MAX"):
+    for name in ("RETRY_MAX", "RETRY_MAX_DELAY", "REQUEST_TIMEOUT", "POLL_INTERVAL", "QUOTA_WAIT_MAX", "QUOTA_PERIOD"):
         monkeypatch.setenv(f"{SETTING}{name}_SECONDS", "1e300")
     async with CloudRunWorker(work_pool_name="worker-tests") as worker:
         result = await worker.run(flow_run, await prepared(flow_run))
     assert result.status_code == 0
 
 
-async def test_an_endpoint_without_tls_is_refused(worker, flow_run, monkeypatch):
-    monkeypatch.setenv(f"{SETTING}API_ENDPOINT", "http://run.example")
-    with pytest.raises(ValueError, match="plain HTTP"):
-        await worker.run(flow_run, await prepared(flow_run, credentials={"project": "p"}))
+async def test_an_endpoint_is_checked_at_the_start_and_its_password_does_not_show(monkeypatch):
+    monkeypatch.setenv(f"{SETTING}API_ENDPOINT", "https://user:hush@run.example")
+    with pytest.raises(ValidationError, match="is not an API endpoint") as caught:
+        async with CloudRunWorker(work_pool_name="worker-tests"):
+            pass
+    assert "hush" not in str(caught.value)
 
 
 async def test_without_a_project_the_error_says_where_to_set_one(worker, flow_run, monkeypatch):
@@ -430,8 +448,8 @@ async def test_without_a_project_the_error_says_where_to_set_one(worker, flow_ru
         await worker.run(flow_run, await prepared(flow_run))
 
 
-async def test_a_cancelled_run_lets_go_at_once_and_its_execution_goes_on(emulator, worker, flow_run, monkeypatch):
-    monkeypatch.setenv(f"{SETTING}POLL_INTERVAL_SECONDS", "1")
+@pytest.mark.settings(POLL_INTERVAL_SECONDS="1")
+async def test_a_cancelled_run_lets_go_at_once_and_its_execution_goes_on(emulator, worker, flow_run):
     task = asyncio.create_task(worker.run(flow_run, await prepared(flow_run, "sleep 600"), status := Started()))
     await status.event.wait()
     # It looks every second, and at first more often.
