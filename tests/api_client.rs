@@ -9,8 +9,10 @@ use std::{
     time::Duration,
 };
 
+use prefect_gcp_core::api::types::Execution;
 use prefect_gcp_core::api::{
-    ApiError, CloudRunClient, Credentials, Endpoint, ErrorKind, RetryPolicy, TokenSource, Transport, http_client,
+    ApiError, CloudRunClient, Credentials, Endpoint, ErrorKind, Notice, Pacing, Quota, RetryPolicy, TokenSource,
+    Transport, http_client,
 };
 use queue::{Answer, Queue};
 use serde_json::{Value, json};
@@ -20,12 +22,22 @@ const TAKEN: &str =
     r#"{"error": {"code": 409, "status": "ALREADY_EXISTS", "message": "Resource 'j' already exists."}}"#;
 const QUOTA: &str = r#"{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "Quota exceeded.",
     "details": [{"metadata": {}}, {"reason": "WHY"}]}}"#;
+const RATE: &str = r#"{"error": {"code": 429, "message": "Quota exceeded for quota metric 'Write requests'.",
+    "status": "RESOURCE_EXHAUSTED", "details": [{"reason": "RATE_LIMIT_EXCEEDED"}]}}"#;
+/// In which the quotas of these tests count.
+const PERIOD: Duration = Duration::from_millis(300);
 const JOB: &str = r#"{"metadata": {"name": "j", "uid": "u"}}"#;
 
 struct Setup {
     queue: Queue,
     client: CloudRunClient,
     retried: Arc<Mutex<Vec<ErrorKind>>>,
+    throttled: Arc<Mutex<Vec<(Quota, usize)>>>,
+}
+
+/// A start that nothing holds back.
+async fn start(client: &CloudRunClient) -> Result<Execution, Box<ApiError>> {
+    client.run_job("j", &|| Box::pin(std::future::ready(()))).await
 }
 
 async fn setup(answers: Vec<Answer>) -> Setup {
@@ -36,12 +48,15 @@ async fn setup_as(project: &str, answers: Vec<Answer>) -> Setup {
     let hangs = answers.contains(&Answer::Hang);
     let queue = Queue::start(answers).await;
     let retried: Arc<Mutex<Vec<_>>> = Arc::default();
+    let throttled: Arc<Mutex<Vec<_>>> = Arc::default();
     let transport = Transport {
         http: http_client(false).unwrap(),
         endpoint: Endpoint::emulator(&queue.address, "us-east1").unwrap(),
         project: project.into(),
         region: "us-east1".into(),
         tokens: Arc::new(TokenSource::new(Credentials::ApplicationDefault)),
+        pacing: Arc::new(Pacing::new(PERIOD)),
+        quota_wait: 3 * PERIOD,
         retry: RetryPolicy {
             max_attempts: 4,
             max_elapsed: Duration::from_secs(30),
@@ -50,12 +65,15 @@ async fn setup_as(project: &str, answers: Vec<Answer>) -> Setup {
         },
         // Long, but for answers that never come.
         attempt_timeout: if hangs { Duration::from_millis(300) } else { Duration::from_secs(20) },
-        on_retry: {
-            let retried = retried.clone();
-            Arc::new(move |notice| retried.lock().unwrap().push(notice.error.kind))
+        on_notice: {
+            let (retried, throttled) = (retried.clone(), throttled.clone());
+            Arc::new(move |notice| match notice {
+                Notice::Retry(notice) => retried.lock().unwrap().push(notice.error.kind),
+                Notice::Quota(notice) => throttled.lock().unwrap().push((notice.quota, notice.calls)),
+            })
         },
     };
-    Setup { queue, client: CloudRunClient::new(transport), retried }
+    Setup { queue, client: CloudRunClient::new(transport), retried, throttled }
 }
 
 fn failed<T: std::fmt::Debug>(answer: Result<T, Box<ApiError>>) -> ApiError {
@@ -74,7 +92,7 @@ async fn every_call_goes_to_its_path_without_a_token() {
     client.create_job("j", &json!({"kind": "Job", "metadata": {"name": "j"}})).await.unwrap();
     client.get_job("j").await.unwrap();
     client.delete_job("j").await.unwrap();
-    client.run_job("j").await.unwrap();
+    start(&client).await.unwrap();
     client.get_execution("e").await.unwrap();
     client.list_executions("j").await.unwrap();
     client.delete_execution("e").await.unwrap();
@@ -173,7 +191,7 @@ async fn a_start_is_not_repeated_when_it_may_have_happened() {
         Answer::Hang,
     ] {
         let Setup { queue, client, .. } = setup(vec![answer, Answer::Http(200, JOB)]).await;
-        let error = failed(client.run_job("j").await);
+        let error = failed(start(&client).await);
         assert!(error.maybe_done, "{answer:?}");
         assert_eq!(queue.requests().len(), 1, "{answer:?}");
     }
@@ -193,9 +211,89 @@ async fn a_delete_is_not_repeated_when_it_may_have_happened() {
 #[tokio::test]
 async fn a_start_that_a_quota_refuses_is_the_callers_to_wait_for() {
     let Setup { queue, client, .. } = setup(vec![Answer::Http(429, QUOTA), Answer::Http(200, JOB)]).await;
-    let error = failed(client.run_job("j").await);
+    let error = failed(start(&client).await);
     assert_eq!((error.kind, error.maybe_done, error.reason), (ErrorKind::Quota, false, Some("WHY".to_owned())));
     assert_eq!(queue.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_quota_of_calls_per_minute_is_waited_for_outside_the_budget() {
+    // More refusals than there are attempts.
+    for call in ["create", "run"] {
+        let answers = [vec![Answer::Http(200, JOB)], vec![Answer::Http(429, RATE); 2], vec![Answer::Http(200, JOB)]];
+        let Setup { queue, client, retried, throttled } = setup(answers.concat()).await;
+        let began = std::time::Instant::now();
+        for _ in 0..2 {
+            match call {
+                "create" => drop(client.create_job("j", &json!({})).await.unwrap()),
+                _ => drop(start(&client).await.unwrap()),
+            }
+        }
+        assert_eq!(queue.requests().len(), 4);
+        assert!(began.elapsed() >= PERIOD);
+        assert_eq!(*retried.lock().unwrap(), []);
+        let quota = if call == "create" { Quota::Writes } else { Quota::Runs };
+        assert_eq!(throttled.lock().unwrap().first(), Some(&(quota, 1)));
+    }
+}
+
+#[tokio::test]
+async fn a_quota_that_takes_nothing_is_given_up_in_the_end() {
+    let Setup { client, .. } = setup(vec![Answer::Http(429, RATE); 100]).await;
+    let error = failed(client.create_job("j", &json!({})).await);
+    assert!(error.kind == ErrorKind::Quota && error.is_rate(), "{error}");
+    assert!(error.to_string().contains("calls in a minute"), "{error}");
+}
+
+#[tokio::test]
+async fn the_calls_of_all_runs_share_one_pace() {
+    let Setup { queue, client, .. } =
+        setup(vec![Answer::Http(429, RATE); 1].into_iter().chain(vec![Answer::Http(200, JOB); 9]).collect()).await;
+    let other = client.clone();
+    let (first, second) = tokio::join!(client.get_job("j"), async {
+        tokio::time::sleep(PERIOD / 6).await;
+        other.get_job("k").await
+    });
+    assert!(first.is_ok() && second.is_ok());
+    // The second one was not sent into the quota's face: one was refused, and each waited for its turn.
+    assert_eq!(queue.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn a_start_is_held_back_until_its_gate_opens() {
+    let Setup { queue, client, .. } = setup(vec![Answer::Http(200, JOB)]).await;
+    let (open, gate) = tokio::sync::watch::channel(false);
+    let start = tokio::spawn(async move {
+        let wait = || -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+            let mut gate = gate.clone();
+            Box::pin(async move { _ = gate.wait_for(|is_open| *is_open).await })
+        };
+        client.run_job("j", &wait).await
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(queue.requests().is_empty());
+    open.send_replace(true);
+    start.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_list_of_many_jobs_asks_for_little_and_fits_any_address() {
+    let page = r#"{"kind": "ExecutionList", "metadata": {}, "items": []}"#;
+    let Setup { queue, client, .. } = setup(vec![Answer::Http(200, page); 2]).await;
+    let long: Vec<_> = (0..100).map(|number| format!("{}-{number}", "j".repeat(50))).collect();
+    client.survey_executions(&["a", "b"]).await.unwrap();
+    client.survey_executions(&long.iter().map(String::as_str).collect::<Vec<_>>()).await.unwrap();
+    let requests = queue.requests();
+    assert!(
+        requests[0].line.starts_with("GET ")
+            && requests[0].line.contains("labelSelector=run.googleapis.com%2Fjob+in+%28a%2Cb%29"),
+        "{}",
+        requests[0].line
+    );
+    assert!(requests[0].line.contains("&fields=kind%2Cunreachable%2C"));
+    assert!(requests[1].line.starts_with("POST ") && !requests[1].line.contains('?'), "{}", requests[1].line);
+    assert_eq!(requests[1].header("x-http-method-override"), Some("GET"));
+    assert!(requests[1].body.starts_with("labelSelector=run.googleapis.com%2Fjob+in+%28jjjj"));
 }
 
 #[tokio::test]

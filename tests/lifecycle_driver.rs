@@ -9,12 +9,13 @@ use std::{
     time::Duration,
 };
 
-use driver_support::{LABEL, body, emulator, faults, no_jobs, plan, run, transport};
+use driver_support::{LABEL, body, emulator, faults, no_jobs, plan, quiet, run, transport};
 use prefect_gcp_core::{
     api::ErrorKind,
     emulator::{Emulator, EmulatorConfig, EventKind, Faults, Outcome as Simulated},
     lifecycle::{
-        driver, kill,
+        driver::{self, Office},
+        kill,
         progress::Progress,
         registry::Registry,
         step::{Outcome, Plan, RunError},
@@ -63,10 +64,10 @@ async fn a_run_goes_from_its_creation_to_its_removal() {
 async fn a_killed_run_ends_as_removed_and_a_second_kill_finds_nothing() {
     let emulator = emulator(Duration::from_secs(600), Simulated::Success).await;
     let run = started_run(&emulator).await;
-    kill::kill(transport(&emulator), &Registry::default(), "j", None).await.unwrap();
+    kill::kill(transport(&emulator), &Registry::default(), "j", None, quiet()).await.unwrap();
     assert_eq!(run.await.unwrap().unwrap(), Outcome::Removed);
     assert!(no_jobs(&emulator).await);
-    let error = kill::kill(transport(&emulator), &Registry::default(), "j", None).await.unwrap_err();
+    let error = kill::kill(transport(&emulator), &Registry::default(), "j", None, quiet()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotFound);
     emulator.stop().await;
 }
@@ -76,11 +77,12 @@ async fn a_kill_spares_a_job_of_the_same_name_that_is_another_flow_runs() {
     let emulator = emulator(Duration::from_secs(600), Simulated::Success).await;
     let run = started_run(&emulator).await;
     let label = |value: &str| Some((LABEL.to_owned(), value.to_owned()));
-    let error = kill::kill(transport(&emulator), &Registry::default(), "j", label("another")).await.unwrap_err();
+    let error =
+        kill::kill(transport(&emulator), &Registry::default(), "j", label("another"), quiet()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotFound);
     assert!(error.to_string().contains("another flow run"), "{error}");
     assert!(emulator.executions()[0].completed().is_none());
-    kill::kill(transport(&emulator), &Registry::default(), "j", label("this")).await.unwrap();
+    kill::kill(transport(&emulator), &Registry::default(), "j", label("this"), quiet()).await.unwrap();
     assert_eq!(run.await.unwrap().unwrap(), Outcome::Removed);
     emulator.stop().await;
 }
@@ -99,23 +101,23 @@ async fn a_dropped_run_leaves_its_execution_alone() {
 
 /// A run that kills know of, and what it tells.
 struct Known {
-    registry: Registry,
+    office: Office,
     run: JoinHandle<Result<Outcome, RunError>>,
     told: tokio::sync::mpsc::UnboundedReceiver<Progress>,
 }
 
 impl Known {
     fn start(emulator: &Emulator) -> Self {
-        let registry = Registry::default();
+        let office = Office::default();
         let (sender, told) = tokio::sync::mpsc::unbounded_channel();
         // Between two looks it would take too long.
         let plan = Plan { poll_interval: Duration::from_secs(60), ..plan("j") };
-        let (transport, known) = (transport(emulator), registry.clone());
+        let (transport, known) = (transport(emulator), office.clone());
         let run = tokio::spawn(async move {
             let observer = Arc::new(move |progress| _ = sender.send(progress));
             driver::run(transport, &known, body("j"), plan, observer).await
         });
-        Self { registry, run, told }
+        Self { office, run, told }
     }
 
     async fn tells(&mut self, kind: &str) -> Progress {
@@ -130,7 +132,7 @@ impl Known {
     /// Kills it, and returns how it ended, within a moment.
     async fn killed(self, emulator: &Emulator) -> Result<Outcome, RunError> {
         let label = Some((LABEL.to_owned(), "this".to_owned()));
-        kill::kill(transport(emulator), &self.registry, "j", label).await.unwrap();
+        kill::kill(transport(emulator), &self.office.registry, "j", label, quiet()).await.unwrap();
         tokio::time::timeout(Duration::from_secs(1), self.run).await.unwrap().unwrap()
     }
 }

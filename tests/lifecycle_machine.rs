@@ -60,7 +60,7 @@ fn a_job_to_be_kept_is_kept() {
 fn the_first_looks_come_quickly_and_the_later_ones_at_the_poll_interval() {
     let mut world = World { ready_after: 30 * SECOND, ..World::default() };
     let ran = run(&mut world, plan(), &[]);
-    assert!(ran.pauses.contains(&Duration::from_millis(100)));
+    assert!(ran.pauses.contains(&Duration::from_millis(250)));
     assert_eq!(ran.pauses.iter().max(), Some(&plan().poll_interval));
 }
 
@@ -99,6 +99,29 @@ fn a_name_that_somebody_else_has_is_an_error_and_his_job_stays() {
     let ran = run(&mut world, plan(), &[]);
     assert!(matches!(ran.result, Err(RunError::Api(error)) if error.kind == ErrorKind::AlreadyExists));
     assert!(world.job.is_some());
+}
+
+#[test]
+fn a_job_of_ours_that_somebody_deleted_is_not_created_again() {
+    let mut world = World::default();
+    world.delete_job_at(Duration::ZERO);
+    let ran = run(&mut world, plan(), &[Fault::RepeatedAfterEffect]);
+    assert!(matches!(ran.result, Err(RunError::RemovedBeforeStart { .. })), "{:?}", ran.result);
+    assert_eq!(world.starts, 0);
+}
+
+#[test]
+fn a_single_read_that_does_not_find_the_job_costs_nothing() {
+    for at in [1, 15, 400] {
+        // While it gets ready, and while it waits for a quota.
+        let mut world = World { ready_after: 20 * SECOND, full_until: 900 * SECOND, ..World::default() };
+        let met = std::cell::Cell::new(false);
+        let ran = run_with(&mut world, plan(), |ask, world| {
+            let is_due = *ask == Ask::ReadJob && world.now > SECOND * at && !met.replace(true);
+            if is_due { Fault::Missing } else { Fault::None }
+        });
+        assert!(matches!(ran.result, Ok(Outcome::Succeeded)), "{:?}", ran.result);
+    }
 }
 
 #[test]
@@ -361,7 +384,10 @@ fn the_diagram_shows_every_transition_and_no_other() {
     let mut forgotten = World { end: End::Late, forgets_at: 60 * SECOND, ..World::default() };
     let without_execution = run(&mut forgotten, plan(), &[]);
     assert_eq!((lost.starts, &without_execution.result.unwrap()), (0, &Outcome::Removed));
-    for states in [five_starts.states, without_execution.states] {
+    let mut freed = World::with_foreign_job();
+    freed.delete_job_at(Duration::ZERO);
+    let with_a_freed_name = run(&mut freed, plan(), &[]);
+    for states in [five_starts.states, without_execution.states, with_a_freed_name.states] {
         found.extend(states.windows(2).map(|pair| (pair[0].to_owned(), pair[1].to_owned())));
     }
     let lines = |transitions: BTreeSet<&(String, String)>| {
@@ -380,6 +406,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         1 => Just(Fault::LostBeforeLateEffect),
         1 => Just(Fault::RepeatedAfterEffect),
         2 => Just(Fault::Refused),
+        1 => Just(Fault::RefusedForAWhile),
         1 => Just(Fault::Forbidden),
         1 => Just(Fault::Page),
         2 => Just(Fault::Stale),
@@ -389,7 +416,13 @@ fn fault() -> impl Strategy<Value = Fault> {
 }
 
 fn end() -> impl Strategy<Value = End> {
-    prop_oneof![Just(End::Succeeded), Just(End::Failed), Just(End::Cancelled), Just(End::Late)]
+    prop_oneof![
+        Just(End::Succeeded),
+        Just(End::Failed),
+        Just(End::Cancelled),
+        Just(End::CancelledSoon),
+        Just(End::Late)
+    ]
 }
 
 /// What somebody else does to the job's name, and when.
@@ -505,24 +538,30 @@ proptest! {
     }
 
     #[test]
-    fn faults_that_pass_cost_no_run(faults in proptest::collection::vec(fault(), 0..12), full in any::<bool>()) {
+    fn faults_that_pass_cost_no_run(
+        faults in proptest::collection::vec(fault(), 0..12), full in any::<bool>(), end in end(),
+    ) {
         let passing = |fault: &Fault| !matches!(fault, Fault::Forbidden);
         let faults: Vec<_> = faults.into_iter().filter(passing).collect();
-        let mut world = World { full_until: SECOND * if full { 900 } else { 0 }, ..World::default() };
+        let mut world = World { end, full_until: SECOND * if full { 900 } else { 0 }, ..World::default() };
         let ran = run(&mut world, plan(), &faults);
         match ran.result {
-            Ok(outcome) => prop_assert_eq!(outcome, Outcome::Succeeded),
+            Ok(Outcome::Succeeded) => prop_assert_eq!(end, End::Succeeded),
+            Ok(Outcome::Failed(_)) => prop_assert!(end != End::Succeeded),
+            Ok(Outcome::Removed) => prop_assert!(false, "nobody has removed it"),
             // The client has spent its whole budget on these calls before the machine hears of it.
             Err(error) => prop_assert!(
-                matches!(&error, RunError::Api(error)
-                    if error.kind.is_transient() && error.call == Call::CreateJob),
+                matches!(&error, RunError::Api(error) if error.may_pass() && error.call == Call::CreateJob),
                 "{}", error
             ),
         }
+        let is_left = world.job.as_ref().is_some_and(|job| !job.deleting);
+        let is_told = ran.reports.iter().any(|progress| matches!(progress, Progress::Leaked { .. }));
+        prop_assert!(!is_left || is_told, "left and not told");
         prop_assert!(world.starts <= 1);
         let is_spent = |(ask, fault): &(Ask, Fault)| match ask {
             Ask::CreateJob => {
-                !matches!(fault, Fault::None | Fault::Page | Fault::Stale | Fault::Nameless | Fault::Odd(_))
+                !matches!(fault, Fault::None | Fault::Stale | Fault::Nameless | Fault::Missing | Fault::Odd(_))
             }
             _ => false,
         };

@@ -13,7 +13,8 @@ use std::{
 };
 
 use prefect_gcp_core::api::{
-    ApiError, Call, CloudRunClient, Credentials, Endpoint, ErrorKind, RetryPolicy, TokenSource, Transport, http_client,
+    ApiError, Call, CloudRunClient, Credentials, Endpoint, ErrorKind, Notice, Pacing, RetryPolicy, TokenSource,
+    Transport, http_client,
 };
 use queue::{Answer, Queue};
 use serde_json::json;
@@ -37,7 +38,7 @@ async fn make(client: &CloudRunClient, call: Call) -> Result<(), Box<ApiError>> 
         Call::CreateJob => client.create_job("j", &json!({})).await.map(drop),
         Call::GetJob => client.get_job("j").await.map(drop),
         Call::DeleteJob => client.delete_job("j").await,
-        Call::RunJob => client.run_job("j").await.map(drop),
+        Call::RunJob => client.run_job("j", &|| Box::pin(std::future::ready(()))).await.map(drop),
         Call::GetExecution => client.get_execution("j").await.map(drop),
         Call::ListExecutions => client.list_executions("j").await.map(drop),
         Call::DeleteExecution => client.delete_execution("j").await,
@@ -55,9 +56,14 @@ async fn client(answers: Vec<Answer>) -> (CloudRunClient, Queue, Arc<Mutex<Vec<C
         project: "p".into(),
         region: "us-east1".into(),
         tokens: Arc::new(TokenSource::new(Credentials::ApplicationDefault)),
+        pacing: Arc::new(Pacing::new(Duration::from_secs(60))),
+        quota_wait: Duration::from_secs(20),
         retry: RetryPolicy { initial_delay: Duration::from_millis(1), ..RetryPolicy::default() },
         attempt_timeout: Duration::from_secs(20),
-        on_retry: Arc::new(move |notice| noted.lock().unwrap().push(notice.error.call)),
+        on_notice: Arc::new(move |notice| match notice {
+            Notice::Retry(notice) => noted.lock().unwrap().push(notice.error.call),
+            Notice::Quota(notice) => panic!("{notice:?}"),
+        }),
     };
     (CloudRunClient::new(transport), queue, retried)
 }
@@ -106,7 +112,10 @@ fn nothing_but_the_transport_sends_requests() {
     assert_eq!(senders, [PathBuf::from("api/client.rs"), PathBuf::from("api/transport.rs")]);
     let client = fs::read_to_string(own.join("api/client.rs")).unwrap();
     assert_eq!(client.matches(".send(").count(), 1);
-    assert!(client.contains("self.transport.send(&Request {") && !client.contains("reqwest"));
+    assert!(client.contains("self.transport.send(&request)") && !client.contains("reqwest"));
+    // And that one sends in one place.
+    let transport = fs::read_to_string(own.join("api/transport.rs")).unwrap();
+    assert_eq!(transport.matches(".send(").count(), 1);
 }
 
 fn files(directory: &Path) -> Vec<PathBuf> {

@@ -15,6 +15,7 @@ __all__ = [
     "RunEvent",
     "__version__",
     "added_labels",
+    "check_api_endpoint",
     "check_body_skeleton",
     "check_job_body",
     "container_env",
@@ -25,6 +26,13 @@ __all__ = [
 ]
 
 __version__: str
+
+def check_api_endpoint(text: str) -> None:
+    """Checks an address of the API, with `{region}` where the region belongs.
+
+    Raises:
+        ValueError: When it is none, or would show the access token to the network.
+    """
 
 def is_job_name(text: str) -> bool:
     """Whether the service takes `text` as a job's name: `[a-z]([-a-z0-9]*[a-z0-9])?`, 63 characters at most."""
@@ -108,6 +116,7 @@ class Client:
         retry_initial_delay_seconds: float,
         retry_max_delay_seconds: float,
         quota_wait_max_seconds: float,
+        quota_period_seconds: float,
     ) -> Self: ...
     def run_job(
         self,
@@ -131,7 +140,7 @@ class Client:
             ValueError: When JSON can't carry the body.
         """
 
-    def delete_job(self, job: str, *, owner_label: tuple[str, str] | None = None) -> Awaitable[None]:
+    def kill_job(self, job: str, *, owner_label: tuple[str, str] | None = None) -> Run:
         """Deletes a job, which stops its executions. One that is being deleted already counts as deleted.
 
         A run of the job in this process starts no execution meanwhile, and ends when the job is deleted.
@@ -140,14 +149,14 @@ class Client:
             job: Its name.
             owner_label: Key and value of a label; a job that carries another value of it stays.
 
-        Raises:
-            CloudRunNotFoundError: When the job is not there, or carries another value of the label.
-            CloudRunError: When a call failed for good.
+        Returns:
+            The kill in progress. Its iteration raises `CloudRunNotFoundError` when the job is not there or carries another
+            value of the label, and another `CloudRunError` when a call failed for good.
         """
 
 @final
 class Run:
-    """A run in progress: an asynchronous iterator of its events, which ends with the run.
+    """A run, or a kill, in progress: an asynchronous iterator of its events, which ends with the run.
 
     As a context manager it stops watching on exit. The execution, if there is one, goes on.
 
@@ -230,6 +239,8 @@ class EmulatorServer:
         """Switch faults on, as JSON, in the place of those before. Raises ValueError when they can't be read."""
     def faults_met(self) -> dict[str, int]:
         """How often calls met each fault since these were switched on."""
+    def counts(self) -> dict[str, int]:
+        """How often each method of the API was called."""
     def jobs(self) -> list[dict[str, Any]]:
         """All jobs, oldest first, as the API shows them."""
     def executions(self) -> list[dict[str, Any]]:

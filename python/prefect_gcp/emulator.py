@@ -184,6 +184,10 @@ class Emulator:
         """How often calls met what (`status 503`, `reset after`, `quota` …) since these faults were switched on."""
         return self._running().faults_met()
 
+    def counts(self) -> dict[str, int]:
+        """How often each method of the API was called since the start (`jobs.run`, `executions.list` …)."""
+        return self._running().counts()
+
     def jobs(self) -> list[dict[str, Any]]:
         """All jobs of all projects and regions, oldest first, as the API shows them."""
         return self._running().jobs()
@@ -193,7 +197,7 @@ class Emulator:
         return self._running().executions()
 
     def history(self) -> list[JobLife]:
-        """The lives of all jobs, also of the last 1 000 deleted ones, in the order of their creation."""
+        """The lives of all jobs, also of the last 10 000 deleted ones, in the order of their creation."""
         return self._running().history()  # type: ignore[return-value]
 
     def calls(self) -> list[RecordedCall]:

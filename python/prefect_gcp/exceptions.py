@@ -11,10 +11,12 @@ class CloudRunError(Exception):
     Attributes:
         project: Project id.
         region: Region, such as `us-central1`.
-        name: Name of the job or execution; empty when there is none.
+        job: Name of the job.
+        name: Name of the job or execution that the call was about; empty when there is none.
         status: HTTP status of the last answer, or None when there was none.
         api_message: Google's message, or the transport's; also part of the message.
         permission: The permission that the caller lacks; empty where that is not the cause.
+        resource: What it is lacked on, as Google's message has it; empty where that is not the cause.
         hint: What to do about it; also part of the message.
 
     Its `__cause__` is what it comes from, where that is an exception: a connection that broke, a call that failed.
@@ -29,7 +31,9 @@ class CloudRunError(Exception):
         name: str = "",
         status: int | None = None,
         api_message: str = "",
+        job: str = "",
         permission: str = "",
+        resource: str = "",
         hint: str = "",
     ) -> None:
         super().__init__(message)
@@ -38,7 +42,9 @@ class CloudRunError(Exception):
         self.name = name
         self.status = status
         self.api_message = api_message
+        self.job = job
         self.permission = permission
+        self.resource = resource
         self.hint = hint
 
     def __reduce__(self) -> tuple[Any, ...]:

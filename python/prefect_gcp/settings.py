@@ -3,8 +3,10 @@
 from typing import ClassVar
 
 from prefect.settings.base import PrefectBaseSettings, build_settings_config
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
+
+from prefect_gcp import _core
 
 
 class CloudRunWorkerSettings(PrefectBaseSettings):
@@ -14,7 +16,10 @@ class CloudRunWorkerSettings(PrefectBaseSettings):
     `[integrations.gcp.cloud_run.worker]` of `prefect.toml`.
     """
 
-    model_config: ClassVar[SettingsConfigDict] = build_settings_config(("integrations", "gcp", "cloud_run", "worker"))
+    model_config: ClassVar[SettingsConfigDict] = build_settings_config(("integrations", "gcp", "cloud_run", "worker")) | {
+        # An endpoint may hold a password where none belongs.
+        "hide_input_in_errors": True
+    }
 
     api_endpoint: str = Field(
         default="https://{region}-run.googleapis.com",
@@ -26,12 +31,17 @@ class CloudRunWorkerSettings(PrefectBaseSettings):
     poll_interval_seconds: float = Field(
         default=5.0,
         gt=0,
-        description="Longest pause between two looks at a job or an execution, in seconds; the first ones are shorter.",
+        description=(
+            "Longest pause between two looks at a job or an execution, in seconds. Those at an execution that is younger "
+            "than five minutes come every two seconds at least."
+        ),
     )
     request_timeout_seconds: float = Field(
         default=30.0, gt=0, description="Longest time that one attempt of a call may take, in seconds."
     )
-    retry_max_attempts: int = Field(default=10, ge=1, description="Most attempts of one call, the first included.")
+    retry_max_attempts: int = Field(
+        default=10, ge=1, le=1_000_000, description="Most attempts of one call, the first included."
+    )
     retry_max_seconds: float = Field(
         default=120.0, ge=0, description="Longest time over which one call is attempted again, in seconds."
     )
@@ -47,7 +57,21 @@ class CloudRunWorkerSettings(PrefectBaseSettings):
         default=21600.0,
         ge=0,
         description=(
-            "Longest time that a run waits, in seconds, while Cloud Run starts no execution because of a quota or a "
+            "Longest time that a run waits, in seconds, while Cloud Run takes no calls of it because of a quota or a "
             "limit, such as 1 000 running executions in a region. Six hours by default."
         ),
     )
+    quota_period_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description=(
+            "Period over which Cloud Run's quotas count calls, in seconds. A minute is right for Google; an emulator may "
+            "have a shorter one (`minuteSeconds`)."
+        ),
+    )
+
+    @field_validator("api_endpoint")
+    @classmethod
+    def _check_api_endpoint(cls, value: str) -> str:
+        _core.check_api_endpoint(value)
+        return value

@@ -5,13 +5,14 @@ use std::{
     fmt,
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, LazyLock, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use gcp_auth::{CustomServiceAccount, TokenProvider};
 use thiserror::Error;
+use tokio::{runtime, task::JoinHandle};
 
 /// Scope of every token (discovery document, `auth.oauth2.scopes`).
 const SCOPES: &[&str] = &["https://www.googleapis.com/auth/cloud-platform"];
@@ -82,6 +83,12 @@ impl From<gcp_auth::Error> for TokenError {
             Error::Str("token request failed") | Error::NoAuthMethod(..) => Prospect::Doubtful,
             _ => Prospect::Final,
         };
+        // serde repeats what it finds in the wrong place, which may be the key.
+        if let Error::Json(..) = error {
+            return Self::unusable(
+                "the credentials, or the answer of the token's server, are not the JSON that is expected",
+            );
+        }
         let mut message = error.to_string();
         let mut source = std::error::Error::source(&error);
         while let Some(cause) = source {
@@ -131,18 +138,16 @@ impl TokenSource {
             };
             (provider, current.generation)
         };
-        // In a task of its own, a panic within gcp_auth is an error, and a refresh outlives a caller who gives up.
-        let token = tokio::spawn(async move { provider.token(SCOPES).await }).await;
-        match token {
-            Ok(Ok(token)) => {
+        match elsewhere(async move { provider.token(SCOPES).await }).await? {
+            Some(Ok(token)) => {
                 self.has_worked.store(true, Ordering::Relaxed);
                 Ok((Secret::new(token.as_str()), generation))
             }
-            Ok(Err(error)) => {
+            Some(Err(error)) => {
                 self.renew(generation).await;
                 Err(self.judge(error.into()))
             }
-            Err(_panicked) => Err(TokenError::unusable(UNUSABLE)),
+            None => Err(TokenError::unusable(UNUSABLE)),
         }
     }
 
@@ -162,19 +167,40 @@ impl TokenSource {
         }
     }
 
-    /// Looks the credentials up where blocking does no harm: gcp_auth reads files and may call gcloud.
     async fn provider(&self) -> Result<Arc<dyn TokenProvider>, TokenError> {
         let credentials = self.credentials.clone();
-        let runtime = tokio::runtime::Handle::current();
-        let provider = tokio::task::spawn_blocking(move || -> Result<Arc<dyn TokenProvider>, TokenError> {
+        let provider = elsewhere(async move {
             Ok(match credentials {
-                Credentials::ApplicationDefault => runtime.block_on(gcp_auth::provider())?,
+                Credentials::ApplicationDefault => gcp_auth::provider().await?,
                 Credentials::ServiceAccountFile(path) => Arc::new(CustomServiceAccount::from_file(path)?),
                 Credentials::ServiceAccountInfo(json) => Arc::new(CustomServiceAccount::from_json(json.reveal())?),
             })
         });
-        provider.await.unwrap_or_else(|_panicked| Err(TokenError::unusable(UNUSABLE)))
+        provider.await?.unwrap_or_else(|| Err(TokenError::unusable(UNUSABLE)))
     }
+}
+
+/// A runtime of few threads for all that gcp_auth does. It reads files, calls gcloud and looks host names up, and waits
+/// for each without end: here that holds up nothing but other tokens.
+static RUNTIME: LazyLock<Option<runtime::Runtime>> = LazyLock::new(|| {
+    let mut builder = runtime::Builder::new_multi_thread();
+    builder.worker_threads(2).max_blocking_threads(2).thread_name("cloud-run-tokens").enable_all().build().ok()
+});
+
+/// Does it there; none when it panics. It ends when the caller gives up, so that one who hangs is not in the way of the
+/// next.
+async fn elsewhere<T: Send + 'static>(
+    future: impl Future<Output = T> + Send + 'static,
+) -> Result<Option<T>, TokenError> {
+    struct Task<T>(JoinHandle<T>);
+    impl<T> Drop for Task<T> {
+        fn drop(&mut self) {
+            self.0.abort();
+        }
+    }
+    let Some(runtime) = RUNTIME.as_ref() else { return Err(TokenError::unusable("there are no threads for it")) };
+    let mut task = Task(runtime.spawn(future));
+    Ok((&mut task.0).await.ok())
 }
 
 /// gcp_auth panics where it takes an address for granted.
@@ -220,5 +246,37 @@ mod tests {
         let error = source.token().await.unwrap_err();
         assert_eq!(error.prospect, Prospect::Final);
         assert!(!error.to_string().contains("hush"), "{error}");
+        // A key that was encoded twice.
+        let source = TokenSource::new(Credentials::ServiceAccountInfo(Secret::new(r#""{\"private_key\": \"hush\"}""#)));
+        let error = source.token().await.unwrap_err();
+        assert!(!error.to_string().contains("hush"), "{error}");
+    }
+
+    /// A provider that hangs while it is asked for the first time.
+    struct Hanging(tokio::sync::RwLock<bool>);
+
+    #[async_trait::async_trait]
+    impl TokenProvider for Hanging {
+        async fn token(&self, _scopes: &[&str]) -> Result<Arc<gcp_auth::Token>, gcp_auth::Error> {
+            let mut has_hung = self.0.write().await;
+            if !std::mem::replace(&mut *has_hung, true) {
+                std::future::pending::<()>().await;
+            }
+            Err(gcp_auth::Error::Str("answered"))
+        }
+
+        async fn project_id(&self) -> Result<Arc<str>, gcp_auth::Error> {
+            Err(gcp_auth::Error::Str("none"))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_look_up_that_hangs_is_not_in_the_way_of_the_next() {
+        let source = TokenSource::new(Credentials::ApplicationDefault);
+        source.current.lock().await.provider = Some(Arc::new(Hanging(false.into())));
+        let first = tokio::time::timeout(std::time::Duration::from_millis(100), source.token()).await;
+        assert!(first.is_err());
+        let second = tokio::time::timeout(std::time::Duration::from_secs(10), source.token()).await.unwrap();
+        assert!(second.unwrap_err().to_string().contains("answered"));
     }
 }

@@ -23,6 +23,28 @@ pub enum Call {
     CancelExecution,
 }
 
+/// What Google counts apart, by project and region.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Quota {
+    /// Read requests.
+    Reads,
+    /// Write requests.
+    Writes,
+    /// Job run requests.
+    Runs,
+}
+
+impl Quota {
+    /// The calls that it counts, as the quota page calls them.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reads => "read requests",
+            Self::Writes => "write requests",
+            Self::Runs => "job run requests",
+        }
+    }
+}
+
 impl Call {
     /// HTTP method.
     pub fn method(self) -> Method {
@@ -72,6 +94,20 @@ impl Call {
     /// hours, which is no matter of attempts.
     pub fn is_queued(self) -> bool {
         self == Self::RunJob
+    }
+
+    /// The quota that counts it (<https://cloud.google.com/run/quotas>).
+    pub fn quota(self) -> Quota {
+        match self {
+            Self::GetJob | Self::GetExecution | Self::ListExecutions => Quota::Reads,
+            Self::RunJob => Quota::Runs,
+            Self::CreateJob | Self::DeleteJob | Self::DeleteExecution | Self::CancelExecution => Quota::Writes,
+        }
+    }
+
+    /// Whether it goes before others that wait for the same quota: it makes room, or tells many runs something at once.
+    pub fn is_urgent(self) -> bool {
+        matches!(self, Self::DeleteJob | Self::DeleteExecution | Self::CancelExecution | Self::ListExecutions)
     }
 
     /// Whether it changes anything.

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use serde_json::{Value, json};
 
 use super::{
-    ApiError, Call, ErrorKind, Transport,
+    ApiError, Call, ErrorKind, Gate, Transport,
     transport::{Request, Usable},
-    types::{Execution, JOB_LABEL, Job, List},
+    types::{Deletion, Execution, JOB_LABEL, Job, List},
 };
 
 /// A client for one project and region.
@@ -15,6 +15,9 @@ use super::{
 pub struct CloudRunClient {
     transport: Transport,
 }
+
+/// What a survey asks for of a list (partial responses: discovery document, parameter `fields`).
+const SURVEY: &str = "kind,unreachable,metadata/continue,items(metadata/name,status(conditions,runningCount,logUri))";
 
 /// The answer of a call, or why it failed.
 type Answer<T> = Result<T, Box<ApiError>>;
@@ -34,44 +37,58 @@ impl CloudRunClient {
 
     /// Creates the job that `body` describes (a `Job` as JSON) and returns it as the service completed it.
     pub async fn create_job(&self, name: &str, body: &Value) -> Answer<Job> {
-        self.call(Call::CreateJob, &["jobs"], name, &[], Some(&with_int64_as_text(body))).await
+        let body = with_int64_as_text(body);
+        self.call(Request { body: Some(&body), ..Request::of(Call::CreateJob, &["jobs"], name) }).await
     }
 
     /// Reads a job.
     pub async fn get_job(&self, name: &str) -> Answer<Job> {
-        self.call(Call::GetJob, &["jobs", name], name, &[], None).await
+        self.call(Request::of(Call::GetJob, &["jobs", name], name)).await
     }
 
     /// Deletes a job and stops its executions, in the background. Not repeated when it may have done so, because the name
     /// may be another job's by then: see [`ApiError::maybe_done`].
     pub async fn delete_job(&self, name: &str) -> Answer<()> {
-        self.call::<Value>(Call::DeleteJob, &["jobs", name], name, &[], None).await.map(drop)
+        self.call::<Deletion>(Request::of(Call::DeleteJob, &["jobs", name], name)).await.map(drop)
     }
 
     /// Starts an execution of a job and returns it, surely with its name. Not repeated when it may have started one: see
-    /// [`ApiError::maybe_done`].
-    pub async fn run_job(&self, name: &str) -> Answer<Execution> {
+    /// [`ApiError::maybe_done`]. The start is held back by `gate`.
+    pub async fn run_job(&self, name: &str, gate: Gate<'_>) -> Answer<Execution> {
         // No overrides: they need a permission that starting a job does not.
-        self.call(Call::RunJob, &["jobs", &format!("{name}:run")], name, &[], Some(&json!({}))).await
+        let (path, body) = (format!("{name}:run"), json!({}));
+        let path = ["jobs", path.as_str()];
+        self.call(Request { body: Some(&body), gate: Some(gate), ..Request::of(Call::RunJob, &path, name) }).await
     }
 
     /// Reads an execution.
     pub async fn get_execution(&self, name: &str) -> Answer<Execution> {
-        self.call(Call::GetExecution, &["executions", name], name, &[], None).await
+        self.call(Request::of(Call::GetExecution, &["executions", name], name)).await
     }
 
     /// All executions of a job, from every page. One that can't be read is there without a name, so that an empty list
     /// means that there is none.
     pub async fn list_executions(&self, job: &str) -> Answer<Vec<Execution>> {
-        let selector = format!("{JOB_LABEL}={job}");
+        self.list(&[("labelSelector", &format!("{JOB_LABEL}={job}"))]).await
+    }
+
+    /// How far the executions of these jobs are: all of them, from every page, with no more than names, conditions,
+    /// counters and the addresses of logs.
+    pub async fn survey_executions(&self, jobs: &[&str]) -> Answer<Vec<Execution>> {
+        let selector = format!("{JOB_LABEL} in ({})", jobs.join(","));
+        self.list(&[("labelSelector", &selector), ("fields", SURVEY)]).await
+    }
+
+    async fn list(&self, parameters: &[(&str, &str)]) -> Answer<Vec<Execution>> {
         let mut executions = Vec::new();
         let mut page = String::new();
         loop {
-            let mut query = vec![("labelSelector", selector.as_str())];
+            let mut query = parameters.to_vec();
             if !page.is_empty() {
                 query.push(("continue", &page));
             }
-            let list: List<Value> = self.call(Call::ListExecutions, &["executions"], "", &query, None).await?;
+            let list: List<Value> =
+                self.call(Request { query: &query, ..Request::of(Call::ListExecutions, &["executions"], "") }).await?;
             executions.extend(list.items.into_iter().map(|item| serde_json::from_value(item).unwrap_or_default()));
             match list.metadata.continue_token.filter(|token| !token.is_empty()) {
                 Some(token) if token == page => {
@@ -88,7 +105,7 @@ impl CloudRunClient {
     /// Deletes an execution, and stops it if it runs. One that is gone when an attempt of ours may have removed it counts
     /// as deleted: no other will have its name.
     pub async fn delete_execution(&self, name: &str) -> Answer<()> {
-        match self.call::<Value>(Call::DeleteExecution, &["executions", name], name, &[], None).await {
+        match self.call::<Deletion>(Request::of(Call::DeleteExecution, &["executions", name], name)).await {
             Err(error) if error.kind != ErrorKind::NotFound || !error.maybe_done => Err(error),
             _ => Ok(()),
         }
@@ -96,19 +113,14 @@ impl CloudRunClient {
 
     /// Stops an execution and keeps it.
     pub async fn cancel_execution(&self, name: &str) -> Answer<Execution> {
-        self.call(Call::CancelExecution, &["executions", &format!("{name}:cancel")], name, &[], Some(&json!({}))).await
+        let (path, body) = (format!("{name}:cancel"), json!({}));
+        let path = ["executions", path.as_str()];
+        self.call(Request { body: Some(&body), ..Request::of(Call::CancelExecution, &path, name) }).await
     }
 
-    async fn call<T: Usable>(
-        &self,
-        call: Call,
-        path: &[&str],
-        name: &str,
-        query: &[(&str, &str)],
-        body: Option<&Value>,
-    ) -> Answer<T> {
-        self.check_names(call, name)?;
-        self.transport.send(&Request { call, path, name, query, body }).await
+    async fn call<T: Usable>(&self, request: Request<'_>) -> Answer<T> {
+        self.check_names(request.call, request.name)?;
+        self.transport.send(&request).await
     }
 
     /// Refuses what can be no project or resource: `..`, say, would make another path of the URL.

@@ -47,7 +47,11 @@ impl Endpoint {
             && base.query().is_none()
             && base.fragment().is_none();
         match base.scheme() {
-            _ if !plain || base.host().is_none() => Err(EndpointError::Url(text)),
+            // What stands before an @ is somebody's secret.
+            _ if !plain || base.host().is_none() => Err(EndpointError::Url(match text.rsplit_once('@') {
+                Some((_, rest)) => format!("…@{rest}"),
+                None => text,
+            })),
             "https" => Ok(Self { base, host_header: None, needs_token: true }),
             "http" if is_loopback(&base) => Ok(Self { base, host_header: None, needs_token: true }),
             "http" => Err(EndpointError::PlainHttp(text)),
@@ -79,6 +83,11 @@ impl Endpoint {
             path.pop_if_empty().extend(["apis", "run.googleapis.com", "v1", "namespaces", project]).extend(segments);
         }
         url
+    }
+
+    /// What no other project and region has.
+    pub fn place(&self, project: &str) -> String {
+        format!("{} {}", self.host_header.as_deref().unwrap_or_default(), self.url(project, &[]))
     }
 
     /// Host to name in requests when it is not the address's own.
@@ -158,6 +167,8 @@ mod tests {
         for address in ["http://10.0.0.1", "http://localhost.evil.example", "http://127.0.0.1.example"] {
             assert_eq!(Endpoint::new(address, "r1"), Err(EndpointError::PlainHttp(address.into())));
         }
+        let hidden = Endpoint::new("https://user:hush@h", "r1").unwrap_err().to_string();
+        assert!(hidden.contains("…@h") && !hidden.contains("hush"), "{hidden}");
         for address in
             ["", "run.googleapis.com", "ftp://h", "https://user@h", "https://h?x=1", "https://h#x", "https://"]
         {

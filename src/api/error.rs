@@ -109,9 +109,23 @@ impl ApiError {
         self.kind.is_transient() || self.kind == ErrorKind::NoSuchRegion
     }
 
+    /// A pause before the next call that grants the wish of the last answer.
+    pub fn pause_at_least(&self, pause: Duration) -> Duration {
+        pause.max(self.retry_after.unwrap_or_default())
+    }
+
     /// Whether it is a quota of calls per minute, which passes, and no limit of what there may be.
     pub fn is_rate(&self) -> bool {
-        self.kind == ErrorKind::Quota && self.reason.as_deref() == Some("RATE_LIMIT_EXCEEDED")
+        self.kind == ErrorKind::Quota && is_rate(self.reason.as_deref(), &self.message)
+    }
+
+    /// What it is lacked on, as the message has it.
+    pub fn missing_permission_on(&self) -> Option<&str> {
+        let words = ["denied on resource '", "denied on service account '", "denied on '"];
+        words
+            .iter()
+            .find_map(|start| quoted_after(&self.message, start))
+            .filter(|_| self.missing_permission().is_some())
     }
 
     /// The permission that the caller lacks: as the message has it, or else the one that the call takes. None of other
@@ -141,9 +155,12 @@ impl ApiError {
                            'service_account_name'."
                         .to_owned()
                 }
-                permission => format!(
+                permission if permission.starts_with("run.") => format!(
                     "The worker's account lacks {permission} on project '{project}', or there is no such project: \
                      grant it roles/run.developer (gcloud projects add-iam-policy-binding {project})."
+                ),
+                permission => format!(
+                    "An account lacks {permission}, as the message above says: grant it a role that has this permission."
                 ),
             },
             ErrorKind::ApiDisabled => {
@@ -190,6 +207,14 @@ impl ApiError {
 /// What one has to have on a service account to run something as it.
 const ACT_AS: &str = "iam.serviceAccounts.actAs";
 
+/// Google's reason when it is a quota of calls per minute that refuses one.
+pub(super) const RATE: &str = "RATE_LIMIT_EXCEEDED";
+
+/// Whether a refusal for a quota is about calls per minute, by its reason or its words.
+pub(super) fn is_rate(reason: Option<&str>, message: &str) -> bool {
+    reason == Some(RATE) || message.starts_with("Quota exceeded for quota metric")
+}
+
 /// The text between `start` and the next apostrophe.
 fn quoted_after<'a>(text: &'a str, start: &str) -> Option<&'a str> {
     let (_, rest) = text.split_once(start)?;
@@ -209,7 +234,7 @@ pub(super) fn classify(status: StatusCode, error: Option<&ErrorStatus>) -> Error
         409 if error.is_some_and(|error| error.status == "ABORTED") => ErrorKind::Unavailable,
         409 => ErrorKind::AlreadyExists,
         429 => ErrorKind::Quota,
-        300..=399 | 408 | 421 | 425 | 500..=599 => ErrorKind::Unavailable,
+        300..=399 | 408 | 421 | 425 | 499 | 500..=599 => ErrorKind::Unavailable,
         400 | 413 | 414 | 422 => ErrorKind::InvalidRequest,
         // Whatever else is no answer of the API's comes from something in between.
         _ if error.is_none() => ErrorKind::Unavailable,
@@ -246,7 +271,7 @@ mod tests {
         assert_eq!(kind(409, Some(json!({"status": "ALREADY_EXISTS"}))), ErrorKind::AlreadyExists);
         assert_eq!(kind(409, Some(json!({"status": "ABORTED"}))), ErrorKind::Unavailable);
         assert_eq!(kind(429, None), ErrorKind::Quota);
-        for status in [302, 307, 405, 408, 418, 421, 425, 500, 501, 502, 503, 504, 511, 520, 599] {
+        for status in [302, 307, 405, 408, 418, 421, 425, 499, 500, 501, 502, 503, 504, 511, 520, 599] {
             assert_eq!(kind(status, None), ErrorKind::Unavailable, "{status}");
         }
         for status in [405, 418] {
@@ -271,9 +296,13 @@ mod tests {
              projects add-iam-policy-binding p)."
         );
         let named = ApiError { message: "Permission 'run.jobs.get' denied on resource 'x'".into(), ..denied.clone() };
-        assert_eq!(named.missing_permission(), Some("run.jobs.get"));
+        assert_eq!((named.missing_permission(), named.missing_permission_on()), (Some("run.jobs.get"), Some("x")));
+        let other =
+            ApiError { message: "Permission 'vpcaccess.connectors.use' denied on 'c'.".into(), ..named.clone() };
+        assert!(other.hint().contains("a role that has this") && !other.hint().contains("roles/run.developer"));
         let act_as = ApiError { message: "Permission 'iam.serviceAccounts.actAs' denied on 'a@b'".into(), ..denied };
         assert_eq!(act_as.missing_permission(), Some("iam.serviceAccounts.actAs"));
+        assert_eq!(act_as.missing_permission_on(), Some("a@b"));
         assert!(act_as.hint().contains("roles/iam.serviceAccountUser"));
         assert_eq!(ApiError::example(Call::GetJob, ErrorKind::NotFound).missing_permission(), None);
     }
@@ -285,7 +314,7 @@ mod tests {
             ..ApiError::example(call, ErrorKind::Quota)
         };
         for call in [Call::CreateJob, Call::RunJob, Call::GetJob] {
-            let rate = quota(call, Some("RATE_LIMIT_EXCEEDED"));
+            let rate = quota(call, Some(RATE));
             assert!(rate.is_rate() && rate.hint().contains("calls in a minute"));
         }
         assert!(quota(Call::CreateJob, None).hint().contains("gcloud run jobs delete JOB --region r --project p"));

@@ -1,20 +1,23 @@
 //! The Cloud Run Admin API v1: its resources, and a client that outlives the API's faults.
 //!
-//! Every call goes through [`transport`], where retries, tokens and error typing have their one place.
+//! Every call goes through [`transport`], where pacing, retries, tokens and error typing have their one place.
 
 mod auth;
 mod call;
 mod client;
 mod endpoint;
 mod error;
+mod pace;
+mod pacing;
 mod retry;
 mod transport;
 pub mod types;
 
 pub use auth::{Credentials, Secret, TokenCache, TokenSource};
-pub use call::Call;
+pub use call::{Call, Quota};
 pub use client::CloudRunClient;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{ApiError, ErrorKind};
+pub use pacing::{Pacing, PacingCache};
 pub use retry::{Backoff, RetryPolicy};
-pub use transport::{RetryNotice, Transport, http_client};
+pub use transport::{Gate, Notice, QuotaNotice, RetryNotice, Transport, http_client};

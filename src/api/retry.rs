@@ -32,7 +32,7 @@ impl RetryPolicy {
     ///
     /// `attempts` have been made in `elapsed`; `retry_after` is the server's wish, which is never undercut: one that
     /// reaches beyond the budget spends it. `random` is in 0..1 (full jitter: every pause from none to the bound is as
-    /// likely, so that many callers don't come back together).
+    /// likely, so that many callers don't come back together; not even those that were told the same wish).
     pub fn next_delay(
         &self,
         attempts: u32,
@@ -44,7 +44,7 @@ impl RetryPolicy {
             return None;
         }
         let bound = self.initial_delay.saturating_mul(1 << attempts.saturating_sub(1).min(20)).min(self.max_delay);
-        let delay = bound.mul_f64(random.clamp(0.0, 1.0)).max(retry_after.unwrap_or_default());
+        let delay = bound.mul_f64(random.clamp(0.0, 1.0)).saturating_add(retry_after.unwrap_or_default());
         (elapsed.saturating_add(delay) <= self.max_elapsed).then_some(delay)
     }
 }
@@ -54,17 +54,24 @@ impl RetryPolicy {
 pub struct Backoff {
     next: Duration,
     max: Duration,
+    has_paused: bool,
 }
 
 impl Backoff {
     /// Pauses from `first` up to `max`.
     pub fn new(first: Duration, max: Duration) -> Self {
-        Self { next: first.min(max), max }
+        Self { next: first.min(max), max, has_paused: false }
+    }
+
+    /// Whether no pause was made yet.
+    pub fn is_fresh(&self) -> bool {
+        !self.has_paused
     }
 
     /// The pause to make now; the following one is longer.
     pub fn pause(&mut self) -> Duration {
         let pause = self.next;
+        self.has_paused = true;
         self.next = pause.mul_f64(1.5).min(self.max);
         pause
     }
@@ -117,7 +124,7 @@ mod tests {
             let policy = RetryPolicy { max_attempts: u32::MAX, ..RetryPolicy::default() };
             let (elapsed, wish) = (SECOND * elapsed as u32, wish.map(|s| SECOND * s as u32));
             if let Some(delay) = policy.next_delay(attempts, elapsed, wish, random) {
-                prop_assert!(delay <= policy.max_delay.max(wish.unwrap_or_default()));
+                prop_assert!(delay <= policy.max_delay + wish.unwrap_or_default());
                 prop_assert!(delay >= wish.unwrap_or_default());
                 prop_assert!(elapsed + delay <= policy.max_elapsed);
             }

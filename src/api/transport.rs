@@ -1,28 +1,35 @@
-//! The one way that every call goes: token, attempt, verdict, pause, next attempt.
+//! The one way that every call goes: its turn, token, attempt, verdict, pause, next attempt.
 
 use std::{
     net::ToSocketAddrs,
+    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use chrono::{DateTime, Utc};
 use reqwest::{
-    StatusCode,
+    Method, RequestBuilder, StatusCode,
     dns::{Addrs, Name, Resolve, Resolving},
-    header::{AUTHORIZATION, HOST, HeaderValue, RETRY_AFTER},
+    header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER},
     redirect,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::Semaphore;
+use url::form_urlencoded;
 
 use super::{
-    ApiError, Call, Endpoint, ErrorKind, RetryPolicy, TokenSource,
+    ApiError, Call, Endpoint, ErrorKind, Pacing, Quota, RetryPolicy, TokenSource,
     auth::{Prospect, TokenError},
-    error::classify,
-    types::{ErrorBody, ErrorStatus, Execution, Job, List},
+    error::{RATE, classify, is_rate},
+    types::{Deletion, ErrorBody, ErrorStatus, Execution, Job, List},
 };
 
+/// A longer address is sent in another way, as Google's own clients do (googleapiclient, `MAX_URI_LENGTH`).
+const LONGEST_URL: usize = 2048;
+/// Longest pause that a server can wish for.
+const LONGEST_WISH: Duration = Duration::from_secs(3600);
 /// How much of a body that is not Google's goes into an error's message, in characters.
 const EXCERPT: usize = 200;
 /// Attempts when it is in doubt whether a token was refused; gcp_auth makes five requests in each.
@@ -72,6 +79,27 @@ impl Resolve for HostLookup {
     }
 }
 
+/// What a caller is told while a call is under way.
+#[derive(Clone, Debug)]
+pub enum Notice {
+    /// An attempt failed.
+    Retry(RetryNotice),
+    /// A quota is the brake.
+    Quota(QuotaNotice),
+}
+
+/// A call that waits for its turn, because its quota takes no more for now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct QuotaNotice {
+    /// The quota.
+    pub quota: Quota,
+    /// How many calls it takes in a minute, as far as is known.
+    pub calls: usize,
+}
+
+/// Waited for right before each attempt of a call, when its turn has come.
+pub type Gate<'a> = &'a (dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync);
+
 /// An attempt that failed and will be repeated.
 #[derive(Clone, Debug)]
 pub struct RetryNotice {
@@ -94,12 +122,16 @@ pub struct Transport {
     pub region: String,
     /// Where tokens come from; unused when the endpoint needs none.
     pub tokens: Arc<TokenSource>,
-    /// Budget of each call.
+    /// Where calls wait for their turn.
+    pub pacing: Arc<Pacing>,
+    /// Longest that a call waits for its turn, before and between its attempts.
+    pub quota_wait: Duration,
+    /// Budget of each call, which the wait for its turn does not spend.
     pub retry: RetryPolicy,
     /// Longest time that one attempt may take.
     pub attempt_timeout: Duration,
-    /// Told of every attempt that will be repeated.
-    pub on_retry: Arc<dyn Fn(RetryNotice) + Send + Sync>,
+    /// Told of every attempt that will be repeated, and of a wait for a quota.
+    pub on_notice: Arc<dyn Fn(Notice) + Send + Sync>,
 }
 
 /// One call, before it is sent.
@@ -111,6 +143,14 @@ pub(super) struct Request<'a> {
     pub(super) name: &'a str,
     pub(super) query: &'a [(&'a str, &'a str)],
     pub(super) body: Option<&'a Value>,
+    pub(super) gate: Option<Gate<'a>>,
+}
+
+impl<'a> Request<'a> {
+    /// One without query and body.
+    pub(super) fn of(call: Call, path: &'a [&'a str], name: &'a str) -> Self {
+        Self { call, path, name, query: &[], body: None, gate: None }
+    }
 }
 
 /// What a success answers with.
@@ -143,10 +183,11 @@ impl Usable for List<Value> {
     }
 }
 
-/// An answer that nobody reads.
-impl Usable for Value {
+/// The answer to a delete: a `Status`, which may be empty.
+impl Usable for Deletion {
     fn flaw(&self) -> Option<&'static str> {
-        None
+        let has_failed = self.error.is_some() || self.status.as_deref() == Some("Failure");
+        has_failed.then_some("the answer is that of a failure")
     }
 }
 
@@ -181,6 +222,13 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// Whether it is a quota of calls per minute that refused this one.
+    fn is_rate(&self) -> bool {
+        self.kind == ErrorKind::Quota && is_rate(self.reason.as_deref(), &self.message)
+    }
+}
+
 impl From<TokenError> for Failure {
     fn from(error: TokenError) -> Self {
         let kind = match error.prospect {
@@ -196,15 +244,45 @@ impl Transport {
     /// Sends the request until it succeeds, fails for good, or its budget is spent.
     pub(super) async fn send<T: Usable>(&self, request: &Request<'_>) -> Result<T, Box<ApiError>> {
         let started = Instant::now();
+        // Time spent waiting for turns, and attempts that a quota refused: both are outside the budget of retries.
+        let (mut waited, mut refused) = (Duration::ZERO, 0);
         let (mut attempts, mut maybe_done, mut renewed) = (0, false, false);
+        let call = request.call;
         loop {
+            let asked = Instant::now();
+            let on_wait = |calls| (self.on_notice)(Notice::Quota(QuotaNotice { quota: call.quota(), calls }));
+            let line = self.pacing.line(call.quota());
+            let pass = line.pass(call.is_urgent(), self.quota_wait.saturating_sub(waited), on_wait).await;
+            waited += asked.elapsed();
+            let Some(pass) = pass else {
+                let message =
+                    format!("no turn within {} s: the quota of {} is spent", waited.as_secs(), call.quota().name());
+                let error = self.error(call, request.name, ErrorKind::Quota, message);
+                return Err(Box::new(ApiError { attempts, maybe_done, reason: Some(RATE.to_owned()), ..error }));
+            };
+            if let Some(gate) = request.gate {
+                gate().await;
+            }
             attempts += 1;
             let failure = match self.attempt(request).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
-            maybe_done |= failure.maybe_done && request.call.is_write();
+            maybe_done |= failure.maybe_done && call.is_write();
+            if failure.is_rate() {
+                pass.refused(failure.retry_after);
+                if waited < self.quota_wait {
+                    refused += 1;
+                    continue;
+                }
+            } else {
+                drop(pass);
+            }
 
+            let delay = || {
+                let elapsed = started.elapsed().saturating_sub(waited);
+                self.retry.next_delay(attempts - refused, elapsed, failure.retry_after, fastrand::f64())
+            };
             let pause = match failure.token_generation {
                 // A token can be revoked before its end: one new one is worth a try, at once.
                 Some(generation) if !renewed => {
@@ -212,11 +290,11 @@ impl Transport {
                     self.tokens.renew(generation).await;
                     Some(Duration::ZERO)
                 }
-                _ if failure.is_doubtful && attempts < DOUBTFUL_ATTEMPTS => self.delay(started, attempts, &failure),
+                _ if failure.is_doubtful && attempts < DOUBTFUL_ATTEMPTS => delay(),
                 _ if !failure.kind.is_transient() => None,
-                _ if failure.kind == ErrorKind::Quota && request.call.is_queued() => None,
-                _ if failure.maybe_done && !request.call.is_repeatable() => None,
-                _ => self.delay(started, attempts, &failure),
+                _ if failure.kind == ErrorKind::Quota && (call.is_queued() || failure.is_rate()) => None,
+                _ if failure.maybe_done && !call.is_repeatable() => None,
+                _ => delay(),
             };
             let error = ApiError {
                 status: failure.status,
@@ -224,10 +302,10 @@ impl Transport {
                 retry_after: failure.retry_after,
                 attempts,
                 maybe_done,
-                ..self.error(request.call, request.name, failure.kind, failure.message)
+                ..self.error(call, request.name, failure.kind, failure.message)
             };
             let Some(pause) = pause else { return Err(Box::new(error)) };
-            (self.on_retry)(RetryNotice { error, pause });
+            (self.on_notice)(Notice::Retry(RetryNotice { error, pause }));
             tokio::time::sleep(pause).await;
         }
     }
@@ -237,25 +315,40 @@ impl Transport {
         ApiError::new(call, kind, (&self.project, &self.region), name, message)
     }
 
-    /// What no other job has: the address of this one.
-    pub fn address_of(&self, job: &str) -> String {
-        let host = self.endpoint.host_header().unwrap_or_default();
-        format!("{host} {}", self.endpoint.url(&self.project, &["jobs", job]))
+    /// What no other project and region has.
+    pub fn place(&self) -> String {
+        self.endpoint.place(&self.project)
     }
 
-    fn delay(&self, started: Instant, attempts: u32, failure: &Failure) -> Option<Duration> {
-        self.retry.next_delay(attempts, started.elapsed(), failure.retry_after, fastrand::f64())
+    /// What no other job has: the address of this one.
+    pub fn address_of(&self, job: &str) -> String {
+        format!("{}/{job}", self.place())
+    }
+
+    fn request(&self, request: &Request<'_>) -> RequestBuilder {
+        let method = request.call.method();
+        let mut url = self.endpoint.url(&self.project, request.path);
+        if request.query.is_empty() {
+            let builder = self.http.request(method, url);
+            return if let Some(body) = request.body { builder.json(body) } else { builder };
+        }
+        let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(request.query).finish();
+        if url.as_str().len() + query.len() < LONGEST_URL {
+            url.set_query(Some(&query));
+            return self.http.request(method, url);
+        }
+        // Only reads have queries.
+        self.http
+            .request(Method::POST, url)
+            .header("X-HTTP-Method-Override", method.as_str())
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(query)
     }
 
     async fn attempt<T: Usable>(&self, request: &Request<'_>) -> Result<T, Failure> {
-        let url = self.endpoint.url(&self.project, request.path);
-        let mut builder =
-            self.http.request(request.call.method(), url).query(request.query).timeout(self.attempt_timeout);
+        let mut builder = self.request(request).timeout(self.attempt_timeout);
         if let Some(host) = self.endpoint.host_header() {
             builder = builder.header(HOST, host);
-        }
-        if let Some(body) = request.body {
-            builder = builder.json(body);
         }
         let mut token_generation = None;
         if self.endpoint.needs_token() {
@@ -273,7 +366,7 @@ impl Transport {
 
         let response = builder.send().await.map_err(|error| transport_failure(&error))?;
         let status = response.status();
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(seconds);
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(retry_after);
         let body = response.bytes().await.map_err(|error| transport_failure(&error))?;
         read_answer(status, &body).map_err(|failure| Failure {
             retry_after,
@@ -294,9 +387,14 @@ fn transport_failure(error: &reqwest::Error) -> Failure {
     Failure::new(ErrorKind::Unavailable, !error.is_connect(), message)
 }
 
-/// The `Retry-After` header in its form of seconds; Google sends no other.
-fn seconds(value: &HeaderValue) -> Option<Duration> {
-    value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+/// The `Retry-After` header in both of its forms (RFC 9110, 10.2.3), as far as it is sensible.
+fn retry_after(value: &HeaderValue) -> Option<Duration> {
+    let text = value.to_str().ok()?.trim();
+    let pause = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => (DateTime::parse_from_rfc2822(text).ok()?.to_utc() - Utc::now()).to_std().unwrap_or_default(),
+    };
+    Some(pause.min(LONGEST_WISH))
 }
 
 /// The resource in an answer, or what its failure means.
@@ -370,6 +468,26 @@ mod tests {
         let (kind, _, status, message) = read(200, r#"{"error": {"code": 403, "message": "no"}}"#).unwrap_err();
         assert_eq!((kind, status, message.as_str()), (ErrorKind::PermissionDenied, Some(403), "no"));
         assert_eq!(read(200, r#"{"error": {"code": 200}}"#).unwrap_err().0, ErrorKind::Unavailable);
+    }
+
+    #[test]
+    fn a_delete_that_failed_is_no_success() {
+        let read = |body: &str| read_answer::<Deletion>(StatusCode::OK, body.as_bytes()).is_ok();
+        assert!(read("{}") && read(r#"{"kind": "Status", "status": "Success"}"#));
+        for body in ["null", "", r#"{"kind": "Status", "status": "Failure", "code": 403}"#, r#"{"error": "text"}"#] {
+            assert!(!read(body), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_wish_for_a_pause_is_seconds_or_a_date_and_has_a_bound() {
+        let wish = |text: &str| retry_after(&HeaderValue::from_str(text).unwrap());
+        assert_eq!(wish(" 7 "), Some(Duration::from_secs(7)));
+        assert_eq!(wish("18446744073709551615"), Some(LONGEST_WISH));
+        assert_eq!((wish("soon"), wish("-1")), (None, None));
+        assert_eq!(wish("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
+        let later = (Utc::now() + Duration::from_secs(100)).to_rfc2822();
+        assert!(wish(&later).is_some_and(|pause| pause.as_secs() > 90));
     }
 
     #[test]

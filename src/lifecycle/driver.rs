@@ -1,21 +1,28 @@
 //! Does what the machine says: sleeps, calls, and tells.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    journal::Journal,
+    journal::Teller,
     machine::Machine,
     progress::Progress,
     registry::Registry,
-    step::{Ask, Event, Next, Outcome, Plan, RunError},
+    step::{Answer, Ask, Event, Next, Outcome, Plan, RunError, Watched},
+    watcher::{Look, Watcher, Watchers, pause_at},
 };
-use crate::api::{CloudRunClient, RetryNotice, Transport};
+use crate::api::{CloudRunClient, Gate, Transport, types::Execution};
+
+/// What the runs of a process have in common.
+#[derive(Clone, Debug, Default)]
+pub struct Office {
+    /// Which runs there are, for kills.
+    pub registry: Registry,
+    /// Who looks at their executions.
+    pub watchers: Watchers,
+}
 
 /// Whom a run tells of its progress. Called from the run's own task; must not block.
 pub type Observer = Arc<dyn Fn(Progress) + Send + Sync>;
@@ -29,49 +36,48 @@ pub type Observer = Arc<dyn Fn(Progress) + Send + Sync>;
 /// When the job could not be run, or is watched no longer because a call failed for good.
 pub async fn run(
     transport: Transport,
-    registry: &Registry,
+    office: &Office,
     body: Value,
     plan: Plan,
     observer: Observer,
 ) -> Result<Outcome, RunError> {
     let began = Instant::now();
-    let journal: Arc<Mutex<Journal>> = Arc::default();
-    let tell = {
-        let journal = journal.clone();
-        let observer = observer.clone();
-        move |progress| {
-            let told = journal.lock().unwrap_or_else(PoisonError::into_inner).note(began.elapsed(), progress);
-            told.into_iter().for_each(|progress| observer(progress));
-        }
-    };
-    let mut registration = registry.register(transport.address_of(&plan.job), plan.owner_label.clone());
-    let client = {
-        let tell = tell.clone();
-        let on_retry = Arc::new(move |notice: RetryNotice| tell(Progress::Retrying { notice, unsaid: 0 }));
-        CloudRunClient::new(Transport { on_retry, ..transport })
-    };
+    let teller = Teller::new(observer);
+    let mut registration = office.registry.register(transport.address_of(&plan.job), plan.owner_label.clone());
+    let watcher = office.watchers.of(&transport);
+    let client = CloudRunClient::new(Transport { on_notice: teller.notices(), ..transport });
     let job = plan.job.clone();
+    // A thousand runs that are watched need not keep what they created.
+    let mut body = Some(body);
     let mut step = Machine::begin(plan, Duration::ZERO);
     loop {
         for progress in step.reports {
             if matches!(progress, Progress::Created { .. }) {
                 registration.job_is_created();
+                body = None;
             }
-            tell(progress);
+            teller.tell(progress);
         }
         match step.next {
-            Next::Finish(result) => {
-                observer(journal.lock().unwrap_or_else(PoisonError::into_inner).summary(began.elapsed()));
+            Next::Finish(mut result) => {
+                // The run may see its job go before the kill hears that it was deleted.
+                if let Err(RunError::RemovedBeforeStart { killed, .. }) = &mut result {
+                    *killed |= registration.is_killed();
+                }
+                teller.sum_up();
                 return result;
             }
             Next::Call { after, ask, machine } => {
-                let no_kill_under_way = registration.no_kill_under_way();
+                let kills = registration.kills();
                 let call = async {
                     sleep(after).await;
-                    if ask == Ask::RunJob {
-                        no_kill_under_way.await;
+                    match ask {
+                        Ask::WatchExecution(watched) => {
+                            let age = began.elapsed().saturating_sub(watched.since);
+                            Event::ExecutionRead(watch(&watcher, &client, &job, &watched, age, &teller).await)
+                        }
+                        ask => answer(&client, &job, body.as_ref(), ask, &|| Box::pin(kills.none_under_way())).await,
                     }
-                    answer(&client, &job, &body, ask).await
                 };
                 let event = if machine.heeds_kill() {
                     tokio::select! {
@@ -80,9 +86,7 @@ pub async fn run(
                         event = call => event,
                     }
                 } else {
-                    let event = call.await;
-                    registration.forget_kills();
-                    event
+                    call.await
                 };
                 step = machine.step(began.elapsed(), event);
             }
@@ -90,14 +94,42 @@ pub async fn run(
     }
 }
 
-/// Makes the call.
-pub(super) async fn answer(client: &CloudRunClient, job: &str, body: &Value, ask: Ask) -> Event {
+/// Makes the call. A start is held back by `gate`.
+pub(super) async fn answer(
+    client: &CloudRunClient,
+    job: &str,
+    body: Option<&Value>,
+    ask: Ask,
+    gate: Gate<'_>,
+) -> Event {
     match ask {
-        Ask::CreateJob => Event::Created(client.create_job(job, body).await),
+        // The machine creates nothing after the creation.
+        Ask::CreateJob => Event::Created(client.create_job(job, body.unwrap_or(&Value::Null)).await),
         Ask::ReadJob => Event::JobRead(client.get_job(job).await),
-        Ask::RunJob => Event::RunAnswered(client.run_job(job).await),
+        Ask::RunJob => Event::RunAnswered(client.run_job(job, gate).await),
         Ask::ListExecutions => Event::Listed(client.list_executions(job).await),
-        Ask::ReadExecution(name) => Event::ExecutionRead(client.get_execution(&name).await),
+        Ask::WatchExecution(watched) => Event::ExecutionRead(client.get_execution(&watched.execution).await),
         Ask::DeleteJob => Event::Deleted(client.delete_job(job).await),
+    }
+}
+
+/// Waits for news of an execution, from the watcher of many or by looking alone.
+async fn watch(
+    watcher: &Arc<Watcher>,
+    client: &CloudRunClient,
+    job: &str,
+    watched: &Watched,
+    age: Duration,
+    teller: &Teller,
+) -> Answer<Execution> {
+    match watcher.look(job, watched, age).await {
+        Look::News(answer) => *answer,
+        Look::Alone(why) => {
+            if let Some(error) = why {
+                teller.tell(Progress::WatchedAlone { error: *error });
+            }
+            sleep(pause_at(age, watched.longest_pause)).await;
+            client.get_execution(&watched.execution).await
+        }
     }
 }

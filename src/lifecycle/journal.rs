@@ -2,23 +2,66 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use super::progress::{Phases, Progress};
-use crate::api::{ApiError, Call, ErrorKind};
+use tokio::time::Instant;
+
+use super::{
+    driver::Observer,
+    progress::{Phases, Progress},
+};
+use crate::api::{ApiError, ErrorKind, Notice, RetryNotice};
 
 /// How long a failure that was told is not told again.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// What makes two failures the same: the line's kind, the call, and what came of it.
-type Cause = (&'static str, Call, ErrorKind, Option<u16>);
+/// What makes two failures the same, whatever the call.
+type Cause = (ErrorKind, Option<u16>);
+
+/// Tells an observer what its journal lets through.
+#[derive(Clone)]
+pub(super) struct Teller {
+    began: Instant,
+    journal: Arc<Mutex<Journal>>,
+    observer: Observer,
+}
+
+impl Teller {
+    /// Of a run that begins now.
+    pub(super) fn new(observer: Observer) -> Self {
+        Self { began: Instant::now(), journal: Arc::default(), observer }
+    }
+
+    pub(super) fn tell(&self, progress: Progress) {
+        let told = self.journal.lock().unwrap_or_else(PoisonError::into_inner).note(self.began.elapsed(), progress);
+        told.into_iter().for_each(|progress| (self.observer)(progress));
+    }
+
+    /// Tells the last line.
+    pub(super) fn sum_up(&self) {
+        let summary = self.journal.lock().unwrap_or_else(PoisonError::into_inner).summary(self.began.elapsed());
+        (self.observer)(summary);
+    }
+
+    /// What tells of the notices of calls.
+    pub(super) fn notices(&self) -> Arc<dyn Fn(Notice) + Send + Sync> {
+        let this = self.clone();
+        Arc::new(move |notice| match notice {
+            Notice::Retry(notice) => this.tell(Progress::Retrying { notice, unsaid: 0 }),
+            Notice::Quota(notice) => this.tell(Progress::Throttled { notice }),
+        })
+    }
+}
 
 /// The journal of one run.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     /// When each failure was told last, and how often it came since.
     told: HashMap<Cause, (Duration, u32)>,
+    /// Whether a wait for a quota was told: the reason stays the same.
+    is_throttled: bool,
     retries: u32,
     job: String,
     submitted: Option<Duration>,
@@ -30,13 +73,15 @@ pub(super) struct Journal {
 impl Journal {
     /// Notes what happened at `now` (since the run began), and returns it if it is to be told.
     pub(super) fn note(&mut self, now: Duration, mut progress: Progress) -> Option<Progress> {
-        let kind = progress.kind();
         match &mut progress {
-            Progress::Retrying { notice, unsaid } => {
+            Progress::Retrying { notice: RetryNotice { error, .. }, unsaid }
+            | Progress::LookFailed { error, unsaid, .. } => {
                 self.retries += 1;
-                *unsaid = self.unsaid(now, kind, &notice.error)?;
+                *unsaid = self.unsaid(now, error)?;
             }
-            Progress::LookFailed { error, unsaid, .. } => *unsaid = self.unsaid(now, kind, error)?,
+            // The start is looked for, and sent again if it did not happen.
+            Progress::Recovering { .. } => self.retries += 1,
+            Progress::Throttled { .. } if std::mem::replace(&mut self.is_throttled, true) => return None,
             Progress::Creating { job } => self.job.clone_from(job),
             Progress::Submitting { .. } => _ = self.submitted.get_or_insert(now),
             Progress::Started { .. } => _ = self.started.get_or_insert(now),
@@ -50,8 +95,8 @@ impl Journal {
     }
 
     /// How often the same failure came since it was told; none while it is too early to tell it again.
-    fn unsaid(&mut self, now: Duration, kind: &'static str, error: &ApiError) -> Option<u32> {
-        let (told, unsaid) = match self.told.entry((kind, error.call, error.kind, error.status)) {
+    fn unsaid(&mut self, now: Duration, error: &ApiError) -> Option<u32> {
+        let (told, unsaid) = match self.told.entry((error.kind, error.status)) {
             Entry::Vacant(first) => {
                 first.insert((now, 0));
                 return Some(0);
@@ -83,7 +128,7 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::RetryNotice;
+    use crate::api::Call;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -92,21 +137,24 @@ mod tests {
         Progress::Retrying { notice: RetryNotice { error, pause: SECOND }, unsaid: 0 }
     }
 
+    fn told(journal: &mut Journal, seconds: u32, progress: Progress) -> Option<u32> {
+        match journal.note(SECOND * seconds, progress)? {
+            Progress::Retrying { unsaid, .. } | Progress::LookFailed { unsaid, .. } => Some(unsaid),
+            other => panic!("{other}"),
+        }
+    }
+
     #[test]
     fn a_cause_is_told_once_a_minute_with_the_times_it_came_since() {
         let mut journal = Journal::default();
-        let mut told = |seconds: u64, status| {
-            let progress = journal.note(SECOND * u32::try_from(seconds).unwrap(), retrying(status));
-            progress.map(|progress| match progress {
-                Progress::Retrying { unsaid, .. } => unsaid,
-                other => panic!("{other}"),
-            })
-        };
-        assert_eq!(told(1, 503), Some(0));
-        assert_eq!((told(2, 503), told(60, 503)), (None, None));
-        assert_eq!(told(3, 500), Some(0), "another cause");
-        assert_eq!(told(61, 503), Some(2));
-        assert_eq!(told(62, 503), None);
+        assert_eq!(told(&mut journal, 1, retrying(503)), Some(0));
+        assert_eq!((told(&mut journal, 2, retrying(503)), told(&mut journal, 60, retrying(503))), (None, None));
+        assert_eq!(told(&mut journal, 3, retrying(500)), Some(0), "another cause");
+        let error = ApiError { status: Some(503), ..ApiError::example(Call::GetExecution, ErrorKind::Unavailable) };
+        let same = Progress::LookFailed { error, pause: SECOND, unsaid: 0 };
+        assert_eq!(told(&mut journal, 4, same), None, "the same cause of another call");
+        assert_eq!(told(&mut journal, 61, retrying(503)), Some(3));
+        assert_eq!(told(&mut journal, 62, retrying(503)), None);
     }
 
     #[test]

@@ -17,7 +17,6 @@
 //!     NameTaken --> [*]
 //!     CheckingLeftover --> CleaningUp
 //!     CheckingLeftover --> [*]
-//!     AwaitingReady --> CheckingLeftover
 //!     AwaitingReady --> Starting
 //!     AwaitingReady --> CleaningUp
 //!     AwaitingReady --> [*]
@@ -27,12 +26,10 @@
 //!     Starting --> Watching
 //!     Starting --> CleaningUp
 //!     Starting --> [*]
-//!     AwaitingQuota --> CheckingLeftover
 //!     AwaitingQuota --> AwaitingReady
 //!     AwaitingQuota --> Starting
 //!     AwaitingQuota --> CleaningUp
 //!     AwaitingQuota --> [*]
-//!     Recovering --> CheckingLeftover
 //!     Recovering --> Starting
 //!     Recovering --> Watching
 //!     Recovering --> CleaningUp
@@ -69,10 +66,10 @@ use super::{
     state::State,
     step::{Event, Next, Outcome, Plan, RunError, Step},
 };
-use crate::api::{ApiError, Call, ErrorKind};
+use crate::api::{ApiError, Call, ErrorKind, RetryNotice};
 
-/// The first look at a job or an execution comes at once, the second after this pause.
-pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The pause between the first look at a job and the second.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The pause before a look that is to clear something up.
 pub(super) const LOOK_PAUSE: Duration = Duration::from_secs(2);
 /// How long a resource that was just created may answer 404.
@@ -205,11 +202,14 @@ impl Machine {
     fn remove(mut self, result: Result<Outcome, RunError>, verdict: Verdict) -> Step {
         match verdict {
             Verdict::Ask(pause, removal) => return self.go(pause, State::CleaningUp { result, removal }),
-            Verdict::Failed(error) if error.kind == ErrorKind::NotFound => {
+            Verdict::Again(pause, removal, error) => {
+                self.report(Progress::Retrying { notice: RetryNotice { error: *error, pause }, unsaid: 0 });
+                return self.go(pause, State::CleaningUp { result, removal });
+            }
+            // Gone, or somebody else's has taken its place.
+            Verdict::Done | Verdict::Missing(_) | Verdict::SomebodyElses => {
                 self.report(Progress::Deleted { job: self.plan.job.clone() });
             }
-            // Somebody else's has taken the place of ours.
-            Verdict::Done | Verdict::SomebodyElses => self.report(Progress::Deleted { job: self.plan.job.clone() }),
             Verdict::Failed(error) => self.leaked(Some(*error)),
         }
         self.finish(result)
@@ -237,7 +237,7 @@ impl Machine {
     }
 
     fn ask(mut self, after: Duration) -> Step {
-        let (reports, ask) = (mem::take(&mut self.reports), self.state.ask());
+        let (reports, ask) = (mem::take(&mut self.reports), self.state.ask(&self.plan));
         Step { reports, next: Next::Call { after, ask, machine: Box::new(self) } }
     }
 

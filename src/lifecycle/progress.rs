@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::api::{ApiError, RetryNotice, types::Condition};
+use crate::api::{ApiError, QuotaNotice, RetryNotice, types::Condition};
 
 /// One thing that happened to a job or its execution.
 #[derive(Clone, Debug)]
@@ -124,6 +124,16 @@ pub enum Progress {
         /// How often it came since it was told last.
         unsaid: u32,
     },
+    /// A call waits for its turn, because a quota takes no more for now.
+    Throttled {
+        /// The quota.
+        notice: QuotaNotice,
+    },
+    /// The API refuses lists of many jobs' executions, so that each run reads its own.
+    WatchedAlone {
+        /// Its refusal.
+        error: ApiError,
+    },
     /// The run is over.
     Summary {
         /// Name of the job.
@@ -182,6 +192,8 @@ impl Progress {
             Self::LeftRunning { .. } => "left_running",
             Self::Retrying { .. } => "retrying",
             Self::LookFailed { .. } => "look_failed",
+            Self::Throttled { .. } => "throttled",
+            Self::WatchedAlone { .. } => "watched_alone",
             Self::Summary { .. } => "summary",
         }
     }
@@ -194,6 +206,8 @@ impl Progress {
             | Self::Leaked { .. }
             | Self::LeftRunning { .. }
             | Self::Retrying { .. }
+            | Self::Throttled { .. }
+            | Self::WatchedAlone { .. }
             | Self::LookFailed { .. } => Level::Warning,
             Self::Failed { .. } => Level::Error,
             _ => Level::Info,
@@ -248,6 +262,15 @@ impl fmt::Display for Progress {
             Self::LookFailed { error, pause, unsaid } => {
                 write!(f, "Still watching, looking again in {:.1} s. {error}", pause.as_secs_f64())?;
                 tell_unsaid(f, *unsaid)
+            }
+            Self::Throttled { notice: QuotaNotice { quota, calls } } => write!(
+                f,
+                "Waiting for a turn: Cloud Run takes about {calls} {} a minute in this project and region, and more \
+                 are wanted. Ask for a higher quota if that is too slow",
+                quota.name()
+            ),
+            Self::WatchedAlone { error } => {
+                write!(f, "Executions are looked at one by one from now on, which takes more calls. {error}")
             }
             Self::Summary { job, phases, retries } => {
                 write!(f, "Cloud Run Job '{job}' was pending for {:.1} s", phases.pending.as_secs_f64())?;

@@ -8,7 +8,7 @@ use super::{
     state::{Readiness, State},
     step::{Answer, Step},
 };
-use crate::api::{ApiError, Backoff, types::Job};
+use crate::api::{ApiError, Backoff, ErrorKind, types::Job};
 
 /// Pauses between two starts, on average.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
@@ -36,7 +36,7 @@ impl Machine {
             }
         };
         let pause = wait.pauses.pause().mul_f64(0.5 + wait.random.f64()).max(error.retry_after.unwrap_or_default());
-        if now + pause > wait.since + longest {
+        if now.saturating_add(pause) > wait.since + longest {
             return self.clean_up(now, Err(error.into()));
         }
         readiness.starts = readiness.starts.saturating_sub(1);
@@ -48,7 +48,14 @@ impl Machine {
     pub(super) fn quota_looked(self, now: Duration, mut readiness: Readiness, answer: Answer<Job>) -> Step {
         let patient = readiness.quota.as_ref().is_some_and(|wait| now < wait.since + self.plan.quota_timeout);
         match answer {
-            Err(error) if error.may_pass() && patient => self.go(LOOK_PAUSE, State::AwaitingQuota(readiness)),
+            Err(error) if error.may_pass() && patient => {
+                self.go(error.pause_at_least(LOOK_PAUSE), State::AwaitingQuota(readiness))
+            }
+            Err(error)
+                if error.kind == ErrorKind::NotFound && !self.is_gone(now, &mut readiness.is_missed) && patient =>
+            {
+                self.go(LOOK_PAUSE, State::AwaitingQuota(readiness))
+            }
             answer => {
                 // It was ready once. Should it not be any more, it gets as long as a new one.
                 readiness.since = now;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    machine::{Machine, READ_LAG},
+    machine::Machine,
     progress::Progress,
     state::{JobSays, Readiness, Recovery, State},
     step::{Answer, RunError, Step},
@@ -27,7 +27,7 @@ impl Machine {
         self.go(Duration::ZERO, State::Recovering(Recovery { readiness, since: now, looks, job_says: None, cause }))
     }
 
-    pub(super) fn recover_by_job(mut self, now: Duration, recovery: Recovery, answer: Answer<Job>) -> Step {
+    pub(super) fn recover_by_job(mut self, now: Duration, mut recovery: Recovery, answer: Answer<Job>) -> Step {
         let job = match answer {
             Ok(job) => job,
             Err(error) => return self.look_failed(now, recovery, &error),
@@ -37,6 +37,7 @@ impl Machine {
             return self.finish(Err(error));
         }
         self.seen_at = now;
+        recovery.readiness.is_missed = false;
         let has_executions = job.status.execution_count.unwrap_or_default() > 0;
         let job_says = match job.status.latest_created_execution {
             Some(latest) if !latest.name.is_empty() => return self.started(now, latest.name),
@@ -60,7 +61,7 @@ impl Machine {
             return self.started(now, execution.metadata.name.clone());
         }
         if !executions.is_empty() || recovery.job_says != Some(JobSays::NoneForSure) {
-            self.look_again(now, recovery)
+            self.look_again(now, recovery, Duration::ZERO)
         } else if recovery.readiness.starts < MAX_STARTS {
             self.start(recovery.readiness)
         } else {
@@ -68,23 +69,24 @@ impl Machine {
         }
     }
 
-    fn look_failed(self, now: Duration, recovery: Recovery, error: &ApiError) -> Step {
-        let is_gone = error.kind == ErrorKind::NotFound;
-        if is_gone && now >= self.created_at + READ_LAG {
-            self.removed_before_start(now)
-        } else if is_gone || error.may_pass() {
-            self.look_again(now, recovery)
+    fn look_failed(self, now: Duration, mut recovery: Recovery, error: &ApiError) -> Step {
+        let is_missing = error.kind == ErrorKind::NotFound;
+        if is_missing && self.is_gone(now, &mut recovery.readiness.is_missed) {
+            let error = self.removed_error(false);
+            self.finish(Err(error))
+        } else if is_missing || error.may_pass() {
+            self.look_again(now, recovery, error.pause_at_least(Duration::ZERO))
         } else {
             self.start_unknown(recovery.cause)
         }
     }
 
-    fn look_again(self, now: Duration, mut recovery: Recovery) -> Step {
+    fn look_again(self, now: Duration, mut recovery: Recovery, least_pause: Duration) -> Step {
         if now >= recovery.since + self.plan.settles + self.plan.patience {
             return self.start_unknown(recovery.cause);
         }
         recovery.job_says = None;
-        let pause = recovery.looks.pause();
+        let pause = recovery.looks.pause().max(least_pause);
         self.go(pause, State::Recovering(recovery))
     }
 

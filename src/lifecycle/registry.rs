@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 /// The runs of a process, by the address of their job.
 #[derive(Clone, Debug, Default)]
@@ -17,7 +17,16 @@ pub struct Registry {
 struct Entry {
     owner_label: Option<(String, String)>,
     kills: watch::Sender<Kills>,
-    is_created: watch::Sender<bool>,
+    created: watch::Sender<Created>,
+}
+
+/// How far a run is with the creation of its job.
+#[derive(Clone, Copy, Debug)]
+enum Created {
+    NotYet,
+    At(Instant),
+    /// It has ended.
+    Never,
 }
 
 /// What kills do to a run.
@@ -25,8 +34,8 @@ struct Entry {
 struct Kills {
     /// How many are under way.
     under_way: u32,
-    /// How many have deleted the job.
-    done: u32,
+    /// Whether one has deleted the job.
+    is_done: bool,
 }
 
 impl Registry {
@@ -35,11 +44,11 @@ impl Registry {
         let entry = Arc::new(Entry {
             owner_label,
             kills: watch::Sender::new(Kills::default()),
-            is_created: watch::Sender::new(false),
+            created: watch::Sender::new(Created::NotYet),
         });
         self.runs().entry(address.clone()).or_default().push(entry.clone());
         let kills = entry.kills.subscribe();
-        Registration { registry: self.clone(), address, entry, kills, heeded: 0 }
+        Registration { registry: self.clone(), address, entry, kills }
     }
 
     /// Tells the runs of this job that a kill is under way, until what this returns is dropped. Runs that carry another
@@ -69,41 +78,49 @@ pub(super) struct Registration {
     address: String,
     entry: Arc<Entry>,
     kills: watch::Receiver<Kills>,
-    /// How many kills that were done this run knows of.
-    heeded: u32,
 }
 
 impl Registration {
     /// Tells that there is a job, so that a kill can find it.
     pub(super) fn job_is_created(&self) {
-        self.entry.is_created.send_replace(true);
+        self.entry.created.send_replace(Created::At(Instant::now()));
     }
 
-    /// Waits while a kill is under way.
-    pub(super) fn no_kill_under_way(&self) -> impl Future<Output = ()> + use<> {
-        let mut kills = self.kills.clone();
-        // No sender any more, no kill.
-        async move { _ = kills.wait_for(|kills| kills.under_way == 0).await }
+    /// Whether a kill of the job is under way, or was done.
+    pub(super) fn is_killed(&self) -> bool {
+        let kills = *self.kills.borrow();
+        kills.is_done || kills.under_way > 0
+    }
+
+    /// What tells whether a kill is under way.
+    pub(super) fn kills(&self) -> KillWatch {
+        KillWatch(self.kills.clone())
     }
 
     /// Waits until a kill has deleted the job.
     pub(super) async fn killed(&mut self) {
-        let heeded = self.heeded;
-        if let Ok(kills) = self.kills.wait_for(|kills| kills.done > heeded).await {
-            self.heeded = kills.done;
-        }
+        // Its sender lives as long as this.
+        _ = self.kills.wait_for(|kills| kills.is_done).await;
     }
+}
 
-    /// Takes no heed of the kills so far: what they deleted was another job.
-    pub(super) fn forget_kills(&mut self) {
-        self.heeded = self.kills.borrow().done;
+/// Tells whether a kill is under way.
+#[derive(Debug)]
+pub(super) struct KillWatch(watch::Receiver<Kills>);
+
+impl KillWatch {
+    /// Waits while one is.
+    pub(super) fn none_under_way(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut kills = self.0.clone();
+        // No sender any more, no kill.
+        async move { _ = kills.wait_for(|kills| kills.under_way == 0).await }
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
         // A kill that waits for the job's creation need not wait any more.
-        self.job_is_created();
+        self.entry.created.send_replace(Created::Never);
         let mut runs = self.registry.runs();
         if let Some(entries) = runs.get_mut(&self.address) {
             entries.retain(|entry| !Arc::ptr_eq(entry, &self.entry));
@@ -121,18 +138,24 @@ pub(super) struct Killing {
 }
 
 impl Killing {
-    /// Waits until the runs have created their jobs, or have ended.
-    pub(super) async fn jobs_created(&self) {
+    /// Waits until the runs have created their jobs, or have ended. Answers when the last of those was created that run.
+    pub(super) async fn jobs_created(&self) -> Option<Instant> {
+        let mut last = None;
         for entry in &self.entries {
+            let mut created = entry.created.subscribe();
             // The sender lives as long as this.
-            _ = entry.is_created.subscribe().wait_for(|is_created| *is_created).await;
+            let created = created.wait_for(|created| !matches!(created, Created::NotYet)).await;
+            if let Ok(Created::At(moment)) = created.as_deref() {
+                last = last.max(Some(*moment));
+            }
         }
+        last
     }
 
     /// Tells the runs that their job was deleted.
     pub(super) fn done(self) {
         for entry in &self.entries {
-            entry.kills.send_modify(|kills| kills.done += 1);
+            entry.kills.send_modify(|kills| kills.is_done = true);
         }
     }
 }
@@ -167,14 +190,13 @@ mod tests {
         let mut elsewhere = registry.register("elsewhere".to_owned(), label("mine"));
 
         let killing = registry.kill("job", label("mine").as_ref());
-        assert!(!is_soon(mine.no_kill_under_way()).await && is_soon(other.no_kill_under_way()).await);
-        assert!(!is_soon(killing.jobs_created()).await);
+        assert!(!is_soon(mine.kills().none_under_way()).await && is_soon(other.kills().none_under_way()).await);
+        assert!(!is_soon(async { _ = killing.jobs_created().await }).await);
         mine.job_is_created();
-        assert!(is_soon(killing.jobs_created()).await);
+        assert!(killing.jobs_created().await.is_some() && mine.is_killed());
         killing.done();
-        assert!(is_soon(mine.no_kill_under_way()).await && is_soon(mine.killed()).await);
+        assert!(is_soon(mine.kills().none_under_way()).await && is_soon(mine.killed()).await);
         assert!(!is_soon(other.killed()).await && !is_soon(elsewhere.killed()).await);
-        assert!(!is_soon(mine.killed()).await, "once is enough");
     }
 
     #[tokio::test]
@@ -182,16 +204,7 @@ mod tests {
         let registry = Registry::default();
         let mut run = registry.register("job".to_owned(), None);
         drop(registry.kill("job", label("mine").as_ref()));
-        assert!(is_soon(run.no_kill_under_way()).await && !is_soon(run.killed()).await);
-    }
-
-    #[tokio::test]
-    async fn a_kill_of_what_came_before_is_forgotten() {
-        let registry = Registry::default();
-        let mut run = registry.register("job".to_owned(), None);
-        registry.kill("job", None).done();
-        run.forget_kills();
-        assert!(!is_soon(run.killed()).await);
+        assert!(is_soon(run.kills().none_under_way()).await && !is_soon(run.killed()).await && !run.is_killed());
     }
 
     #[tokio::test]
@@ -200,7 +213,7 @@ mod tests {
         let run = registry.register("job".to_owned(), None);
         let killing = registry.kill("job", None);
         drop(run);
-        assert!(is_soon(killing.jobs_created()).await);
+        assert_eq!(killing.jobs_created().await, None);
         assert!(registry.runs().is_empty());
     }
 }

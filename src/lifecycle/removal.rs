@@ -24,6 +24,8 @@ pub(super) struct Removal {
     deadline: Duration,
     /// How many more deletes may be sent.
     tries: u32,
+    /// Whether a delete whose answer was lost may have deleted it.
+    maybe_deleted: bool,
     pauses: Backoff,
     stage: Stage,
 }
@@ -51,11 +53,15 @@ enum Stage {
 pub(super) enum Verdict {
     /// After the pause, the next call.
     Ask(Duration, Removal),
+    /// The same, after a call that failed like this and may be repeated.
+    Again(Duration, Removal, Box<ApiError>),
     /// Our job is deleted or on its way.
     Done,
     /// The job of this name is not ours.
     SomebodyElses,
-    /// It is not there, can't be removed, or not surely.
+    /// It is not there.
+    Missing(Box<ApiError>),
+    /// It can't be removed, or not surely.
     Failed(Box<ApiError>),
 }
 
@@ -65,7 +71,7 @@ impl Removal {
     pub(super) fn of_seen(identity: Identity, now: Duration, settled_at: Duration, patience: Patience) -> Self {
         let pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         let (deadline, tries) = (now + patience.time, patience.tries);
-        Self { identity, settled_at, deadline, tries, pauses, stage: Stage::Deleting }
+        Self { identity, settled_at, deadline, tries, maybe_deleted: false, pauses, stage: Stage::Deleting }
     }
 
     /// Of a job that may be another one by now.
@@ -109,6 +115,7 @@ impl Removal {
                 self.stage = Stage::Finding { missed: true };
                 Verdict::Ask(SECOND_LOOK, self)
             }
+            Err(error) if error.kind == ErrorKind::NotFound => Verdict::Missing(error),
             Err(error) => Verdict::Failed(error),
         }
     }
@@ -116,13 +123,22 @@ impl Removal {
     fn deleted(mut self, now: Duration, answer: Answer<()>) -> Verdict {
         let Err(error) = answer else { return Verdict::Done };
         self.tries = self.tries.saturating_sub(1);
-        // Not found: somebody was faster, or the look-up lags.
-        let pause = match error.kind {
-            ErrorKind::NotFound => Duration::ZERO,
-            _ if error.maybe_done => self.pauses.pause(),
-            _ => return Verdict::Failed(error),
-        };
-        self.check_after(pause, now, error)
+        match error.kind {
+            // The one before, whose answer was lost, deleted it.
+            ErrorKind::NotFound if self.maybe_deleted && now >= self.settled_at => Verdict::Done,
+            // Somebody was faster, or the look-up lags: the first look comes at once.
+            ErrorKind::NotFound => {
+                let pause = if self.pauses.is_fresh() { Duration::ZERO } else { self.pauses.pause() };
+                self.check_after(pause, now, error)
+            }
+            // What answers there is not the API.
+            _ if error.maybe_done || error.kind == ErrorKind::NoSuchRegion => {
+                self.maybe_deleted |= error.maybe_done;
+                let pause = error.pause_at_least(self.pauses.pause());
+                self.check_after(pause, now, error)
+            }
+            _ => Verdict::Failed(error),
+        }
     }
 
     fn checked(mut self, now: Duration, answer: Answer<Job>) -> Verdict {
@@ -131,11 +147,20 @@ impl Removal {
         match answer {
             Ok(job) if self.identity.is_going(&job) => Verdict::Done,
             Ok(job) if self.identity.whose(&job) == Whose::Ours && now < self.deadline && self.tries > 0 => {
-                Verdict::Ask(Duration::ZERO, self)
+                // A delete that does not find what a read finds needs time.
+                let pause = if unclear.kind == ErrorKind::NotFound { self.pauses.pause() } else { Duration::ZERO };
+                Verdict::Ask(pause, self)
             }
             // Tried for long enough, or it can't be told from another job of its name.
+            Ok(_) if unclear.kind == ErrorKind::NotFound => {
+                let message = format!("it is there, but to delete it was answered: {}", unclear.message);
+                Verdict::Failed(Box::new(ApiError { kind: ErrorKind::Unavailable, message, ..*unclear }))
+            }
             Ok(_) => Verdict::Failed(unclear),
-            Err(error) if error.kind == ErrorKind::NotFound && now >= self.settled_at => Verdict::Done,
+            Err(error) if error.kind == ErrorKind::NotFound && now >= self.settled_at => match self.maybe_deleted {
+                true => Verdict::Done,
+                false => Verdict::Missing(error),
+            },
             Err(error) if error.kind == ErrorKind::NotFound => {
                 let pause = self.pauses.pause();
                 self.check_after(pause, now, unclear)
@@ -148,8 +173,12 @@ impl Removal {
         if now >= self.deadline.max(self.settled_at) {
             return Verdict::Failed(unclear);
         }
+        let told = unclear.clone();
         self.stage = Stage::Checking(unclear);
-        Verdict::Ask(pause, self)
+        match told.kind {
+            ErrorKind::NotFound => Verdict::Ask(pause, self),
+            _ => Verdict::Again(pause, self, told),
+        }
     }
 }
 
@@ -268,7 +297,7 @@ mod tests {
         for call in 0..1_000 {
             let event = world.answer(&removal.ask(), faults.get(call).copied().unwrap_or(Fault::None));
             match removal.step(world.now, event) {
-                Verdict::Ask(pause, next) => {
+                Verdict::Ask(pause, next) | Verdict::Again(pause, next, _) => {
                     world.pass(pause + Duration::from_millis(10));
                     removal = next;
                 }
@@ -302,13 +331,16 @@ mod tests {
             match verdict {
                 Verdict::Done => prop_assert!(!is_left),
                 Verdict::SomebodyElses => prop_assert!(world.holder.is_some_and(|holder| !holder.ours)),
-                Verdict::Failed(error) if error.kind == ErrorKind::NotFound => {
+                Verdict::Missing(_) => {
                     prop_assert!(!is_left);
                     prop_assert_eq!(world.deletes, 0, "we deleted it, so it is not unknown");
                 }
                 // Only a call that failed for good ends it otherwise, or answers that were lost time and again.
-                Verdict::Failed(_) => prop_assert!(world.failed || world.lost >= 10),
-                Verdict::Ask(..) => unreachable!("drive ends with the removal"),
+                Verdict::Failed(error) => {
+                    prop_assert!(world.failed || world.lost >= 10);
+                    prop_assert!(error.kind != ErrorKind::NotFound);
+                }
+                Verdict::Ask(..) | Verdict::Again(..) => unreachable!("drive ends with the removal"),
             }
         }
     }
@@ -318,7 +350,7 @@ mod tests {
         let mut world = World::new(None, Duration::ZERO, Duration::MAX);
         let removal = Removal::of_named(Identity::default(), Duration::ZERO, Duration::ZERO, PATIENCE);
         let verdict = drive(&mut world, removal, &[]);
-        assert!(matches!(verdict, Verdict::Failed(error) if error.kind == ErrorKind::NotFound));
+        assert!(matches!(verdict, Verdict::Missing(_)));
         assert!(world.now >= SECOND_LOOK);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     quota::QuotaWait,
     removal::Removal,
-    step::{Ask, Outcome, RunError},
+    step::{Ask, Outcome, Plan, RunError, Watched},
 };
 use crate::api::{ApiError, Backoff};
 
@@ -47,6 +47,8 @@ pub(super) struct Readiness {
     /// The condition that was last told.
     pub(super) told: Option<String>,
     pub(super) failing_since: Option<Duration>,
+    /// Whether the last read did not find the job.
+    pub(super) is_missed: bool,
     /// How often `jobs.run` was sent.
     pub(super) starts: u32,
     /// The wait for a quota, once there is one.
@@ -80,8 +82,9 @@ pub(super) enum JobSays {
 pub(super) struct Watch {
     pub(super) execution: String,
     pub(super) since: Duration,
+    /// Pauses after looks that told nothing.
     pub(super) looks: Backoff,
-    pub(super) running: bool,
+    pub(super) is_running: bool,
     pub(super) gone_since: Option<Duration>,
 }
 
@@ -104,7 +107,7 @@ impl State {
     }
 
     /// The call whose answer the state waits for.
-    pub(super) fn ask(&self) -> Ask {
+    pub(super) fn ask(&self, plan: &Plan) -> Ask {
         match self {
             Self::Creating { .. } => Ask::CreateJob,
             Self::Starting(_) => Ask::RunJob,
@@ -116,7 +119,12 @@ impl State {
             | Self::Recovering(_)
             | Self::ConfirmingGone(_)
             | Self::ConfirmingCancelled { .. } => Ask::ReadJob,
-            Self::Watching(watch) => Ask::ReadExecution(watch.execution.clone()),
+            Self::Watching(watch) => Ask::WatchExecution(Watched {
+                execution: watch.execution.clone(),
+                since: watch.since,
+                is_running: watch.is_running,
+                longest_pause: plan.poll_interval,
+            }),
             Self::CleaningUp { removal, .. } => removal.ask(),
         }
     }

@@ -84,10 +84,24 @@ pub enum Ask {
     RunJob,
     /// List the job's executions: [`Event::Listed`].
     ListExecutions,
-    /// Read this execution: [`Event::ExecutionRead`].
-    ReadExecution(String),
+    /// Wait for news of an execution: [`Event::ExecutionRead`].
+    WatchExecution(Watched),
     /// Delete the job: [`Event::Deleted`].
     DeleteJob,
+}
+
+/// An execution to wait for news of: that it has ended, that it began to run, that it is not there, or that it could not
+/// be looked at. No news may come as well.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Watched {
+    /// Name of the execution.
+    pub execution: String,
+    /// When it was started, in the machine's time.
+    pub since: Duration,
+    /// Whether it is known to run.
+    pub is_running: bool,
+    /// Longest pause between two looks.
+    pub longest_pause: Duration,
 }
 
 /// The answer of a call.
@@ -104,7 +118,7 @@ pub enum Event {
     RunAnswered(Answer<Execution>),
     /// Answer of [`Ask::ListExecutions`].
     Listed(Answer<Vec<Execution>>),
-    /// Answer of [`Ask::ReadExecution`].
+    /// Answer of [`Ask::WatchExecution`].
     ExecutionRead(Answer<Execution>),
     /// Answer of [`Ask::DeleteJob`].
     Deleted(Answer<()>),
@@ -123,6 +137,25 @@ pub enum Outcome {
     Removed,
 }
 
+const CHECK_VARIABLES: &str = "Check the job variables that this is about, such as 'image' or 'service_account_name'.";
+
+impl RunError {
+    /// What a person can do about it, in one sentence; empty where nothing is to be done.
+    pub fn hint(&self, project: &str, region: &str) -> String {
+        match self {
+            Self::Api(error) => error.hint(),
+            Self::NotReady { .. } => CHECK_VARIABLES.to_owned(),
+            Self::ReadyTimeout { .. } => {
+                "Raise the job variable 'timeout', or see why the job takes so long.".to_owned()
+            }
+            Self::RemovedBeforeStart { .. } => String::new(),
+            Self::StartUnknown { job, .. } => {
+                format!("Look at it: gcloud run jobs executions list --job {job} --region {region} --project {project}")
+            }
+        }
+    }
+}
+
 /// Why a run was not started, or is watched no longer.
 #[derive(Clone, Debug, Error)]
 pub enum RunError {
@@ -130,10 +163,7 @@ pub enum RunError {
     #[error(transparent)]
     Api(#[from] Box<ApiError>),
     /// The service says that the job can't be run.
-    #[error(
-        "Cloud Run Job '{job}' can't be run: {condition} Check the job variables that this is about, such as 'image' \
-         or 'service_account_name'."
-    )]
+    #[error("Cloud Run Job '{job}' can't be run: {condition} {CHECK_VARIABLES}")]
     NotReady {
         /// Name of the job.
         job: String,

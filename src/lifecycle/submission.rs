@@ -1,6 +1,6 @@
 //! From nothing to a job that was run: creation, readiness, start.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use super::{
     identity::Whose,
@@ -44,7 +44,7 @@ impl Machine {
         let looks = Backoff::new(FIRST_PAUSE, self.plan.poll_interval);
         self.job_read(
             now,
-            Readiness { since: now, looks, told: None, failing_since: None, starts: 0, quota: None },
+            Readiness { since: now, looks, told: None, failing_since: None, is_missed: false, starts: 0, quota: None },
             Ok(job),
         )
     }
@@ -60,19 +60,32 @@ impl Machine {
         let again = State::Creating { since, maybe_done };
         let patient = now < since + NAME_WAIT;
         match answer {
+            // It was created, and somebody has deleted it: to create it again would undo that.
+            Ok(job)
+                if maybe_done
+                    && job.metadata.deletion_timestamp.is_some()
+                    && self.identity.whose(&job) == Whose::Ours =>
+            {
+                let error = self.removed_error(false);
+                self.finish(Err(error))
+            }
             Ok(job) if job.metadata.deletion_timestamp.is_some() && patient => {
                 let pause = self.plan.poll_interval;
                 self.go(pause, again)
             }
-            Ok(job) if maybe_done && self.identity.whose(&job) == Whose::Ours => self.adopt_created(now, job),
+            // One that has been executed is of an earlier run of the same flow run.
+            Ok(job) if maybe_done && self.identity.whose(&job) == Whose::Ours && !has_executions(&job) => {
+                self.adopt_created(now, job)
+            }
             Ok(job) if maybe_done && self.identity.whose(&job) == Whose::Unknown => {
                 self.leaked(None);
                 self.finish(Err(error.into()))
             }
             // Gone since, so that the name is free; or this read lags.
-            Err(gone) if gone.kind == ErrorKind::NotFound && patient => self.go(FIRST_PAUSE, again),
-            Err(failed) if failed.may_pass() && patient => {
-                self.go(LOOK_PAUSE, State::NameTaken { since, maybe_done, error })
+            Err(gone) if gone.kind == ErrorKind::NotFound && patient && !maybe_done => self.go(LOOK_PAUSE, again),
+            // What had the name may have been ours, which this read does not show yet.
+            Err(failed) if (failed.kind == ErrorKind::NotFound || failed.may_pass()) && patient => {
+                self.go(failed.pause_at_least(LOOK_PAUSE), State::NameTaken { since, maybe_done, error })
             }
             Err(_) if maybe_done => self.check_leftover(now, error),
             _ => self.finish(Err(error.into())),
@@ -108,7 +121,7 @@ impl Machine {
         let is_gone = failed.kind == ErrorKind::NotFound;
         let patience = if is_gone { Duration::ZERO } else { self.plan.patience };
         if (is_gone || failed.may_pass()) && now < settled_at + patience {
-            return self.go(LOOK_PAUSE, State::CheckingLeftover { settled_at, error });
+            return self.go(failed.pause_at_least(LOOK_PAUSE), State::CheckingLeftover { settled_at, error });
         }
         if !is_gone {
             self.leaked(Some(*failed));
@@ -117,6 +130,7 @@ impl Machine {
     }
 
     pub(super) fn job_read(mut self, now: Duration, mut readiness: Readiness, answer: Answer<Job>) -> Step {
+        let mut least_pause = Duration::ZERO;
         match answer {
             // On its way, or gone already and the name another job's.
             Ok(job) if self.identity.is_going(&job) => {
@@ -125,10 +139,14 @@ impl Machine {
             }
             Ok(job) => {
                 self.seen_at = now;
+                readiness.is_missed = false;
                 let condition = job.ready();
                 let text = condition.map(describe);
                 match condition {
-                    Some(Condition { status: ConditionStatus::True, .. }) => return self.start(readiness),
+                    Some(Condition { status: ConditionStatus::True, .. }) => {
+                        readiness.failing_since = None;
+                        return self.start(readiness);
+                    }
                     Some(failing @ Condition { status: ConditionStatus::False, .. }) => {
                         let first = *readiness.failing_since.get_or_insert(now);
                         if is_final(failing) || now >= first + READY_GRACE {
@@ -144,11 +162,14 @@ impl Machine {
                     readiness.told = text;
                 }
             }
-            // The first read after a create may lag.
-            Err(error) if error.kind == ErrorKind::NotFound && now >= self.created_at + READ_LAG => {
-                return self.removed_before_start(now);
+            Err(error) if error.kind == ErrorKind::NotFound => {
+                if self.is_gone(now, &mut readiness.is_missed) {
+                    let error = self.removed_error(false);
+                    return self.finish(Err(error));
+                }
+                least_pause = LOOK_PAUSE;
             }
-            Err(error) if error.kind == ErrorKind::NotFound || error.may_pass() => {}
+            Err(error) if error.may_pass() => least_pause = error.pause_at_least(Duration::ZERO),
             Err(error) => return self.clean_up(now, Err(error.into())),
         }
 
@@ -159,8 +180,13 @@ impl Machine {
             return self.clean_up(now, Err(RunError::ReadyTimeout { job, seconds, condition }));
         }
         // The last look is at the deadline, not a pause later.
-        let pause = readiness.looks.pause().min(deadline.saturating_sub(now));
+        let pause = readiness.looks.pause().min(deadline.saturating_sub(now)).max(least_pause);
         self.go(pause, State::AwaitingReady(readiness))
+    }
+
+    /// Whether a job that was just not found is gone: a read of a young one may lag, and a second look makes sure.
+    pub(super) fn is_gone(&self, now: Duration, is_missed: &mut bool) -> bool {
+        now >= self.created_at + READ_LAG && mem::replace(is_missed, true)
     }
 
     pub(super) fn start(mut self, readiness: Readiness) -> Step {
@@ -175,23 +201,31 @@ impl Machine {
             Ok(execution) => self.started(now, execution.metadata.name),
             Err(error) if error.maybe_done => self.recover(now, readiness, error),
             Err(error) if error.kind == ErrorKind::Quota => self.refused_for_quota(now, readiness, error),
-            // Deleted, or the look-up lags: the job tells.
-            Err(error) if error.kind == ErrorKind::NotFound && readiness.starts < MAX_STARTS => {
-                self.go(LOOK_PAUSE, State::AwaitingReady(readiness))
+            // Deleted, or the look-up lags, or what answered is not the API: the job tells. One that is being deleted
+            // can't be run, which is a wrong request.
+            Err(error) if readiness.starts < starts_despite(error.kind) => {
+                self.go(error.pause_at_least(LOOK_PAUSE), State::AwaitingReady(readiness))
             }
             Err(error) => self.clean_up(now, Err(error.into())),
         }
     }
 
-    /// The job is not found. A second look makes sure.
-    pub(super) fn removed_before_start(self, now: Duration) -> Step {
-        let error = self.removed_error(false);
-        self.go(LOOK_PAUSE, State::CheckingLeftover { settled_at: now, error })
-    }
-
     pub(super) fn removed_error(&self, killed: bool) -> RunError {
         RunError::RemovedBeforeStart { job: self.plan.job.clone(), maybe_started: self.maybe_started, killed }
     }
+}
+
+/// How often `jobs.run` is sent at most when it fails like this.
+fn starts_despite(kind: ErrorKind) -> u32 {
+    match kind {
+        ErrorKind::NotFound | ErrorKind::NoSuchRegion => MAX_STARTS,
+        ErrorKind::InvalidRequest => 2,
+        _ => 0,
+    }
+}
+
+fn has_executions(job: &Job) -> bool {
+    job.status.latest_created_execution.is_some() || job.status.execution_count.unwrap_or_default() > 0
 }
 
 /// Reasons of `Ready=False` that no wait will mend.

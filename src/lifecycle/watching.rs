@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    machine::{FIRST_PAUSE, Machine, READ_LAG},
+    machine::{FIRST_PAUSE, LOOK_PAUSE, Machine, READ_LAG},
     progress::{Progress, describe},
     state::{State, Watch},
     step::{Answer, Outcome, Step},
@@ -19,37 +19,45 @@ const GONE_AFTER: Duration = Duration::from_secs(1);
 impl Machine {
     pub(super) fn started(mut self, now: Duration, execution: String) -> Step {
         self.report(Progress::Started { job: self.plan.job.clone(), execution: execution.clone() });
-        let looks = Backoff::new(FIRST_PAUSE, self.plan.poll_interval);
-        let watch = Watch { execution, since: now, looks, running: false, gone_since: None };
+        let watch = Watch { execution, since: now, looks: self.looks(), is_running: false, gone_since: None };
         self.go(Duration::ZERO, State::Watching(watch))
     }
 
     pub(super) fn execution_read(mut self, now: Duration, mut watch: Watch, answer: Answer<Execution>) -> Step {
-        let pause = watch.looks.pause();
         match answer {
             Ok(execution) => {
                 self.seen_at = now;
                 if let Some(completed) = execution.completed() {
                     return self.completed(now, &execution, completed);
                 }
-                watch.gone_since = None;
-                if !watch.running && execution.status.running_count.unwrap_or_default() > 0 {
-                    watch.running = true;
+                (watch.gone_since, watch.looks) = (None, self.looks());
+                if !watch.is_running && execution.status.running_count.unwrap_or_default() > 0 {
+                    watch.is_running = true;
                     self.report(Progress::Running { execution: watch.execution.clone() });
                 }
+                // Whoever answers makes the pauses between looks that tell something.
+                self.go(Duration::ZERO, State::Watching(watch))
             }
             Err(error) if error.kind == ErrorKind::NotFound => {
                 watch.gone_since.get_or_insert(now);
-                return self.go(Duration::ZERO, State::ConfirmingGone(watch));
+                self.go(Duration::ZERO, State::ConfirmingGone(watch))
             }
-            Err(error) if error.may_pass() => self.report(Progress::LookFailed { error: *error, pause, unsaid: 0 }),
+            Err(error) if error.may_pass() => {
+                let pause = error.pause_at_least(watch.looks.pause());
+                self.report(Progress::LookFailed { error: *error, pause, unsaid: 0 });
+                self.go(pause, State::Watching(watch))
+            }
             Err(error) => {
                 // Deleting the job would stop an execution that is likely to be well.
                 self.left_running((*error).clone());
-                return self.finish(Err(error.into()));
+                self.finish(Err(error.into()))
             }
         }
-        self.go(pause, State::Watching(watch))
+    }
+
+    /// Pauses after looks that told nothing.
+    fn looks(&self) -> Backoff {
+        Backoff::new(LOOK_PAUSE, self.plan.poll_interval)
     }
 
     fn completed(mut self, now: Duration, execution: &Execution, completed: &Condition) -> Step {
@@ -92,8 +100,9 @@ impl Machine {
                 self.left_running((*error).clone());
                 self.finish(Err(error.into()))
             }
-            _ => {
+            answer => {
                 let pause = watch.looks.pause();
+                let pause = answer.err().map_or(pause, |error| error.pause_at_least(pause));
                 self.go(pause, State::Watching(watch))
             }
         }
@@ -109,9 +118,9 @@ impl Machine {
     ) -> Step {
         match answer {
             Ok(job) if self.identity.is_going(&job) => self.removed(),
-            Err(error) if error.kind == ErrorKind::NotFound => self.removed(),
-            Err(error) if error.may_pass() && now < deadline => {
-                let pause = looks.pause();
+            Err(error) if error.kind == ErrorKind::NotFound && now >= self.created_at + READ_LAG => self.removed(),
+            Err(error) if (error.kind == ErrorKind::NotFound || error.may_pass()) && now < deadline => {
+                let pause = error.pause_at_least(looks.pause());
                 self.go(pause, State::ConfirmingCancelled { message, looks, deadline })
             }
             answer => {

@@ -8,27 +8,43 @@ use std::{
 
 use pyo3::{exceptions::PyValueError, prelude::*};
 
-use super::{exceptions, json, run::Run, runtime::awaitable};
+use super::{
+    exceptions::{self, Place},
+    json,
+    run::Run,
+};
 use crate::{
-    api::{ApiError, Credentials, Endpoint, RetryPolicy, Secret, TokenCache, Transport, http_client},
-    lifecycle::{kill, registry::Registry, step::Plan},
+    api::{Credentials, Endpoint, PacingCache, RetryPolicy, Secret, TokenCache, Transport, http_client},
+    lifecycle::{
+        driver::{self, Office},
+        kill,
+        step::{Outcome, Plan},
+    },
 };
 
 /// Tokens of every identity that this process uses.
 static TOKENS: LazyLock<TokenCache> = LazyLock::new(TokenCache::default);
 
-/// The runs of this process.
-static RUNS: LazyLock<Registry> = LazyLock::new(Registry::default);
+/// What the runs of this process have in common.
+static OFFICE: LazyLock<Office> = LazyLock::new(Office::default);
+
+/// Where their calls wait for their turn.
+static PACING: LazyLock<PacingCache> = LazyLock::new(PacingCache::default);
 
 /// How long after our own time-out a start may still take effect and show in reads: more than reads lag.
 const SERVICE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// See `_core.pyi`.
+#[pyfunction]
+pub(super) fn check_api_endpoint(text: &str) -> PyResult<()> {
+    Endpoint::new(text, "us-central1").map(drop).map_err(|error| exceptions::from_endpoint(&error))
+}
 
 /// See `_core.pyi`.
 #[pyclass(frozen, module = "prefect_gcp._core")]
 pub(super) struct Client {
     transport: Transport,
     poll_interval: Duration,
-    quota_wait: Duration,
 }
 
 #[pymethods]
@@ -37,7 +53,7 @@ impl Client {
     #[pyo3(signature = (
         *, project, region, service_account_info=None, service_account_file=None, api_endpoint=None, emulator_host=None,
         poll_interval_seconds, request_timeout_seconds, retry_max_attempts, retry_max_seconds,
-        retry_initial_delay_seconds, retry_max_delay_seconds, quota_wait_max_seconds
+        retry_initial_delay_seconds, retry_max_delay_seconds, quota_wait_max_seconds, quota_period_seconds
     ))]
     #[allow(clippy::too_many_arguments, reason = "keywords of a Python constructor")]
     fn new(
@@ -54,6 +70,7 @@ impl Client {
         retry_initial_delay_seconds: f64,
         retry_max_delay_seconds: f64,
         quota_wait_max_seconds: f64,
+        quota_period_seconds: f64,
     ) -> PyResult<Self> {
         let endpoint = match emulator_host {
             Some(host) => Endpoint::emulator(host, &region),
@@ -65,9 +82,12 @@ impl Client {
             (None, Some(path)) => Credentials::ServiceAccountFile(path),
             (None, None) => Credentials::ApplicationDefault,
         };
+        let place = endpoint.place(&project);
         let transport = Transport {
             http: pooled(endpoint.may_use_proxy())?,
             endpoint,
+            pacing: PACING.of(&place, seconds(quota_period_seconds)?),
+            quota_wait: seconds(quota_wait_max_seconds)?,
             project,
             region,
             tokens: TOKENS.source(credentials),
@@ -78,10 +98,9 @@ impl Client {
                 max_delay: seconds(retry_max_delay_seconds)?,
             },
             attempt_timeout: seconds(request_timeout_seconds)?,
-            on_retry: Arc::new(|_notice| {}),
+            on_notice: Arc::new(|_notice| {}),
         };
-        let (poll_interval, quota_wait) = (seconds(poll_interval_seconds)?, seconds(quota_wait_max_seconds)?);
-        Ok(Self { transport, poll_interval, quota_wait })
+        Ok(Self { transport, poll_interval: seconds(poll_interval_seconds)? })
     }
 
     #[pyo3(signature = (body, *, job, owner_label=None, keep_job, ready_timeout_seconds))]
@@ -104,41 +123,28 @@ impl Client {
             keep_job,
             ready_timeout,
             poll_interval: self.poll_interval,
-            quota_timeout: self.quota_wait,
+            quota_timeout: transport.quota_wait,
             settles: transport.attempt_timeout + SERVICE_TIMEOUT,
             patience: transport.retry.max_elapsed,
             tries: transport.retry.max_attempts,
             seed: fastrand::u64(..),
         };
-        Ok(Run::start(transport, RUNS.clone(), body, plan))
+        let place = Place::new(&transport, &plan.job);
+        Ok(Run::start(place, |observer| driver::run(transport, &OFFICE, body, plan, observer)))
     }
 
     #[pyo3(signature = (job, *, owner_label=None))]
-    fn delete_job<'py>(
-        &self,
-        py: Python<'py>,
-        job: String,
-        owner_label: Option<(String, String)>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    fn kill_job(&self, job: String, owner_label: Option<(String, String)>) -> Run {
+        let place = Place::new(&self.transport, &job);
         let transport = self.transport.clone();
-        awaitable(py, async move { Killed(kill::kill(transport, &RUNS, &job, owner_label).await) })
+        Run::start(place, |observer| async move {
+            kill::kill(transport, &OFFICE.registry, &job, owner_label, observer).await?;
+            Ok(Outcome::Removed)
+        })
     }
 
     fn __repr__(&self) -> String {
         format!("Client(project='{}', region='{}')", self.transport.project, self.transport.region)
-    }
-}
-
-/// None, or the exception that says why there is still a job, or never was one.
-struct Killed(Result<(), Box<ApiError>>);
-
-impl<'py> IntoPyObject<'py> for Killed {
-    type Target = PyAny;
-    type Output = Bound<'py, PyAny>;
-    type Error = PyErr;
-
-    fn into_pyobject(self, py: Python<'py>) -> PyResult<Self::Output> {
-        self.0.map(|()| py.None().into_bound(py)).map_err(|error| exceptions::from_api(py, &error))
     }
 }
 

@@ -94,6 +94,10 @@ impl EmulatorServer {
         self.emulator.faults_met()
     }
 
+    fn counts(&self) -> BTreeMap<&'static str, u64> {
+        self.emulator.counts()
+    }
+
     fn jobs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         to_python(py, || self.emulator.jobs())
     }

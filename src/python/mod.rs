@@ -20,7 +20,7 @@ mod _core {
     const __version__: &str = env!("CARGO_PKG_VERSION");
 
     #[pymodule_export]
-    use super::client::Client;
+    use super::client::{Client, check_api_endpoint};
     #[pymodule_export]
     use super::emulator::EmulatorServer;
     #[pymodule_export]

@@ -1,24 +1,22 @@
-//! A run in progress, as an asynchronous iterator of its events.
+//! A run or a kill in progress, as an asynchronous iterator of its events.
 
 use std::sync::{Arc, OnceLock};
 
 use pyo3::{exceptions::PyStopAsyncIteration, prelude::*};
 use pyo3_async_runtimes::tokio::get_runtime;
-use serde_json::Value;
 use tokio::{
     sync::{Mutex, mpsc},
     task::AbortHandle,
 };
 
-use super::{exceptions, runtime::awaitable};
-use crate::{
-    api::Transport,
-    lifecycle::{
-        driver,
-        progress::Progress,
-        registry::Registry,
-        step::{Outcome, Plan, RunError},
-    },
+use super::{
+    exceptions::{self, Place},
+    runtime::awaitable,
+};
+use crate::lifecycle::{
+    driver::Observer,
+    progress::Progress,
+    step::{Outcome, RunError},
 };
 
 /// See `_core.pyi`.
@@ -51,7 +49,7 @@ enum Message {
 struct Next {
     message: Option<Message>,
     has_ended: bool,
-    location: Arc<(String, String)>,
+    place: Arc<Place>,
 }
 
 impl<'py> IntoPyObject<'py> for Next {
@@ -60,7 +58,7 @@ impl<'py> IntoPyObject<'py> for Next {
     type Error = PyErr;
 
     fn into_pyobject(self, py: Python<'py>) -> PyResult<Self::Output> {
-        let place = (self.location.0.as_str(), self.location.1.as_str());
+        let place = &*self.place;
         match self.message {
             Some(Message::Progress(progress)) => Bound::new(py, RunEvent::from(progress)),
             Some(Message::End(Err(error))) => Err(exceptions::from_run(py, &error, place)),
@@ -75,28 +73,32 @@ impl<'py> IntoPyObject<'py> for Next {
 pub(super) struct Run {
     messages: Arc<Mutex<mpsc::UnboundedReceiver<Message>>>,
     status_code: Arc<OnceLock<i32>>,
-    location: Arc<(String, String)>,
+    place: Arc<Place>,
     task: AbortHandle,
 }
 
 impl Run {
-    /// Starts the run on the runtime's threads; it needs neither the GIL nor a thread of its own.
-    pub(super) fn start(transport: Transport, registry: Registry, body: Value, plan: Plan) -> Self {
+    /// Starts it on the runtime's threads; it needs neither the GIL nor a thread of its own. `run` makes it, given whom to
+    /// tell of its progress.
+    pub(super) fn start<F>(place: Place, run: impl FnOnce(Observer) -> F) -> Self
+    where
+        F: Future<Output = Result<Outcome, RunError>> + Send + 'static,
+    {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let location = Arc::new((transport.project.clone(), transport.region.clone()));
+        let observer = {
+            let sender = sender.clone();
+            // Nobody listens any more once Python has let go of the run.
+            Arc::new(move |progress| _ = sender.send(Message::Progress(progress)))
+        };
+        let run = run(observer);
         let task = get_runtime().spawn(async move {
-            let observer = {
-                let sender = sender.clone();
-                // Nobody listens any more once Python has let go of the run.
-                Arc::new(move |progress| _ = sender.send(Message::Progress(progress)))
-            };
-            let result = driver::run(transport, &registry, body, plan, observer).await;
+            let result = run.await;
             _ = sender.send(Message::End(result));
         });
         Self {
             messages: Arc::new(Mutex::new(receiver)),
             status_code: Arc::default(),
-            location,
+            place: Arc::new(place),
             task: task.abort_handle(),
         }
     }
@@ -119,14 +121,13 @@ impl Run {
     }
 
     fn __anext__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let (messages, status_code, location) =
-            (self.messages.clone(), self.status_code.clone(), self.location.clone());
+        let (messages, status_code, place) = (self.messages.clone(), self.status_code.clone(), self.place.clone());
         awaitable(py, async move {
             let message = messages.lock().await.recv().await;
             if let Some(Message::End(Ok(outcome))) = &message {
                 _ = status_code.set(code_of(outcome));
             }
-            Next { message, has_ended: status_code.get().is_some(), location }
+            Next { message, has_ended: status_code.get().is_some(), place }
         })
     }
 

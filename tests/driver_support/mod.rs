@@ -6,11 +6,10 @@
 use std::{sync::Arc, time::Duration};
 
 use prefect_gcp_core::{
-    api::{Credentials, Endpoint, RetryPolicy, TokenSource, Transport, http_client},
+    api::{Credentials, Endpoint, Pacing, RetryPolicy, TokenSource, Transport, http_client},
     emulator::{Emulator, EmulatorConfig, ExecutorConfig, Faults, Outcome as Simulated},
     lifecycle::{
-        driver,
-        registry::Registry,
+        driver::{self, Office},
         step::{Outcome, Plan, RunError},
     },
 };
@@ -38,9 +37,11 @@ pub fn transport(emulator: &Emulator) -> Transport {
         project: "p".into(),
         region: REGION.into(),
         tokens: Arc::new(TokenSource::new(Credentials::ApplicationDefault)),
+        pacing: Arc::new(Pacing::new(Duration::from_secs(60))),
+        quota_wait: Duration::from_secs(20),
         retry: RetryPolicy::default(),
         attempt_timeout: Duration::from_secs(5),
-        on_retry: Arc::new(|_| {}),
+        on_notice: Arc::new(|_| {}),
     }
 }
 
@@ -71,6 +72,11 @@ pub fn body(job: &str) -> Value {
     })
 }
 
+/// Nobody listens.
+pub fn quiet() -> driver::Observer {
+    Arc::new(|_| {})
+}
+
 /// A run that no kill knows of.
 pub async fn run(
     transport: Transport,
@@ -78,7 +84,7 @@ pub async fn run(
     plan: Plan,
     observer: driver::Observer,
 ) -> Result<Outcome, RunError> {
-    driver::run(transport, &Registry::default(), body, plan, observer).await
+    driver::run(transport, &Office::default(), body, plan, observer).await
 }
 
 pub async fn no_jobs(emulator: &Emulator) -> bool {

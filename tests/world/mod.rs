@@ -12,6 +12,7 @@ use prefect_gcp_core::{
         machine::Machine,
         progress::Progress,
         step::{Ask, Event, Next, Outcome, RunError},
+        watcher::pause_at,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -25,6 +26,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const LAG: Duration = Duration::from_secs(9);
 /// How long after its lost answer a create or a start may take effect.
 const LATE: Duration = Duration::from_secs(30);
+/// The pause that a server wishes for.
+const WISH: Duration = Duration::from_secs(15);
 /// More than any run takes.
 const MAX_STEPS: usize = 5_000;
 
@@ -42,11 +45,15 @@ pub enum Fault {
     RepeatedAfterEffect,
     /// Surely not done: no connection, or a quota.
     Refused,
+    /// The same, with a wish for a pause of `WISH`.
+    RefusedForAWhile,
     Forbidden,
     /// A front end answers with a page of its own.
     Page,
-    /// A read shows the state of some seconds ago.
+    /// A read shows the state of some seconds ago. A write does not find what was created since then.
     Stale,
+    /// A read does not find what is there. (A write: nothing is wrong.)
+    Missing,
     /// The answer lacks the execution's name.
     Nameless,
     /// The answer has an odd value somewhere: the so-manieth of `ODD`.
@@ -109,11 +116,24 @@ pub enum End {
     Succeeded,
     Failed,
     Cancelled,
+    /// The same, so soon that reads may not show the job yet.
+    CancelledSoon,
     /// Fails, long after everything else has happened.
     Late,
 }
 
-#[derive(Clone, Debug)]
+impl End {
+    /// How long after its start.
+    fn after(self) -> Duration {
+        match self {
+            Self::CancelledSoon => 3 * SECOND,
+            Self::Succeeded | Self::Failed | Self::Cancelled => 20 * SECOND,
+            Self::Late => 2_000 * SECOND,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
 pub struct WorldJob {
     pub ours: bool,
     pub deleting: bool,
@@ -126,6 +146,8 @@ pub struct WorldJob {
 
 pub struct World {
     pub job: Option<WorldJob>,
+    /// What had the name since when.
+    pub past: Vec<(Duration, Option<WorldJob>)>,
     pub ready_after: Duration,
     pub ready: Option<Condition>,
     pub end: End,
@@ -153,6 +175,7 @@ impl Default for World {
     fn default() -> Self {
         Self {
             job: None,
+            past: vec![],
             ready_after: SECOND,
             ready: None,
             end: End::Succeeded,
@@ -215,7 +238,7 @@ pub fn faults_at(faults: &[(&str, Fault)]) -> Vec<Fault> {
     drive(&mut world, plan(), |_, ask, _| {
         kinds.push(match ask {
             Ask::RunJob => "run",
-            Ask::ReadExecution(_) => "execution",
+            Ask::WatchExecution(_) => "execution",
             _ => "other",
         });
         Fault::None
@@ -253,6 +276,7 @@ fn advance(
 ) -> Option<Ran> {
     let (mut reports, mut pauses, mut states) = (vec![], vec![], vec!["[*]"]);
     let mut step = Machine::begin(plan, world.now);
+    let mut put_off = None;
     for call in 0..calls {
         reports.extend(step.reports);
         match step.next {
@@ -265,10 +289,17 @@ fn advance(
                     states.push(machine.state());
                 }
                 pauses.push(after);
-                // A call takes a moment.
-                world.pass(after + Duration::from_millis(10));
+                let same = (machine.state(), ask.clone());
+                assert!(put_off.as_ref() != Some(&same) || after >= WISH, "{same:?} after {after:?}");
+                // Whoever watches looks now and then, and any other call takes a moment.
+                let takes = match &ask {
+                    Ask::WatchExecution(watched) => pause_at(world.now - watched.since, watched.longest_pause),
+                    _ => Duration::from_millis(10),
+                };
+                world.pass(after + takes);
                 let fault = fault(world, &ask, call);
                 world.met.push((ask.clone(), fault));
+                put_off = (fault == Fault::RefusedForAWhile).then_some(same);
                 let may_be_killed = !matches!(machine.state(), "Creating" | "NameTaken");
                 let is_killed = may_be_killed && world.is_killed() && machine.heeds_kill();
                 let event = if is_killed { Event::Killed } else { world.answer(&ask, fault) };
@@ -288,7 +319,9 @@ impl WorldJob {
 
 impl World {
     pub fn with_foreign_job() -> Self {
-        Self { job: Some(WorldJob::new(false, Duration::ZERO)), ..Self::default() }
+        let mut world = Self { job: Some(WorldJob::new(false, Duration::ZERO)), ..Self::default() };
+        world.remember(Duration::ZERO);
+        world
     }
 
     /// Somebody deletes the job; it goes five seconds later.
@@ -302,23 +335,45 @@ impl World {
     }
 
     fn pass(&mut self, time: Duration) {
+        self.change(time);
+        self.remember(self.now);
+    }
+
+    fn remember(&mut self, at: Duration) {
+        if self.past.last().is_none_or(|(_, job)| *job != self.job) {
+            self.past.push((at, self.job.clone()));
+        }
+    }
+
+    /// What had the name then.
+    fn job_at(&self, at: Duration) -> Option<&WorldJob> {
+        self.past.iter().rev().find(|(since, _)| *since <= at).and_then(|(_, job)| job.as_ref())
+    }
+
+    fn change(&mut self, time: Duration) {
         self.now += time;
         if let Some(at) = self.create_at.take_if(|at| *at <= self.now) {
             self.job.get_or_insert_with(|| WorldJob::new(true, at));
+            self.remember(at);
         }
         let due = |job: &mut WorldJob| job.starts_at.take_if(|at| *at <= self.now);
         if let Some(at) = self.job.as_mut().filter(|job| !job.deleting).and_then(due) {
             self.start_at(at);
+            self.remember(at);
         }
         if let Some(at) = self.replace_at.take_if(|at| *at <= self.now) {
             self.job = Some(WorldJob::new(false, at));
+            self.remember(at);
         }
         let Some(at) = self.delete_at else { return };
+        if at <= self.now {
+            self.job.iter_mut().for_each(|job| job.deleting = true);
+            self.remember(at);
+        }
         if at + 5 * SECOND <= self.now {
             self.delete_at = None;
             self.job = None;
-        } else if at <= self.now {
-            self.job.iter_mut().for_each(|job| job.deleting = true);
+            self.remember(at + 5 * SECOND);
         }
     }
 
@@ -348,6 +403,9 @@ impl World {
                     (answer, _) => answer,
                 })
             }
+            Ask::DeleteJob if fault == Fault::Stale && self.is_young() => {
+                Event::Deleted(Err(error(Call::DeleteJob, ErrorKind::NotFound, false)))
+            }
             Ask::DeleteJob => Event::Deleted(self.write(Call::DeleteJob, unrepeated(fault), Self::delete)),
             Ask::RunJob if self.now < self.full_until => {
                 Event::RunAnswered(Err(error(Call::RunJob, ErrorKind::Quota, false)))
@@ -358,7 +416,7 @@ impl World {
                 Event::RunAnswered(Err(error(Call::RunJob, ErrorKind::Unavailable, true)))
             }
             // The job that was read a moment ago is not found.
-            Ask::RunJob if fault == Fault::Stale => {
+            Ask::RunJob if fault == Fault::Stale && self.is_young() => {
                 Event::RunAnswered(Err(error(Call::RunJob, ErrorKind::NotFound, false)))
             }
             Ask::RunJob => {
@@ -369,8 +427,8 @@ impl World {
                 let answer = self.read(Call::GetJob, fault, |world, at| world.read_job(fault, at));
                 Event::JobRead(mangled(Call::GetJob, fault, answer))
             }
-            Ask::ReadExecution(name) => {
-                assert_eq!(name, EXECUTION);
+            Ask::WatchExecution(watched) => {
+                assert_eq!(watched.execution, EXECUTION);
                 let answer = self.read(Call::GetExecution, fault, Self::read_execution);
                 Event::ExecutionRead(mangled(Call::GetExecution, fault, answer))
             }
@@ -380,7 +438,23 @@ impl World {
         }
     }
 
+    /// Whether a look-up may not find the job yet.
+    fn is_young(&self) -> bool {
+        self.job.as_ref().is_some_and(|job| self.now < job.created + LAG)
+    }
+
     fn write<T>(&mut self, call: Call, fault: Fault, effect: fn(&mut Self) -> Result<T, ErrorKind>) -> Answer<T> {
+        let answer = self.try_to_write(call, fault, effect);
+        self.remember(self.now);
+        answer
+    }
+
+    fn try_to_write<T>(
+        &mut self,
+        call: Call,
+        fault: Fault,
+        effect: fn(&mut Self) -> Result<T, ErrorKind>,
+    ) -> Answer<T> {
         match fault {
             Fault::LostBeforeEffect => Err(error(call, ErrorKind::Unavailable, true)),
             Fault::LostAfterEffect | Fault::LostBeforeLateEffect => {
@@ -392,8 +466,10 @@ impl World {
                 effect(self).map_err(|kind| error(call, kind, true))
             }
             Fault::Refused => Err(error(call, ErrorKind::Quota, false)),
+            Fault::RefusedForAWhile => Err(put_off(error(call, ErrorKind::Quota, false))),
             Fault::Forbidden => Err(error(call, ErrorKind::PermissionDenied, false)),
-            Fault::None | Fault::Page | Fault::Stale | Fault::Nameless | Fault::Odd(_) => {
+            Fault::Page => Err(error(call, ErrorKind::NoSuchRegion, false)),
+            Fault::None | Fault::Stale | Fault::Nameless | Fault::Missing | Fault::Odd(_) => {
                 effect(self).map_err(|kind| error(call, kind, false))
             }
         }
@@ -406,8 +482,13 @@ impl World {
             | Fault::LostBeforeLateEffect
             | Fault::RepeatedAfterEffect
             | Fault::Refused => Err(error(call, ErrorKind::Unavailable, false)),
+            Fault::RefusedForAWhile => Err(put_off(error(call, ErrorKind::Unavailable, false))),
             Fault::Forbidden => Err(error(call, ErrorKind::PermissionDenied, false)),
             Fault::Page => Err(error(call, ErrorKind::NoSuchRegion, false)),
+            Fault::Missing if call == Call::ListExecutions => {
+                look(self, Duration::ZERO).map_err(|kind| error(call, kind, false))
+            }
+            Fault::Missing => Err(error(call, ErrorKind::NotFound, false)),
             Fault::Stale => look(self, self.now.saturating_sub(LAG)).map_err(|kind| error(call, kind, false)),
             Fault::None | Fault::Nameless | Fault::Odd(_) => {
                 look(self, self.now).map_err(|kind| error(call, kind, false))
@@ -420,6 +501,7 @@ impl World {
             return Err(ErrorKind::AlreadyExists);
         }
         self.job = Some(WorldJob::new(true, self.now));
+        self.remember(self.now);
         self.read_job(Fault::None, self.now)
     }
 
@@ -427,8 +509,7 @@ impl World {
         let job = self.job.take().ok_or(ErrorKind::NotFound)?;
         self.touched(&job);
         let runs = job.started.is_some() && self.now < self.forgets_at && !job.deleting && {
-            let end = if self.end == End::Late { 2_000 * SECOND } else { 20 * SECOND };
-            job.started.is_some_and(|started| self.now < started + end)
+            job.started.is_some_and(|started| self.now < started + self.end.after())
         };
         self.interrupted |= job.ours && (runs || job.starts_at.is_some());
         Ok(())
@@ -437,6 +518,7 @@ impl World {
     fn start(&mut self) -> Result<Execution, ErrorKind> {
         self.job.as_ref().filter(|job| !job.deleting).ok_or(ErrorKind::NotFound)?;
         self.start_at(self.now);
+        self.remember(self.now);
         self.read_execution(self.now)
     }
 
@@ -454,7 +536,7 @@ impl World {
     }
 
     fn read_job(&self, fault: Fault, at: Duration) -> Result<Job, ErrorKind> {
-        let job = self.job.as_ref().filter(|job| job.created <= at).ok_or(ErrorKind::NotFound)?;
+        let job = self.job_at(at).ok_or(ErrorKind::NotFound)?;
         let mut answer = Job::default();
         answer.metadata.name = JOB.into();
         answer.metadata.uid = Some(job.uid.clone());
@@ -485,19 +567,18 @@ impl World {
     }
 
     fn read_execution(&self, at: Duration) -> Result<Execution, ErrorKind> {
-        let job = self.job.as_ref().ok_or(ErrorKind::NotFound)?;
-        let is_there = |started: &Duration| *started <= at && self.now < self.forgets_at;
+        let job = self.job_at(at).ok_or(ErrorKind::NotFound)?;
+        let is_there = |started: &Duration| *started <= at && at < self.forgets_at;
         let started = job.started.filter(is_there).ok_or(ErrorKind::NotFound)?;
         let mut execution = Execution::default();
         execution.metadata.name = EXECUTION.into();
         execution.status.log_uri = Some("https://logs".into());
         let (status, reason, message) = match self.end {
             _ if job.deleting => (ConditionStatus::False, "Cancelled", "cancelled"),
-            End::Late if at < started + 2_000 * SECOND => (ConditionStatus::Unknown, "", ""),
-            _ if at < started + 20 * SECOND => (ConditionStatus::Unknown, "", ""),
+            _ if at < started + self.end.after() => (ConditionStatus::Unknown, "", ""),
             End::Succeeded => (ConditionStatus::True, "", "fine"),
             End::Failed | End::Late => (ConditionStatus::False, "NonZeroExitCode", "exit 1"),
-            End::Cancelled => (ConditionStatus::False, "Cancelled", "cancelled"),
+            End::Cancelled | End::CancelledSoon => (ConditionStatus::False, "Cancelled", "cancelled"),
         };
         execution.status.running_count = (status == ConditionStatus::Unknown).then_some(1);
         // Only `Completed` decides.
@@ -517,6 +598,11 @@ fn mangled<T: Serialize + DeserializeOwned>(call: Call, fault: Fault, answer: An
 /// The client never repeats a start or a delete that may have been done.
 fn unrepeated(fault: Fault) -> Fault {
     if fault == Fault::RepeatedAfterEffect { Fault::LostAfterEffect } else { fault }
+}
+
+fn put_off(mut error: Box<ApiError>) -> Box<ApiError> {
+    error.retry_after = Some(WISH);
+    error
 }
 
 type Answer<T> = Result<T, Box<ApiError>>;

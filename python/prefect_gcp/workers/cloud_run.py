@@ -435,7 +435,9 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
         flow_run_id = _labels(configuration).get(_FLOW_RUN_ID_LABEL)
         owner_label = (_FLOW_RUN_ID_LABEL, flow_run_id) if flow_run_id else None
         try:
-            await client.delete_job(infrastructure_pid, owner_label=owner_label)
+            with client.kill_job(infrastructure_pid, owner_label=owner_label) as kill:
+                async for event in kill:
+                    self._logger.log(event.level, event.message)
         except CloudRunNotFoundError as error:
             raise InfrastructureNotFound(
                 f"Cloud Run Job {infrastructure_pid!r} not found in project {error.project!r}, region {error.region!r}"
@@ -469,6 +471,7 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
             retry_initial_delay_seconds=settings.retry_initial_delay_seconds,
             retry_max_delay_seconds=settings.retry_max_delay_seconds,
             quota_wait_max_seconds=settings.quota_wait_max_seconds,
+            quota_period_seconds=settings.quota_period_seconds,
         )
 
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Extra;
+use super::{Extra, lenient};
 
 /// One aspect of a resource's state.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -14,16 +14,16 @@ pub struct Condition {
     /// Whether it holds.
     pub status: ConditionStatus,
     /// One word why, for programs.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "lenient::text", skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// A sentence why, for people.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "lenient::text", skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// When `status` last changed, in RFC 3339.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "lenient::text", skip_serializing_if = "Option::is_none")]
     pub last_transition_time: Option<String>,
     /// `Warning` or `Info` on a condition that does not decide the resource's fate.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "lenient::text", skip_serializing_if = "Option::is_none")]
     pub severity: Option<String>,
     /// All other fields.
     #[serde(flatten)]
@@ -54,8 +54,7 @@ impl Serialize for ConditionStatus {
 
 impl<'de> Deserialize<'de> for ConditionStatus {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Option::<String>::deserialize(deserializer)?;
-        Ok(match text.as_deref() {
+        Ok(match lenient::text(deserializer)?.as_deref() {
             Some("True") => Self::True,
             Some("False") => Self::False,
             _ => Self::Unknown,

@@ -20,7 +20,7 @@ pub use job::{
     JobStatus, TaskSpec, TaskTemplateSpec,
 };
 pub use meta::{List, ListMeta, ObjectMeta, OwnerReference};
-pub use status::{ErrorBody, ErrorStatus};
+pub use status::{Deletion, ErrorBody, ErrorStatus};
 
 /// `apiVersion` of jobs and executions.
 pub const API_VERSION: &str = "run.googleapis.com/v1";

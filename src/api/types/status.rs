@@ -19,6 +19,17 @@ impl ErrorStatus {
     }
 }
 
+/// The answer to a delete (schema `Status`), as far as it tells whether it was done.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default)]
+pub struct Deletion {
+    /// `Success` or `Failure`.
+    #[serde(deserialize_with = "lenient::text")]
+    pub status: Option<String>,
+    /// What has no place in a success.
+    pub error: Option<Value>,
+}
+
 /// `google.rpc.Status` in its HTTP form.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
