@@ -33,6 +33,7 @@ SETTINGS = {
     # So that hangs don't make the soak one.
     "REQUEST_TIMEOUT_SECONDS": "2",
     "POLL_INTERVAL_SECONDS": "1",
+    "QUOTA_PERIOD_SECONDS": "2",
     "RETRY_INITIAL_DELAY_SECONDS": "0.2",
     "RETRY_MAX_DELAY_SECONDS": "5",
 }
@@ -87,6 +88,12 @@ class Result:
     job: str
     end: int | BaseException
 
+    def is_crashed(self) -> bool:
+        """Whether an exception ended it, which Prefect calls a crash, though nobody had killed it."""
+        from prefect_gcp.exceptions import CloudRunJobRemovedError
+
+        return isinstance(self.end, BaseException) and not isinstance(self.end, CloudRunJobRemovedError)
+
     def problem(self, executions: int) -> str | None:
         """What is wrong with it, given how many executions its job had."""
         from prefect_gcp.exceptions import CloudRunJobRemovedError
@@ -98,6 +105,18 @@ class Result:
         if executions > 1 or (executions == 0 and not stopped):
             return f"{self.job} ({self.outcome}) was executed {executions} times"
         return None
+
+
+def expected_faults(seed: int, at_once: int) -> list[str]:
+    """The names of the faults that a soak meets for sure: those of many calls, and expired tokens."""
+    names = ["expired token"]
+    for rule in faults(seed, at_once)["rules"]:
+        fault = rule["fault"]
+        kind = fault if isinstance(fault, str) else next(iter(fault))
+        name = f"status {fault['status']['code']}" if kind == "status" else kind
+        if rule["ratio"] >= 0.015:
+            names.append(f"{name} after" if rule.get("when") == "after" else name)
+    return names
 
 
 class Started:
@@ -166,6 +185,10 @@ async def soak(emulator: Emulator, runs: int, at_once: int, seed: int, key: dict
         async with room:
             return await one_run(worker, number, seed, key)
 
+    say = sys.stdout.write
+    # Said first, so that a soak that hangs can be repeated.
+    say(f"{runs} runs, {at_once} at once; seed {seed}\n")
+    sys.stdout.flush()
     began = time.monotonic()
     results = await asyncio.gather(*(run(number) for number in range(runs)))
     took = time.monotonic() - began
@@ -179,12 +202,16 @@ async def soak(emulator: Emulator, runs: int, at_once: int, seed: int, key: dict
     problems = [problem for result in results if (problem := result.problem(executions[result.job]))]
     problems += [f"{job} was left" for job in left]
 
-    say = sys.stdout.write
-    say(f"{runs} runs, {at_once} at once, in {took:.0f} s; seed {seed}\n")
+    met = emulator.faults_met()
+    problems += [f"no call met the fault '{name}'" for name in expected_faults(seed, at_once) if name not in met]
+    crashed = sum(result.is_crashed() for result in results)
+    wrong = sum(result.problem(executions[result.job]) is not None for result in results)
+
+    say(f"took {took:.0f} s\n")
     say(f"outcomes: {dict(Counter(result.outcome for result in results))}\n")
-    say(f"calls that met a fault: {emulator.faults_met()}\n")
+    say(f"calls: {sum(emulator.counts().values())}, of which met a fault: {sum(met.values())}, {met}\n")
     twice = sum(count > 1 for count in executions.values())
-    say(f"executed twice: {twice}; jobs left: {len(left)}; wrong outcomes: {len(problems) - len(left)}\n")
+    say(f"crashed by the API: {crashed}; executed twice: {twice}; jobs left: {len(left)}; wrong outcomes: {wrong}\n")
     return problems
 
 

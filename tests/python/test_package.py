@@ -55,7 +55,9 @@ def test_an_exception_keeps_its_attributes_when_copied(clone):
         "name": "j",
         "status": 429,
         "api_message": "",
+        "job": "",
         "permission": "",
+        "resource": "",
         "hint": "wait",
     }
 

@@ -230,6 +230,21 @@ async def test_a_kill_before_the_start_stops_the_start(worker, flow_run, monkeyp
         assert emulator.executions() == []
 
 
+@pytest.mark.settings(RETRY_INITIAL_DELAY_SECONDS="0.01")
+async def test_a_kill_tells_of_the_calls_that_it_repeats(emulator, worker, flow_run, caplog):
+    configuration, status = await prepared(flow_run, "sleep 600"), Started()
+    task = asyncio.create_task(worker.run(flow_run, configuration, status))
+    await status.event.wait()
+    fails = {"fault": {"status": {"code": 503}}, "calls": ["jobs.get", "jobs.delete"], "times": 3}
+    emulator.set_faults({"rules": [fails]})
+    caplog.clear()
+    await worker.kill_infrastructure(configuration.job_name, configuration)
+    assert (await task).status_code == -1
+    lines = [record for record in caplog.records if "Trying again in" in record.getMessage()]
+    assert len(lines) == 1, caplog.text
+    assert "HTTP 503" in lines[0].getMessage()
+
+
 async def test_a_kill_of_a_job_that_is_not_there_says_so(emulator, worker, flow_run):
     with pytest.raises(InfrastructureNotFound, match="'no-such-job' not found in project 'my-project'"):
         await worker.kill_infrastructure("no-such-job", await prepared(flow_run))
@@ -294,10 +309,11 @@ async def test_each_cause_is_an_error_of_its_own_that_says_what_to_do(
     assert words in str(raised)
     assert words in raised.hint or words in raised.api_message
     assert raised.api_message.rstrip(".") in str(raised)
-    place = (raised.project, raised.region, raised.name, raised.permission)
-    assert place == ("my-project", "us-central1", configuration.job_name, attributes)
+    place = (raised.project, raised.region, raised.name, raised.job, raised.permission)
+    assert place == ("my-project", "us-central1", configuration.job_name, configuration.job_name, attributes)
+    assert raised.resource == ("a@b" if attributes == "iam.serviceAccounts.actAs" else "")
     assert raised.status == (429 if "quotas" in faults else faults["rules"][0]["fault"]["status"]["code"])
-    for again in (pickle.loads(pickle.dumps(raised)), copy.copy(raised)):
+    for again in (pickle.loads(pickle.dumps(raised)), copy.copy(raised), copy.deepcopy(raised)):
         assert type(again) is type(raised)
         assert (str(again), again.__dict__) == (str(raised), raised.__dict__)
 
