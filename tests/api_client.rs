@@ -87,7 +87,8 @@ const CALLS: &str = include_str!("data/calls.json");
 async fn every_call_goes_to_its_path_without_a_token() {
     let page = r#"{"kind": "ExecutionList", "metadata": {"continue": "a+b="}}"#;
     let last_page = r#"{"kind": "ExecutionList"}"#;
-    let answers = [JOB, JOB, "{}", JOB, JOB, page, last_page, "{}", JOB].map(|body| Answer::Http(200, body)).to_vec();
+    let answers =
+        [JOB, JOB, "{}", JOB, JOB, page, last_page, last_page, "{}", JOB].map(|body| Answer::Http(200, body)).to_vec();
     let Setup { queue, client, .. } = setup(answers).await;
     client.create_job("j", &json!({"kind": "Job", "metadata": {"name": "j"}})).await.unwrap();
     client.get_job("j").await.unwrap();
@@ -95,6 +96,7 @@ async fn every_call_goes_to_its_path_without_a_token() {
     start(&client).await.unwrap();
     client.get_execution("e").await.unwrap();
     client.list_executions("j").await.unwrap();
+    client.survey_executions(&["j", "k"]).await.unwrap();
     client.delete_execution("e").await.unwrap();
     client.cancel_execution("e").await.unwrap();
 

@@ -211,7 +211,7 @@ const ACT_AS: &str = "iam.serviceAccounts.actAs";
 pub(super) const RATE: &str = "RATE_LIMIT_EXCEEDED";
 
 /// Whether a refusal for a quota is about calls per minute, by its reason or its words.
-pub(super) fn is_rate(reason: Option<&str>, message: &str) -> bool {
+fn is_rate(reason: Option<&str>, message: &str) -> bool {
     reason == Some(RATE) || message.starts_with("Quota exceeded for quota metric")
 }
 

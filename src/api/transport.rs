@@ -22,7 +22,7 @@ use url::form_urlencoded;
 use super::{
     ApiError, Call, Endpoint, ErrorKind, Pacing, Quota, RetryPolicy, TokenSource,
     auth::{Prospect, TokenError},
-    error::{RATE, classify, is_rate},
+    error::{RATE, classify},
     types::{Deletion, ErrorBody, ErrorStatus, Execution, Job, List},
 };
 
@@ -222,13 +222,6 @@ impl Failure {
     }
 }
 
-impl Failure {
-    /// Whether it is a quota of calls per minute that refused this one.
-    fn is_rate(&self) -> bool {
-        self.kind == ErrorKind::Quota && is_rate(self.reason.as_deref(), &self.message)
-    }
-}
-
 impl From<TokenError> for Failure {
     fn from(error: TokenError) -> Self {
         let kind = match error.prospect {
@@ -243,46 +236,47 @@ impl From<TokenError> for Failure {
 impl Transport {
     /// Sends the request until it succeeds, fails for good, or its budget is spent.
     pub(super) async fn send<T: Usable>(&self, request: &Request<'_>) -> Result<T, Box<ApiError>> {
-        let started = Instant::now();
-        // Time spent waiting for turns, and attempts that a quota refused: both are outside the budget of retries.
-        let (mut waited, mut refused) = (Duration::ZERO, 0);
-        let (mut attempts, mut maybe_done, mut renewed) = (0, false, false);
         let call = request.call;
+        // The wait for turns and the attempts that a quota refused are outside the budget of retries.
+        let (mut waited, mut spent) = (Duration::ZERO, Duration::ZERO);
+        let (mut attempts, mut tries, mut refusal) = (0, 0, None);
+        let (mut maybe_done, mut renewed) = (false, false);
         loop {
             let asked = Instant::now();
             let on_wait = |calls| (self.on_notice)(Notice::Quota(QuotaNotice { quota: call.quota(), calls }));
             let line = self.pacing.line(call.quota());
             let pass = line.pass(call.is_urgent(), self.quota_wait.saturating_sub(waited), on_wait).await;
             waited += asked.elapsed();
-            let Some(pass) = pass else {
-                let message =
-                    format!("no turn within {} s: the quota of {} is spent", waited.as_secs(), call.quota().name());
-                let error = self.error(call, request.name, ErrorKind::Quota, message);
-                return Err(Box::new(ApiError { attempts, maybe_done, reason: Some(RATE.to_owned()), ..error }));
-            };
+            let Some(pass) = pass else { return Err(refusal.unwrap_or_else(|| self.no_turn(request, waited))) };
             if let Some(gate) = request.gate {
                 gate().await;
             }
+
             attempts += 1;
+            let began = Instant::now();
             let failure = match self.attempt(request).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
+            spent += began.elapsed();
             maybe_done |= failure.maybe_done && call.is_write();
-            if failure.is_rate() {
-                pass.refused(failure.retry_after);
-                if waited < self.quota_wait {
-                    refused += 1;
-                    continue;
-                }
-            } else {
-                drop(pass);
+            let error = Box::new(ApiError {
+                status: failure.status,
+                reason: failure.reason.clone(),
+                retry_after: failure.retry_after,
+                attempts,
+                maybe_done,
+                ..self.error(call, request.name, failure.kind, failure.message.clone())
+            });
+            if error.is_rate() {
+                pass.refused(error.retry_after);
+                refusal = Some(error);
+                continue;
             }
+            drop(pass);
 
-            let delay = || {
-                let elapsed = started.elapsed().saturating_sub(waited);
-                self.retry.next_delay(attempts - refused, elapsed, failure.retry_after, fastrand::f64())
-            };
+            tries += 1;
+            let delay = || self.retry.next_delay(tries, spent, error.retry_after, fastrand::f64());
             let pause = match failure.token_generation {
                 // A token can be revoked before its end: one new one is worth a try, at once.
                 Some(generation) if !renewed => {
@@ -290,24 +284,25 @@ impl Transport {
                     self.tokens.renew(generation).await;
                     Some(Duration::ZERO)
                 }
-                _ if failure.is_doubtful && attempts < DOUBTFUL_ATTEMPTS => delay(),
-                _ if !failure.kind.is_transient() => None,
-                _ if failure.kind == ErrorKind::Quota && (call.is_queued() || failure.is_rate()) => None,
+                _ if failure.is_doubtful && tries < DOUBTFUL_ATTEMPTS => delay(),
+                _ if !error.kind.is_transient() => None,
+                _ if error.kind == ErrorKind::Quota && call.is_queued() => None,
                 _ if failure.maybe_done && !call.is_repeatable() => None,
                 _ => delay(),
             };
-            let error = ApiError {
-                status: failure.status,
-                reason: failure.reason,
-                retry_after: failure.retry_after,
-                attempts,
-                maybe_done,
-                ..self.error(call, request.name, failure.kind, failure.message)
-            };
-            let Some(pause) = pause else { return Err(Box::new(error)) };
-            (self.on_notice)(Notice::Retry(RetryNotice { error, pause }));
+            let Some(pause) = pause else { return Err(error) };
+            (self.on_notice)(Notice::Retry(RetryNotice { error: *error, pause }));
             tokio::time::sleep(pause).await;
+            spent += pause;
         }
+    }
+
+    /// The failure of a call whose turn has not come.
+    fn no_turn(&self, request: &Request<'_>, waited: Duration) -> Box<ApiError> {
+        let quota = request.call.quota().name();
+        let message = format!("no turn within {} s: the quota of {quota} is spent", waited.as_secs());
+        let error = self.error(request.call, request.name, ErrorKind::Quota, message);
+        Box::new(ApiError { attempts: 0, reason: Some(RATE.to_owned()), ..error })
     }
 
     /// A failure in this project and region, as after one attempt without an answer.

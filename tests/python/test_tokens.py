@@ -36,8 +36,13 @@ def client(google: Google, **credentials) -> _core.Client:
     return _core.Client(project="p", region="us-east1", **settings, **credentials)
 
 
+async def kill(client: _core.Client, job: str = "j") -> None:
+    async for _event in client.kill_job(job):
+        pass
+
+
 async def delete(google: Google, **credentials) -> None:
-    await client(google, **credentials).delete_job("j")
+    await kill(client(google, **credentials))
 
 
 async def test_a_key_by_its_content_is_exchanged_for_a_token(google):
@@ -105,7 +110,7 @@ async def test_a_token_endpoint_that_is_not_there_is_waited_for(google, caplog):
     settings = CloudRunWorkerSettings(api_endpoint=google.url, retry_max_attempts=4, retry_initial_delay_seconds=0.01)
     one = _core.Client(project="p", region="r", **settings.model_dump(), service_account_info=json.dumps(key))
     with pytest.raises(exceptions.CloudRunAuthenticationError, match="after 4 attempts"):
-        await one.delete_job("j")
+        await kill(one)
 
 
 async def test_a_key_file_that_was_replaced_is_read_again(google, tmp_path):
@@ -137,7 +142,8 @@ def test_no_proxy_sees_a_token_that_is_not_encrypted(google):
             async def main(url, key):
                 settings = CloudRunWorkerSettings(api_endpoint=url).model_dump()
                 client = _core.Client(project="p", region="us-east1", service_account_info=key, **settings)
-                await client.delete_job("j")
+                async for _event in client.kill_job("j"):
+                    pass
 
             asyncio.run(main(*sys.argv[1:]))
         """
@@ -158,9 +164,13 @@ def test_a_process_that_ends_with_the_last_answer_ends_in_order(google):
         core = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(core)
 
+        async def kill(client, job):
+            async for _event in client.kill_job(job):
+                pass
+
         async def main():
             client = core.Client(project="p", region="r", emulator_host=settings.pop("host"), **settings)
-            await asyncio.gather(*(client.delete_job(f"j{number}") for number in range(8)))
+            await asyncio.gather(*(kill(client, f"j{number}") for number in range(8)))
 
         asyncio.run(main())
     """

@@ -139,7 +139,7 @@ async def test_every_request_is_one_that_googles_schema_knows(emulator, worker, 
         if call["path"].startswith("/apis/")
     }
     assert calls >= {
-        f"run.namespaces.{name}" for name in ("jobs.create", "jobs.get", "jobs.run", "jobs.delete", "executions.get")
+        f"run.namespaces.{name}" for name in ("jobs.create", "jobs.get", "jobs.run", "jobs.delete", "executions.list")
     }
 
 
