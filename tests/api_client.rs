@@ -90,7 +90,7 @@ async fn every_call_goes_to_its_path_without_a_token() {
     let answers =
         [JOB, JOB, "{}", JOB, JOB, page, last_page, last_page, "{}", JOB].map(|body| Answer::Http(200, body)).to_vec();
     let Setup { queue, client, .. } = setup(answers).await;
-    client.create_job("j", &json!({"kind": "Job", "metadata": {"name": "j"}})).await.unwrap();
+    client.create_job("j", &json!({"kind": "Job", "metadata": {"name": "j"}}).into()).await.unwrap();
     client.get_job("j").await.unwrap();
     client.delete_job("j").await.unwrap();
     start(&client).await.unwrap();
@@ -120,7 +120,7 @@ async fn the_timeout_is_sent_as_the_text_that_an_int64_is() {
     let Setup { queue, client, .. } = setup(vec![Answer::Http(200, JOB)]).await;
     let task =
         |timeout: Value| json!({"spec": {"template": {"spec": {"template": {"spec": {"timeoutSeconds": timeout}}}}}});
-    client.create_job("j", &task(json!(600))).await.unwrap();
+    client.create_job("j", &task(json!(600)).into()).await.unwrap();
     assert_eq!(serde_json::from_str::<Value>(&queue.requests()[0].body).unwrap(), task(json!("600")));
 }
 
@@ -227,7 +227,7 @@ async fn a_quota_of_calls_per_minute_is_waited_for_outside_the_budget() {
         let began = std::time::Instant::now();
         for _ in 0..2 {
             match call {
-                "create" => drop(client.create_job("j", &json!({})).await.unwrap()),
+                "create" => drop(client.create_job("j", &json!({}).into()).await.unwrap()),
                 _ => drop(start(&client).await.unwrap()),
             }
         }
@@ -242,7 +242,7 @@ async fn a_quota_of_calls_per_minute_is_waited_for_outside_the_budget() {
 #[tokio::test]
 async fn a_quota_that_takes_nothing_is_given_up_in_the_end() {
     let Setup { client, .. } = setup(vec![Answer::Http(429, RATE); 100]).await;
-    let error = failed(client.create_job("j", &json!({})).await);
+    let error = failed(client.create_job("j", &json!({}).into()).await);
     assert!(error.kind == ErrorKind::Quota && error.is_rate(), "{error}");
     assert!(error.to_string().contains("calls in a minute"), "{error}");
 }
@@ -301,11 +301,11 @@ async fn a_list_of_many_jobs_asks_for_little_and_fits_any_address() {
 #[tokio::test]
 async fn a_conflict_tells_whether_an_earlier_attempt_may_be_its_cause() {
     let Setup { client, .. } = setup(vec![Answer::Drop, Answer::Http(409, TAKEN)]).await;
-    let error = failed(client.create_job("j", &json!({})).await);
+    let error = failed(client.create_job("j", &json!({}).into()).await);
     assert_eq!((error.kind, error.maybe_done), (ErrorKind::AlreadyExists, true));
 
     let Setup { client, .. } = setup(vec![Answer::Http(429, QUOTA), Answer::Http(409, TAKEN)]).await;
-    assert!(!failed(client.create_job("j", &json!({})).await).maybe_done);
+    assert!(!failed(client.create_job("j", &json!({}).into()).await).maybe_done);
 }
 
 #[tokio::test]

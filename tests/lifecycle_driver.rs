@@ -115,7 +115,7 @@ impl Known {
         let (transport, known) = (transport(emulator), office.clone());
         let run = tokio::spawn(async move {
             let observer = Arc::new(move |progress| _ = sender.send(progress));
-            driver::run(transport, &known, body("j"), plan, observer).await
+            driver::run(transport, &known, body("j").into(), plan, observer).await
         });
         Self { office, run, told }
     }
@@ -217,4 +217,13 @@ async fn a_failure_that_repeats_itself_is_one_line_and_the_last_line_counts() {
         last.starts_with("Cloud Run Job 'j' was pending for ") && last.ends_with("; 3 calls were repeated"),
         "{last}"
     );
+}
+
+#[tokio::test]
+async fn a_run_that_waits_takes_little_room() {
+    let emulator = emulator(Duration::from_secs(1), Simulated::Success).await;
+    let office = Office::default();
+    let run = driver::run(transport(&emulator), &office, body("j").into(), plan("j"), quiet());
+    let size = size_of_val(&run);
+    assert!(size < 4000, "{size} bytes");
 }

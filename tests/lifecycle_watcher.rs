@@ -59,7 +59,7 @@ impl Runs {
                 let observer = Arc::new(move |progress: Progress| {
                     told.lock().unwrap().push((progress.kind(), progress.to_string()));
                 });
-                driver::run(transport, &office, body(&name), plan, observer).await
+                driver::run(transport, &office, body(&name).into(), plan, observer).await
             });
         }
     }

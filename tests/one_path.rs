@@ -35,7 +35,7 @@ fn next(call: Call) -> Option<Call> {
 
 async fn make(client: &CloudRunClient, call: Call) -> Result<(), Box<ApiError>> {
     match call {
-        Call::CreateJob => client.create_job("j", &json!({})).await.map(drop),
+        Call::CreateJob => client.create_job("j", &json!({}).into()).await.map(drop),
         Call::GetJob => client.get_job("j").await.map(drop),
         Call::DeleteJob => client.delete_job("j").await,
         Call::RunJob => client.run_job("j", &|| Box::pin(std::future::ready(()))).await.map(drop),

@@ -53,7 +53,7 @@ async fn foreign_job(emulator: &Emulator) {
     let client = CloudRunClient::new(transport(emulator));
     let mut body = body("j");
     body["metadata"]["labels"][LABEL] = json!("another");
-    client.create_job("j", &body).await.unwrap();
+    client.create_job("j", &body.into()).await.unwrap();
 }
 
 #[tokio::test]
@@ -196,7 +196,7 @@ async fn cancellation_is_prompt_at_any_moment() {
                 let plan = plan(&name);
                 let run = tokio::spawn(async move {
                     let body = body(&name);
-                    driver::run(transport, &office, body, plan, quiet()).await
+                    driver::run(transport, &office, body.into(), plan, quiet()).await
                 });
                 tokio::time::sleep(moment).await;
                 let began = Instant::now();
@@ -269,7 +269,7 @@ async fn a_kill_of_a_job_that_reads_do_not_show_yet_stops_its_start() {
     let observer = Arc::new(move |progress: Progress| _ = sender.send(progress.kind()));
     let task = {
         let (transport, office) = (transport(&emulator), office.clone());
-        tokio::spawn(async move { driver::run(transport, &office, body("j"), plan("j"), observer).await })
+        tokio::spawn(async move { driver::run(transport, &office, body("j").into(), plan("j"), observer).await })
     };
     while told.recv().await.unwrap() != "created" {}
     kill::kill(transport(&emulator), &office.registry, "j", None, quiet()).await.unwrap();

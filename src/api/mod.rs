@@ -15,7 +15,7 @@ pub mod types;
 
 pub use auth::{Credentials, Secret, TokenCache, TokenSource};
 pub use call::{Call, Quota};
-pub use client::CloudRunClient;
+pub use client::{CloudRunClient, JobBody};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{ApiError, ErrorKind};
 pub use pacing::{Pacing, PacingCache};

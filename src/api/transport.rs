@@ -142,7 +142,8 @@ pub(super) struct Request<'a> {
     /// Name of the resource, for errors.
     pub(super) name: &'a str,
     pub(super) query: &'a [(&'a str, &'a str)],
-    pub(super) body: Option<&'a Value>,
+    /// JSON.
+    pub(super) body: Option<&'a str>,
     pub(super) gate: Option<Gate<'a>>,
 }
 
@@ -254,7 +255,8 @@ impl Transport {
 
             attempts += 1;
             let began = Instant::now();
-            let failure = match self.attempt(request).await {
+            // In a box, so that those who wait for their turn take little room.
+            let failure = match Box::pin(self.attempt(request)).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
@@ -325,7 +327,10 @@ impl Transport {
         let mut url = self.endpoint.url(&self.project, request.path);
         if request.query.is_empty() {
             let builder = self.http.request(method, url);
-            return if let Some(body) = request.body { builder.json(body) } else { builder };
+            return match request.body {
+                Some(body) => builder.header(CONTENT_TYPE, "application/json").body(body.to_owned()),
+                None => builder,
+            };
         }
         let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(request.query).finish();
         if url.as_str().len() + query.len() < LONGEST_URL {

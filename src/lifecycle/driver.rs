@@ -1,8 +1,7 @@
 //! Does what the machine says: sleeps, calls, and tells.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
-use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -13,7 +12,7 @@ use super::{
     step::{Answer, Ask, Event, Next, Outcome, Plan, RunError, Watched},
     watcher::{Look, Watcher, Watchers, pause_at},
 };
-use crate::api::{CloudRunClient, Gate, Transport, types::Execution};
+use crate::api::{Call, CloudRunClient, Gate, JobBody, Transport, types::Execution};
 
 /// What the runs of a process have in common.
 #[derive(Clone, Debug, Default)]
@@ -37,7 +36,7 @@ pub type Observer = Arc<dyn Fn(Progress) + Send + Sync>;
 pub async fn run(
     transport: Transport,
     office: &Office,
-    body: Value,
+    body: JobBody,
     plan: Plan,
     observer: Observer,
 ) -> Result<Outcome, RunError> {
@@ -69,15 +68,18 @@ pub async fn run(
             }
             Next::Call { after, ask, machine } => {
                 let kills = registration.kills();
-                let call = async {
-                    sleep(after).await;
-                    match ask {
-                        Ask::WatchExecution(watched) => {
-                            let age = began.elapsed().saturating_sub(watched.since);
-                            Event::ExecutionRead(watch(&watcher, &client, &job, &watched, age, &teller).await)
-                        }
-                        ask => answer(&client, &job, body.as_ref(), ask, &|| Box::pin(kills.none_under_way())).await,
-                    }
+                // Each in a box of its own: the room for a call is large, and a run waits for most of its time.
+                let call: Pin<Box<dyn Future<Output = Event> + Send + '_>> = match ask {
+                    Ask::WatchExecution(watched) => Box::pin(async {
+                        sleep(after).await;
+                        let watched = watched;
+                        let age = began.elapsed().saturating_sub(watched.since);
+                        Event::ExecutionRead(watch(&watcher, &client, &job, &watched, age, &teller).await)
+                    }),
+                    ask => Box::pin(async {
+                        sleep(after).await;
+                        answer(&client, &job, body.as_ref(), ask, &|| Box::pin(kills.none_under_way())).await
+                    }),
                 };
                 let event = if machine.heeds_kill() {
                     tokio::select! {
@@ -98,13 +100,16 @@ pub async fn run(
 pub(super) async fn answer(
     client: &CloudRunClient,
     job: &str,
-    body: Option<&Value>,
+    body: Option<&JobBody>,
     ask: Ask,
     gate: Gate<'_>,
 ) -> Event {
     match ask {
-        // The machine creates nothing after the creation.
-        Ask::CreateJob => Event::Created(client.create_job(job, body.unwrap_or(&Value::Null)).await),
+        Ask::CreateJob => Event::Created(match body {
+            Some(body) => client.create_job(job, body).await,
+            // The machine creates nothing after the creation.
+            None => Err(Box::new(client.not_made(Call::CreateJob, job))),
+        }),
         Ask::ReadJob => Event::JobRead(client.get_job(job).await),
         Ask::RunJob => Event::RunAnswered(client.run_job(job, gate).await),
         Ask::ListExecutions => Event::Listed(client.list_executions(job).await),
@@ -129,7 +134,7 @@ async fn watch(
                 teller.tell(Progress::WatchedAlone { error: *error });
             }
             sleep(pause_at(age, watched.longest_pause)).await;
-            client.get_execution(&watched.execution).await
+            Box::pin(client.get_execution(&watched.execution)).await
         }
     }
 }

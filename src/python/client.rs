@@ -14,7 +14,7 @@ use super::{
     run::Run,
 };
 use crate::{
-    api::{Credentials, Endpoint, PacingCache, RetryPolicy, Secret, TokenCache, Transport, http_client},
+    api::{Credentials, Endpoint, JobBody, PacingCache, RetryPolicy, Secret, TokenCache, Transport, http_client},
     lifecycle::{
         driver::{self, Office},
         kill,
@@ -112,7 +112,7 @@ impl Client {
         keep_job: bool,
         ready_timeout_seconds: f64,
     ) -> PyResult<Run> {
-        let body = json::from_python(body)?;
+        let body = JobBody::from(json::from_python(body)?);
         let ready_timeout = seconds(ready_timeout_seconds)?;
         let transport = self.transport.clone();
         let plan = Plan {

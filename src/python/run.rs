@@ -47,7 +47,7 @@ enum Message {
 
 /// What the iteration gives: an event, its end, or the exception that the run ended with.
 struct Next {
-    message: Option<Message>,
+    message: Option<Box<Message>>,
     has_ended: bool,
     place: Arc<Place>,
 }
@@ -59,7 +59,7 @@ impl<'py> IntoPyObject<'py> for Next {
 
     fn into_pyobject(self, py: Python<'py>) -> PyResult<Self::Output> {
         let place = &*self.place;
-        match self.message {
+        match self.message.map(|message| *message) {
             Some(Message::Progress(progress)) => Bound::new(py, RunEvent::from(progress)),
             Some(Message::End(Err(error))) => Err(exceptions::from_run(py, &error, place)),
             _ if self.has_ended => Err(PyStopAsyncIteration::new_err(())),
@@ -71,7 +71,8 @@ impl<'py> IntoPyObject<'py> for Next {
 /// See `_core.pyi`.
 #[pyclass(frozen, module = "prefect_gcp._core")]
 pub(super) struct Run {
-    messages: Arc<Mutex<mpsc::UnboundedReceiver<Message>>>,
+    // Boxed, because a channel has room for 32 of them from the start.
+    messages: Arc<Mutex<mpsc::UnboundedReceiver<Box<Message>>>>,
     status_code: Arc<OnceLock<i32>>,
     place: Arc<Place>,
     task: AbortHandle,
@@ -88,12 +89,12 @@ impl Run {
         let observer = {
             let sender = sender.clone();
             // Nobody listens any more once Python has let go of the run.
-            Arc::new(move |progress| _ = sender.send(Message::Progress(progress)))
+            Arc::new(move |progress| _ = sender.send(Box::new(Message::Progress(progress))))
         };
         let run = run(observer);
         let task = get_runtime().spawn(async move {
             let result = run.await;
-            _ = sender.send(Message::End(result));
+            _ = sender.send(Box::new(Message::End(result)));
         });
         Self {
             messages: Arc::new(Mutex::new(receiver)),
@@ -124,7 +125,7 @@ impl Run {
         let (messages, status_code, place) = (self.messages.clone(), self.status_code.clone(), self.place.clone());
         awaitable(py, async move {
             let message = messages.lock().await.recv().await;
-            if let Some(Message::End(Ok(outcome))) = &message {
+            if let Some(Message::End(Ok(outcome))) = message.as_deref() {
                 _ = status_code.set(code_of(outcome));
             }
             Next { message, has_ended: status_code.get().is_some(), place }

@@ -84,7 +84,7 @@ pub async fn run(
     plan: Plan,
     observer: driver::Observer,
 ) -> Result<Outcome, RunError> {
-    driver::run(transport, &Office::default(), body, plan, observer).await
+    driver::run(transport, &Office::default(), body.into(), plan, observer).await
 }
 
 pub async fn no_jobs(emulator: &Emulator) -> bool {
