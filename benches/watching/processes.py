@@ -106,7 +106,7 @@ class Emulator(Child):
 
     def get(self, what: str) -> Any:
         """What the emulator tells of itself."""
-        with urllib.request.urlopen(f"http://{self.host}/emulator/{what}", timeout=60) as answer:  # noqa: S310
+        with urllib.request.urlopen(f"http://{self.host}/emulator/{what}", timeout=60) as answer:
             return json.load(answer)
 
     def counts(self) -> Counter[str]:

@@ -1,8 +1,8 @@
 """The worker under test, in a process of its own: `python runner.py ours|known SPEC`.
 
-It is run by the Python of the worker's own environment, and talks with the bench in lines of JSON: it says `idle` once it
-has run one job, prepares its configurations when told to, says `prepared`, starts all runs at once when told to, says
-`submitted` once all have an execution, and `done` with the times of all of them.
+It is run by the Python of the worker's own environment, and talks with the bench in lines of JSON: it says `idle` once
+it has run one job, prepares its configurations when told to, says `prepared`, starts all runs at once when told to,
+says `submitted` once all have an execution, and `done` with the times of all of them.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 from uuid import uuid4
 
 from prefect.client.schemas.objects import FlowRun
+
 from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfiguration
 
 ID_LABEL = "prefect-io-flow-run-id"
@@ -90,7 +91,7 @@ def a_run(pattern: Any, name: str, region: str, duration: float) -> Run:
 def the_runs(pattern: Any, runs: int, regions: list[str], shortest: float, spread: float) -> list[Run]:
     """All runs: the regions in turn, the durations spread evenly from the shortest on, in an order by chance."""
     durations = [round(shortest + spread * number / runs, 3) for number in range(runs)]
-    random.Random(1).shuffle(durations)
+    random.Random(1).shuffle(durations)  # noqa: S311, the same order each time
     return [
         a_run(pattern, f"run-{number:05}", regions[number % len(regions)], duration)
         for number, duration in enumerate(durations)
