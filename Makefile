@@ -9,7 +9,7 @@ WHEEL_SOURCES := $(RUST_SOURCES) pyproject.toml $(shell find python -name '*.py'
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 .PHONY: demo
 demo: $(VENV)/.wheel ## run a Prefect flow on an emulated Cloud Run, from deployment to clean-up
@@ -35,9 +35,16 @@ test-prefects: $(VENV)-oldest/.wheel $(VENV)-newest/.wheel ## test what depends 
 		tests/python/test_rendering.py tests/python/test_configuration.py || exit 1; done
 
 .PHONY: bench
-bench: $(VENV)/.wheel ## measure rendering, beside Prefect's own
+bench: bench-rendering bench-worker ## measure all, beside Prefect's own rendering and the known worker; about 40 minutes
+
+.PHONY: bench-rendering
+bench-rendering: $(VENV)/.wheel ## measure rendering, beside Prefect's own
 	$(CARGO) bench --locked --no-default-features --bench core
 	$(BIN)/python benches/rendering.py
+
+.PHONY: bench-worker
+bench-worker: $(VENV)/.wheel $(VENV)-bench/.packages ## measure the worker, beside the known one (ARGS="--only submission --quick")
+	$(BIN)/python -m benches.worker $(ARGS)
 
 .PHONY: fuzz
 fuzz: ## render and check a million odd templates and bodies
@@ -59,9 +66,11 @@ lint: $(VENV)/.wheel ## check formatting, lints and types
 	$(BIN)/python -m mypy.stubtest prefect_gcp._core
 
 .PHONY: lock
-lock: $(VENV)/.packages ## renew the pinned Python packages of demo and tests (KEEP=1: only add and remove)
+lock: $(VENV)/.packages ## renew the pinned Python packages of demo, tests and benches (KEEP=1: only add and remove)
 	$(BIN)/uv pip compile --quiet $(if $(KEEP),,--upgrade) --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 		--group dev pyproject.toml --output-file requirements.lock --custom-compile-command "make lock"
+	$(BIN)/uv pip compile --quiet $(if $(KEEP),,--upgrade) --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
+		benches/requirements.in --output-file benches/requirements.lock --custom-compile-command "make lock"
 
 .PHONY: schema
 schema: $(VENV)/.packages ## renew src/schema/run_v1.rs from the pinned google-api-python-client
@@ -69,7 +78,7 @@ schema: $(VENV)/.packages ## renew src/schema/run_v1.rs from the pinned google-a
 
 .PHONY: clean
 clean: ## remove everything that the other targets made
-	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest .demo dist target
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest $(VENV)-bench .bench .demo dist target
 
 # The packages that demo and tests need, with the versions and hashes of the lock file.
 $(VENV)/.packages: requirements.lock
@@ -77,6 +86,12 @@ $(VENV)/.packages: requirements.lock
 		{ echo "$(PYTHON) is older than Python 3.10; name another: make PYTHON=python3.12 …"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@touch $@
+
+# The known worker's environment.
+$(VENV)-bench/.packages: $(VENV)/.packages benches/requirements.lock
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-bench
+	$(BIN)/uv pip install --quiet --python $(VENV)-bench --require-hashes --requirement benches/requirements.lock
 	@touch $@
 
 # The wheel, built as for a release and installed.

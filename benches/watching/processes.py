@@ -1,0 +1,205 @@
+"""The processes of the bench: the emulator, the worker under test, and what the kernel tells of the latter."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import Self
+
+RUNNER = Path(__file__).with_name("runner.py")
+# How long a process may take to start: the known worker's environment is slow when its files are not cached.
+START_SECONDS = 60.0
+READS = ("jobs.get", "jobs.list", "executions.get", "executions.list")
+
+
+def environment(home: str) -> dict[str, str]:
+    """The environment of all processes: nothing of the user's Prefect, Google account or proxy, the rest as it is."""
+    foreign = ("PREFECT_", "GOOGLE_", "CLOUDSDK_", "CLOUD_RUN_", "GCLOUD_")
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(foreign) and not name.lower().endswith("_proxy")
+    }
+    return kept | {
+        "HOME": home,
+        "PREFECT_HOME": home,
+        "PREFECT_API_URL": "http://127.0.0.1:1/api",
+        "PREFECT_LOGGING_TO_API_ENABLED": "false",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+
+
+class Child:
+    """A process that ends with the context, and the lines that it writes."""
+
+    def __init__(self, command: list[str], env: dict[str, str], home: str, log: str) -> None:
+        self.log = Path(home, log)
+        self._output = self.log.open("w")
+        self._process = subprocess.Popen(  # noqa: S603, the command is the bench's own
+            command, env=env, cwd=home, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._output, text=True
+        )
+        self._lines: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(5)
+        self._output.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            self._lines.put(line)
+        self._lines.put("")
+
+    def line(self, seconds: float) -> str:
+        """The next line.
+
+        Raises:
+            RuntimeError: When there is none, or none in time; with the end of what the process said.
+        """
+        try:
+            if line := self._lines.get(timeout=seconds):
+                return line
+            problem = "ended"
+        except queue.Empty:
+            problem = f"said nothing for {seconds:.0f} s"
+        self._output.flush()
+        raise RuntimeError(f"the {self.log.stem} {problem}:\n{self.log.read_text()[-3000:]}")
+
+    def send(self, word: str) -> None:
+        """Writes a line to it."""
+        assert self._process.stdin
+        self._process.stdin.write(word + "\n")
+        self._process.stdin.flush()
+
+
+class Emulator(Child):
+    """An emulator that only simulates executions."""
+
+    def __init__(self, home: str, faults: dict[str, Any], record_calls: bool, ready_after: float) -> None:
+        command = [sys.executable, "-m", "prefect_gcp.emulator", "--executor", "simulated", "--port", "0"]
+        command += ["--ready-after", str(ready_after), "--start-after", "0.1", "--faults", json.dumps(faults)]
+        command += ["--record-calls"] * record_calls
+        super().__init__(command, environment(home), home, "emulator.log")
+        self.host = self.line(START_SECONDS).rstrip().rpartition("=")[2]
+
+    def get(self, what: str) -> Any:
+        """What the emulator tells of itself."""
+        with urllib.request.urlopen(f"http://{self.host}/emulator/{what}", timeout=60) as answer:
+            return json.load(answer)
+
+    def counts(self) -> Counter[str]:
+        """How many calls of each method there were; none at all from an emulator that does not count."""
+        try:
+            return Counter(self.get("counts"))
+        except urllib.error.HTTPError:
+            return Counter()
+
+    def lives(self) -> dict[str, dict[str, float]]:
+        """When what happened to which job; of those that are gone, the last 1 000."""
+        from datetime import datetime
+
+        return {
+            life["job"]: {
+                event["type"]: datetime.fromisoformat(event["time"].replace("Z", "+00:00")).timestamp()
+                for event in life["events"]
+            }
+            for life in self.get("history")["jobs"]
+        }
+
+
+class Worker(Child):
+    """A worker under test, idle when the context opens.
+
+    Args:
+        kind: "ours" or "known".
+        python: The Python of its environment.
+        host: Address of the emulator.
+        home: A directory for it.
+        spec: `load`, which is how many `runs`, their `regions`, the `shortest` duration and the `spread` of the others,
+            and `limit`, the seconds that it all may take.
+    """
+
+    def __init__(self, kind: str, python: str, host: str, home: str, spec: dict[str, Any]) -> None:
+        env = environment(home) | {"CLOUD_RUN_EMULATOR_HOST": host}
+        command = [python, str(RUNNER), kind, json.dumps(spec | {"url": f"http://{host}"})]
+        super().__init__(command, env, home, f"{kind}-worker.log")
+        self._stat = Path("/proc", str(self._process.pid))
+        self.expect("idle", START_SECONDS)
+
+    def expect(self, event: str, seconds: float) -> dict[str, Any]:
+        """Waits until it says this."""
+        said: dict[str, Any] = json.loads(self.line(seconds))
+        if said["event"] != event:
+            raise RuntimeError(f"expected {event!r} of the {self.log.stem}, which said {said['event']!r}")
+        return said
+
+    def megabytes(self) -> float:
+        """The memory that is its alone."""
+        fields = dict(line.split()[:2] for line in (self._stat / "smaps_rollup").read_text().splitlines()[1:])
+        return (int(fields["Private_Clean:"]) + int(fields["Private_Dirty:"])) / 1024
+
+    def threads(self) -> int:
+        """How many threads it has."""
+        return len(list((self._stat / "task").iterdir()))
+
+    def cpu_seconds(self) -> float:
+        """The processor time that it has used."""
+        fields = (self._stat / "stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Watcher:
+    """Looks at a worker again and again, and keeps the most that it saw."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._at, self._cpu = time.monotonic(), worker.cpu_seconds()
+        self.megabytes, self.threads = 0.0, 0
+
+    def look_for(self, seconds: float) -> None:
+        """Looks for so long."""
+        end = time.monotonic() + seconds
+        while True:
+            self.megabytes = max(self.megabytes, self._worker.megabytes())
+            self.threads = max(self.threads, self._worker.threads())
+            if (left := end - time.monotonic()) <= 0:
+                return
+            # Looking at the memory's map stops the worker for a moment.
+            time.sleep(min(5, left))
+
+    @property
+    def seconds(self) -> float:
+        """For how long it has looked."""
+        return time.monotonic() - self._at
+
+    @property
+    def cpu_percent(self) -> float:
+        """How much of a core the worker has used since."""
+        return (self._worker.cpu_seconds() - self._cpu) / self.seconds * 100
+
+
+def home() -> tempfile.TemporaryDirectory[str]:
+    """A directory for one session's processes."""
+    return tempfile.TemporaryDirectory(prefix="bench-")

@@ -1,0 +1,174 @@
+"""From what was measured to one table."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .parts import least_seconds
+from .processes import READS
+
+# One read per run and five seconds.
+KNOWN_POLL_SECONDS = 5
+TICK_SECONDS = 2
+HEAD = "| what | goal | here | known worker |\n|---|---|---|---|\n"
+# Where nothing was measured, or can't be.
+NOTHING = "-"
+Row = tuple[str, str, str, str]
+Seen = dict[str, Any]
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The smallest value that so many percent of them do not exceed; NaN of none."""
+    ranked = sorted(values)
+    return ranked[max(math.ceil(len(ranked) * percent / 100) - 1, 0)] if ranked else math.nan
+
+
+def table(results: dict[str, Any]) -> str:
+    """The rows of all parts that there are results of, as a table in Markdown."""
+    rows = [row for part, make in ROWS.items() if part in results for row in make(results[part])]
+    return HEAD + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def number(value: float | None, unit: str = "") -> str:
+    """Three digits of it, or a dash."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
+    text = f"{value:,.{min(digits, 2)}f}"
+    return f"{text} {unit}".rstrip()
+
+
+def _p50_p99(values: Sequence[float]) -> str:
+    return f"{number(percentile(values, 50))} / {number(percentile(values, 99))} s"
+
+
+def _both(part: dict[str, Any], show: Callable[[Any], str]) -> tuple[str, str]:
+    return show(part["ours"]), show(part["known"]) if "known" in part else NOTHING
+
+
+def _runs(seen: Seen) -> str:
+    return f"{seen['load']['runs']:,}"
+
+
+def _over_idle(seen: Seen) -> float | None:
+    return seen["MB"] - seen["idle MB"] if "MB" in seen else None
+
+
+def _submission(part: dict[str, list[Seen]]) -> list[Row]:
+    at_once = part["ours"][0]["load"]["runs"]
+    return [
+        (
+            f"`run()` → started, job ready after 0.2 s, {at_once} at once: p50 / p99",
+            "p99 ≤ 1 s",
+            *_both(part, lambda rounds: _p50_p99([second for seen in rounds for second in seen["submissions"]])),
+        )
+    ]
+
+
+def _detection(part: dict[str, Seen]) -> list[Row]:
+    ours, recorded = part["ours"], part["recorded"]
+    runs, load, calls = _runs(ours), ours["load"], ours["calls"]
+    seconds = load["shortest"] + load["spread"] / 2
+    one_by_one = load["runs"] * seconds / KNOWN_POLL_SECONDS
+    reads = sum(calls[method] for method in READS if method in calls)
+    # Reads for readiness are those of jobs before the last one has started.
+    reads -= sum(ours["reads until submitted"].get(method, 0) for method in ("jobs.get", "jobs.list"))
+    asked, with_fields = recorded["reads of executions"], recorded["with fields"]
+    fields = "all with `fields`" if asked and asked == with_fields else f"{with_fields} of {asked} with `fields`"
+    duration = number(seconds / 60, "min") if seconds >= 60 else number(seconds, "s")
+
+    def ends(seen: Seen) -> str:
+        missing = seen["failed"]
+        return _p50_p99(seen["detections"]) + (f" ({missing} of {_runs(seen)} failed)" if missing else "")
+
+    return [
+        (f"end → `run()` returns, {runs} running: p50 / p99", "≤ 1.2 / ≤ 2.5 s", *_both(part, ends)),
+        (
+            f"reads per tick of {TICK_SECONDS} s, {runs} running",
+            "≤ 10, with `fields`",
+            f"{_reads_per_tick(ours)}, {fields}",
+            _reads_per_tick(part["known"]) if "known" in part else NOTHING,
+        ),
+        (
+            f"reads for {runs} runs of {duration}, beside one per run and {KNOWN_POLL_SECONDS} s",
+            "≤ 1/40",
+            f"{reads:,} of {one_by_one:,.0f}: 1/{one_by_one / reads:.0f}" if calls else NOTHING,
+            NOTHING,
+        ),
+        (f"memory over idle, {runs} running", "≤ 60 MB", *_both(part, lambda seen: number(_over_idle(seen), "MB"))),
+        (f"threads, {runs} running", "≤ 12", *_both(part, lambda seen: str(seen.get("threads", NOTHING)))),
+        (
+            f"CPU while {runs} run and nothing changes",
+            "≤ 3 % of a core",
+            *_both(part, lambda seen: number(seen.get("CPU %"), "%")),
+        ),
+    ]
+
+
+def _reads_per_tick(seen: Seen) -> str:
+    reads, seconds = seen["reads while watched"], seen["watched seconds"]
+    return NOTHING if reads is None or seconds < 1 else number(reads / seconds * TICK_SECONDS)
+
+
+def _scaling(part: dict[str, dict[str, Seen]]) -> list[Row]:
+    seen = part["large"]["ours"]
+    what = f"{_runs(seen)} over {seen['load']['regions']} regions"
+    latency = f"{number(percentile(seen['submissions'], 99))} / {number(percentile(seen['submissions'], 100))} s"
+    failed = f"; {seen['failed']} failed" if seen["failed"] else ""
+    return [
+        (f"{what}: `run()` → started, p99 / max", "never stalls", latency + failed, NOTHING),
+        (
+            f"{what}: all started after; longest pause between two starts",
+            "never stalls",
+            f"{number(seen['all submitted after'])}; {number(seen['longest pause between two starts'])} s",
+            NOTHING,
+        ),
+        (f"{what}: end → `run()` returns, p50 / p99", "", _p50_p99(seen["detections"]), NOTHING),
+        (f"{what}: memory over idle", "≤ 400 MB", number(_over_idle(seen), "MB"), NOTHING),
+    ]
+
+
+def _quotas(part: list[dict[str, Seen]]) -> list[Row]:
+    rows = []
+    for kinds in part:
+        load = kinds["ours"]["load"]
+        per_minute = load["faults"]["quotas"]["writes"]
+        what = f"{load['runs']} at once, {per_minute} writes and {per_minute} starts a minute (of 6 s)"
+        least = least_seconds(load["runs"], per_minute)
+        rows += [
+            (f"{what}: failed runs; calls refused", "0; ≤ 5 %", *_both(kinds, _refused)),
+            (
+                f"{what}: took, of at least {number(least)} s",
+                "",
+                *_both(kinds, lambda seen: NOTHING if seen["failed"] else number(seen["took"], "s")),
+            ),
+        ]
+    return rows
+
+
+def _refused(seen: Seen) -> str:
+    calls = sum(seen["calls"].values())
+    share = number(seen["refused by a quota"] / calls * 100, "%") if calls else NOTHING
+    return f"{seen['failed']}; {share}"
+
+
+def _imports(part: dict[str, list[float]]) -> list[Row]:
+    shown = _both(part, lambda times: number(statistics.median(times) * 1000, "ms"))
+    return [("import of the worker, beyond Prefect's base of it", "≤ 60 ms", *shown)]
+
+
+def _wheel(megabytes: float) -> list[Row]:
+    return [("the wheel", "≤ 8 MB", number(megabytes or None, "MB"), NOTHING)]
+
+
+ROWS: dict[str, Callable[[Any], list[Row]]] = {
+    "submission": _submission,
+    "detection": _detection,
+    "scaling": _scaling,
+    "quotas": _quotas,
+    "imports": _imports,
+    "wheel": _wheel,
+}

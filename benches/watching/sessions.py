@@ -1,0 +1,158 @@
+"""One session: so many runs at once through one worker, and all that can be seen of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .processes import READS, Emulator, Watcher, Worker, home
+
+# What all runs but the last one to end may take beyond the longest duration.
+PATIENCE_SECONDS = 420.0
+REGIONS = (
+    "us-central1",
+    "us-east1",
+    "us-east4",
+    "us-west1",
+    "europe-west1",
+    "europe-west2",
+    "europe-north1",
+    "asia-east1",
+    "asia-south1",
+    "australia-southeast1",
+)
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a session is to do.
+
+    Attributes:
+        runs: How many flow runs, all handed to the worker at once.
+        shortest: The shortest duration of an execution, in seconds.
+        spread: How much longer the longest one is.
+        regions: Over how many regions.
+        watch: For how many seconds, at most, to look at the worker while all run and nothing changes.
+        faults: What goes wrong, for the emulator.
+        record_calls: Whether the emulator is to remember the calls.
+        ready_after: Seconds until a job is ready.
+    """
+
+    runs: int
+    shortest: float
+    spread: float = 0.0
+    regions: int = 1
+    watch: float = 0.0
+    faults: dict[str, Any] = field(default_factory=dict)
+    record_calls: bool = False
+    ready_after: float = 0.2
+
+
+def session(kind: str, python: str, load: Load) -> dict[str, Any]:
+    """Holds a session.
+
+    Args:
+        kind: "ours" or "known".
+        python: The Python of the worker's environment.
+        load: What it is to do.
+
+    Returns:
+        What was seen, all of it numbers, texts and lists. Latencies are in seconds, sorted.
+    """
+    limit = load.shortest + load.spread + PATIENCE_SECONDS
+    spec = {
+        "load": {
+            "runs": load.runs,
+            "regions": list(REGIONS[: load.regions]),
+            "shortest": load.shortest,
+            "spread": load.spread,
+        },
+        "limit": limit,
+    }
+    with (
+        home() as place,
+        Emulator(place, load.faults, load.record_calls, load.ready_after) as emulator,
+        Worker(kind, python, emulator.host, place, spec) as worker,
+    ):
+        seen: dict[str, Any] = {"kind": kind, "load": asdict(load), "idle MB": worker.megabytes()}
+        seen["idle threads"] = worker.threads()
+        worker.send("prepare")
+        worker.expect("prepared", 120)
+        # The first run's calls are of another minute.
+        time.sleep(load.faults.get("quotas", {}).get("minuteSeconds", 0))
+        before = emulator.counts()
+        began, whole = time.monotonic(), Watcher(worker)
+        worker.send("go")
+        submitted = worker.expect("submitted", limit + 30)["at"]
+        seen["reads until submitted"] = emulator.counts() - before
+        until_first_end = began + load.shortest - time.monotonic()
+        if load.watch:
+            seen |= _watch(worker, emulator, until_first_end, load.watch)
+        early = emulator.lives() if load.runs > 900 else {}
+        done = worker.expect("done", limit + 30)
+        seen |= {"whole CPU seconds": whole.cpu_percent * whole.seconds / 100, "whole seconds": whole.seconds}
+        seen |= _latencies(done, submitted, early, emulator.lives())
+        seen["calls"] = emulator.counts() - before
+        seen["refused by a quota"] = emulator.get("faults")["met"].get("quota", 0)
+        if load.record_calls:
+            seen["reads of executions"], seen["with fields"] = _reads_with_fields(emulator.get("calls"))
+        return seen
+
+
+def _watch(worker: Worker, emulator: Emulator, until_first_end: float, most: float) -> dict[str, Any]:
+    """What the worker needs while all runs run and none ends."""
+    # What the submission left behind settles first.
+    settle = min(5.0, max(until_first_end / 4, 0))
+    time.sleep(settle)
+    before, watcher = emulator.counts(), Watcher(worker)
+    watcher.look_for(max(min(most, until_first_end - settle - 1), 0))
+    calls = emulator.counts() - before
+    return {
+        "watched seconds": watcher.seconds,
+        "MB": watcher.megabytes,
+        "threads": watcher.threads,
+        # The kernel counts in hundredths of a second.
+        "CPU %": watcher.cpu_percent if watcher.seconds >= 1 else None,
+        "reads while watched": sum(calls[method] for method in READS) if before else None,
+    }
+
+
+def _latencies(
+    done: dict[str, Any], submitted: float, early: dict[str, dict[str, float]], late: dict[str, dict[str, float]]
+) -> dict[str, Any]:
+    """From the times of the runs, and of the executions, to what a user waits for."""
+    runs, began = done["runs"], done["began"]
+    starts = sorted(run["started"] for run in runs if run["started"])
+    detections, computed = [], []
+    for run in runs:
+        events = early.get(run["job"], {}) | late.get(run["job"], {})
+        end = events.get("executionSucceeded")
+        if "executionStarted" in events:
+            due = events["executionStarted"] + run["duration"]
+            if end:
+                computed.append(end - due)
+            # The emulator forgets all but 1 000, and its timers are exact to some milliseconds.
+            end = end or due
+        if end and run["ended"] and run["outcome"] == 0:
+            detections.append(run["ended"] - end)
+    failed = [run for run in runs if run["outcome"] != 0]
+    return {
+        "submissions": [start - began for start in starts],
+        "longest pause between two starts": max(
+            (later - earlier for earlier, later in zip([began, *starts], starts, strict=False)), default=None
+        ),
+        "all submitted after": submitted - began,
+        "detections": sorted(detections),
+        "latest end after its time": max(computed, default=None),
+        "took": max((run["ended"] for run in runs if run["ended"]), default=submitted) - began,
+        "failed": len(failed),
+        "unended": sum(run["ended"] is None for run in runs),
+        "failures": sorted({str(run["outcome"])[:300] for run in failed})[:5],
+    }
+
+
+def _reads_with_fields(calls: list[dict[str, Any]]) -> tuple[int, int]:
+    """How many reads of executions there were, and how many of them asked for some fields only."""
+    reads = [call for call in calls if call["method"] == "GET" and "/executions" in call["path"]]
+    return len(reads), sum(any(name == "fields" for name, _ in call["query"]) for call in reads)
