@@ -54,7 +54,7 @@ impl Runs {
     fn start(&mut self, names: impl IntoIterator<Item = String>) {
         for name in names {
             let (office, transport, told) = (self.office.clone(), self.transport.clone(), self.told.clone());
-            let plan = Plan { poll_interval: 5 * SECOND, quota_timeout: 600 * SECOND, ..plan(&name) };
+            let plan = Plan { poll_interval: 2 * SECOND, quota_timeout: 600 * SECOND, ..plan(&name) };
             self.tasks.spawn(async move {
                 let observer = Arc::new(move |progress: Progress| {
                     told.lock().unwrap().push((progress.kind(), progress.to_string()));

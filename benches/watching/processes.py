@@ -24,8 +24,16 @@ START_SECONDS = 60.0
 READS = ("jobs.get", "jobs.list", "executions.get", "executions.list")
 
 
-def environment(home: str) -> dict[str, str]:
-    """The environment of all processes: nothing of the user's Prefect, Google account or proxy, the rest as it is."""
+def environment(home: str, minute_seconds: float = 60) -> dict[str, str]:
+    """The environment of all processes: nothing of the user's Prefect, Google account or proxy, the rest as it is.
+
+    Args:
+        home: A folder for Prefect.
+        minute_seconds: How long a minute of the emulator's quotas is, which a worker of ours must know.
+
+    Returns:
+        Variables and their values.
+    """
     foreign = ("PREFECT_", "GOOGLE_", "CLOUDSDK_", "CLOUD_RUN_", "GCLOUD_")
     kept = {
         name: value
@@ -39,6 +47,7 @@ def environment(home: str) -> dict[str, str]:
         "PREFECT_LOGGING_TO_API_ENABLED": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
+        "PREFECT_INTEGRATIONS_GCP_CLOUD_RUN_WORKER_QUOTA_PERIOD_SECONDS": str(minute_seconds),
     }
 
 
@@ -138,11 +147,11 @@ class Worker(Child):
         host: Address of the emulator.
         home: A directory for it.
         spec: `load`, which is how many `runs`, their `regions`, the `shortest` duration and the `spread` of the others,
-            and `limit`, the seconds that it all may take.
+            `limit`, the seconds that it all may take, and `minute`, the seconds of a minute of the quotas.
     """
 
     def __init__(self, kind: str, python: str, host: str, home: str, spec: dict[str, Any]) -> None:
-        env = environment(home) | {"CLOUD_RUN_EMULATOR_HOST": host}
+        env = environment(home, spec["minute"]) | {"CLOUD_RUN_EMULATOR_HOST": host}
         command = [python, str(RUNNER), kind, json.dumps(spec | {"url": f"http://{host}"})]
         super().__init__(command, env, home, f"{kind}-worker.log")
         self._stat = Path("/proc", str(self._process.pid))

@@ -69,6 +69,7 @@ def session(kind: str, python: str, load: Load) -> dict[str, Any]:
             "spread": load.spread,
         },
         "limit": limit,
+        "minute": load.faults.get("quotas", {}).get("minuteSeconds", 60),
     }
     with (
         home() as place,

@@ -29,11 +29,11 @@ class CloudRunWorkerSettings(PrefectBaseSettings):
         ),
     )
     poll_interval_seconds: float = Field(
-        default=5.0,
+        default=2.0,
         gt=0,
         description=(
-            "Longest pause between two looks at a job or an execution, in seconds. Those at an execution that is younger "
-            "than five minutes come every two seconds at least."
+            "Longest pause between two looks at a job or an execution, in seconds; the first ones are shorter. One look "
+            "is at a hundred executions."
         ),
     )
     request_timeout_seconds: float = Field(

@@ -25,15 +25,12 @@ const PAGE: usize = 100;
 const SOON: Duration = Duration::from_millis(100);
 /// The first pause before a look.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// The usual pause.
-const PAUSE: Duration = Duration::from_secs(2);
 /// How long an execution that was just started may be missing in lists.
 const LIST_LAG: Duration = Duration::from_secs(10);
 
-/// The pause before the next look at an execution that was started so long ago. It grows with the age, up to a quarter of
-/// it at first, and from five minutes on to a hundred-and-fiftieth.
+/// The pause before the next look at an execution that was started so long ago: a quarter of its age, up to the longest.
 pub fn pause_at(age: Duration, longest: Duration) -> Duration {
-    FIRST_PAUSE.max(PAUSE.min(age / 4)).max(age / 150).min(longest)
+    FIRST_PAUSE.max(age / 4).min(longest)
 }
 
 /// The watchers of a process: one for each project, region and identity.
@@ -157,7 +154,7 @@ impl Watcher {
                     table.is_working = false;
                     return;
                 }
-                table.queue.first().map_or(now + PAUSE, |(due, _)| *due)
+                table.queue.first().map_or(now + LIST_LAG, |(due, _)| *due)
             };
             tokio::select! {
                 () = sleep_until(next) => {}

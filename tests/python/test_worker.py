@@ -125,6 +125,37 @@ async def test_a_run_succeeds_and_leaves_nothing(emulator, worker, flow_run, cap
     assert "hello\n" in log.read_text()
 
 
+@pytest.mark.difference("many-in-one-read")
+async def test_many_runs_are_watched_with_few_reads(worker, monkeypatch):
+    with Emulator(ready_after=0.1, executor="simulated", duration=6) as emulator:
+        monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", emulator.host)
+        runs = [await new_flow_run() for _ in range(30)]
+        configurations = [await prepared(run, credentials={"project": "p"}) for run in runs]
+        results = await asyncio.gather(*(map(worker.run, runs, configurations)))
+    assert {result.status_code for result in results} == {0}
+    counts = emulator.counts()
+    # Looks at a quarter of the age, all of them together, and not at each of them.
+    assert counts["executions.list"] <= 30
+    assert "executions.get" not in counts
+
+
+@pytest.mark.difference("paced")
+@pytest.mark.settings(QUOTA_PERIOD_SECONDS="1")
+async def test_runs_wait_for_what_the_quotas_take_and_say_so_once(worker, monkeypatch, caplog):
+    quotas = {"writes": 10, "runs": 10, "minuteSeconds": 1}
+    with Emulator(ready_after=0.1, executor="simulated", duration=0.1, faults={"quotas": quotas}) as emulator:
+        monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", emulator.host)
+        runs = [await new_flow_run() for _ in range(40)]
+        configurations = [await prepared(run, credentials={"project": "p"}) for run in runs]
+        results = await asyncio.gather(*(map(worker.run, runs, configurations)))
+    assert {result.status_code for result in results} == {0}
+    lines = [record for record in caplog.records if "requests a minute in this project" in record.getMessage()]
+    told = [record.flow_run_id for record in lines]
+    assert told
+    assert len(told) == len(set(told)) <= 40
+    assert "Trying again" not in caplog.text
+
+
 async def test_every_request_is_one_that_googles_schema_knows(emulator, worker, flow_run):
     selector = {"secret": "s", "version": "1"}
     await worker.run(flow_run, await prepared(flow_run, cpu="1000m", memory="512Mi", prefect_api_key_secret=selector))
