@@ -13,7 +13,7 @@ use std::{
 };
 
 use prefect_gcp_core::api::{
-    ApiError, Call, CloudRunClient, Credentials, Endpoint, ErrorKind, Notice, Pacing, RetryPolicy, TokenSource,
+    ApiError, Call, CloudRunClient, Credentials, Endpoint, ErrorKind, Notice, Pacing, Quota, RetryPolicy, TokenSource,
     Transport, http_client,
 };
 use queue::{Answer, Queue};
@@ -46,48 +46,63 @@ async fn make(client: &CloudRunClient, call: Call) -> Result<(), Box<ApiError>> 
     }
 }
 
-async fn client(answers: Vec<Answer>) -> (CloudRunClient, Queue, Arc<Mutex<Vec<Call>>>) {
+/// What a client tells: the calls that it repeats, and the quotas that it waits for.
+#[derive(Default)]
+struct Told {
+    retried: Vec<Call>,
+    throttled: Vec<Quota>,
+}
+
+async fn client(answers: Vec<Answer>) -> (CloudRunClient, Queue, Arc<Mutex<Told>>) {
     let queue = Queue::start(answers).await;
-    let retried: Arc<Mutex<Vec<Call>>> = Arc::default();
-    let noted = retried.clone();
+    let told: Arc<Mutex<Told>> = Arc::default();
+    let noted = told.clone();
     let transport = Transport {
         http: http_client(false).unwrap(),
         endpoint: Endpoint::emulator(&queue.address, "us-east1").unwrap(),
         project: "p".into(),
         region: "us-east1".into(),
         tokens: Arc::new(TokenSource::new(Credentials::ApplicationDefault)),
-        pacing: Arc::new(Pacing::new(Duration::from_secs(60))),
+        pacing: Arc::new(Pacing::new(Duration::from_millis(200))),
         quota_wait: Duration::from_secs(20),
         retry: RetryPolicy { initial_delay: Duration::from_millis(1), ..RetryPolicy::default() },
         attempt_timeout: Duration::from_secs(20),
         on_notice: Arc::new(move |notice| match notice {
-            Notice::Retry(notice) => noted.lock().unwrap().push(notice.error.call),
-            Notice::Quota(notice) => panic!("{notice:?}"),
+            Notice::Retry(notice) => noted.lock().unwrap().retried.push(notice.error.call),
+            Notice::Quota(quota) => noted.lock().unwrap().throttled.push(quota),
         }),
     };
-    (CloudRunClient::new(transport), queue, retried)
+    (CloudRunClient::new(transport), queue, told)
 }
 
 #[tokio::test]
-async fn every_call_is_tried_again_and_its_failure_is_typed() {
+async fn every_call_is_paced_and_tried_again_and_its_failure_is_typed() {
+    const RATE: Answer = Answer::Http(
+        429,
+        r#"{"error": {"code": 429, "message": "Slow down.", "details": [{"reason": "RATE_LIMIT_EXCEEDED"}]}}"#,
+    );
+
     const BUSY: Answer = Answer::Http(429, r#"{"error": {"code": 429, "message": "Busy."}}"#);
     const FINE: Answer = Answer::Http(200, r#"{"kind": "ExecutionList", "metadata": {"name": "j"}}"#);
     const DENIED: Answer = Answer::Http(403, r#"{"error": {"code": 403, "message": "No."}}"#);
     let mut calls = 0;
     let mut one = Some(Call::CreateJob);
     while let Some(call) = one {
-        let (client, queue, retried) = client(vec![BUSY, FINE, DENIED]).await;
+        let (client, queue, told) = client(vec![BUSY, FINE, DENIED, RATE, FINE]).await;
         let waits_itself = call.is_queued();
         assert_eq!(make(&client, call).await.is_err(), waits_itself, "{call:?}");
         if waits_itself {
             make(&client, call).await.unwrap();
         }
         let expected = if waits_itself { vec![] } else { vec![call] };
-        assert_eq!(*retried.lock().unwrap(), expected, "{call:?}");
+        assert_eq!(told.lock().unwrap().retried, expected, "{call:?}");
         let error = make(&client, call).await.unwrap_err();
         assert_eq!((error.kind, error.call, error.status), (ErrorKind::PermissionDenied, call, Some(403)));
         assert_eq!(error.missing_permission(), Some(call.permission()));
         assert_eq!(queue.requests().len(), 3);
+        make(&client, call).await.unwrap();
+        assert_eq!(told.lock().unwrap().throttled, [call.quota()], "{call:?}");
+        assert_eq!(queue.requests().len(), 5);
         calls += 1;
         one = next(call);
     }

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .parts import least_seconds
+from .parts import MINUTE_SECONDS, least_seconds
 from .processes import READS
 
 # One read per run and five seconds.
@@ -136,7 +136,7 @@ def _quotas(part: list[dict[str, Seen]]) -> list[Row]:
     for kinds in part:
         load = kinds["ours"]["load"]
         per_minute = load["faults"]["quotas"]["writes"]
-        what = f"{load['runs']} at once, {per_minute} writes and {per_minute} starts a minute (of 6 s)"
+        what = f"{load['runs']} at once, {per_minute} writes and {per_minute} starts a minute (of {MINUTE_SECONDS:.0f} s)"
         least = least_seconds(load["runs"], per_minute)
         rows += [
             (f"{what}: failed runs; calls refused", "0; ≤ 5 %", *_both(kinds, _refused)),

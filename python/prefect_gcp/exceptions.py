@@ -77,7 +77,7 @@ class CloudRunRegionError(CloudRunError):
 
 
 class CloudRunQuotaError(CloudRunError):
-    """A quota or limit is reached, and stayed so for the whole retry budget."""
+    """A quota or limit is reached, and stayed so for as long as it is waited for."""
 
 
 class CloudRunAuthenticationError(CloudRunError):

@@ -63,7 +63,7 @@ class CloudRunWorkerSettings(PrefectBaseSettings):
     )
     quota_period_seconds: float = Field(
         default=60.0,
-        gt=0,
+        ge=0.1,
         description=(
             "Period over which Cloud Run's quotas count calls, in seconds. A minute is right for Google; an emulator may "
             "have a shorter one (`minuteSeconds`)."

@@ -147,7 +147,7 @@ impl TokenSource {
                 self.renew(generation).await;
                 Err(self.judge(error.into()))
             }
-            None => Err(TokenError::unusable(UNUSABLE)),
+            None => Err(self.judge(TokenError::unusable(UNUSABLE))),
         }
     }
 

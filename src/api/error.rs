@@ -60,7 +60,7 @@ pub struct ApiError {
     pub reason: Option<String>,
     /// The pause that the last answer asked for (`Retry-After`).
     pub retry_after: Option<Duration>,
-    /// How many attempts were made.
+    /// How many attempts were made; none when it was not sent.
     pub attempts: u32,
     /// Whether one of the attempts may have taken effect although no success came back.
     pub maybe_done: bool,

@@ -10,6 +10,8 @@ use std::{collections::VecDeque, time::Duration};
 const MOST_IN_FLIGHT: usize = 32;
 /// Periods without a refusal until more calls are tried after one.
 const CALM_PERIODS: u32 = 4;
+/// A quota is not taken for smaller than this when one of its first calls is refused: others have used it up, maybe.
+const SMALLEST_GUESS: usize = 10;
 
 /// The pace of the calls that one quota counts.
 #[derive(Debug)]
@@ -21,7 +23,7 @@ pub(super) struct Pace {
     limit: Option<Limit>,
     /// No call before this.
     held_until: Duration,
-    /// Refusals in a row while no call was taken: others use the quota up.
+    /// Refusals since a call was taken, of calls that should have been: others use the quota up.
     in_vain: u32,
 }
 
@@ -30,6 +32,8 @@ pub(super) struct Pace {
 struct Limit {
     /// Calls in a period.
     calls: usize,
+    /// What it was not taken for smaller than.
+    least: usize,
     /// How many more are tried next.
     raise: usize,
     /// From when on more are tried.
@@ -64,7 +68,9 @@ impl Pace {
         if now < self.held_until {
             return Turn::After(self.held_until - now);
         }
-        if self.in_flight >= MOST_IN_FLIGHT {
+        // While all is refused, one at a time is enough to learn of the end of it.
+        let most_in_flight = if self.in_vain > 0 { 1 } else { MOST_IN_FLIGHT };
+        if self.in_flight >= most_in_flight {
             return Turn::AfterAnother;
         }
         match (self.limit, self.sent.front()) {
@@ -85,32 +91,46 @@ impl Pace {
         self.in_vain = 0;
     }
 
+    /// The call that was let through at `sent` is not sent after all.
+    pub(super) fn given_back(&mut self, sent: Duration) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.forget_one(sent);
+    }
+
     /// The quota refused the call that was sent at `sent`; `pause` is its wish.
     pub(super) fn refused(&mut self, now: Duration, sent: Duration, pause: Option<Duration>) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.forget(now);
-        if let Some(index) = self.sent.iter().rposition(|moment| *moment == sent) {
-            self.sent.remove(index);
-        }
-        let own_pause = match self.sent.is_empty() {
+        self.forget_one(sent);
+        let taken = self.sent.len();
+        let (least, learned_at) = match self.limit {
+            // One of several that were sent together: each tells the number more exactly.
+            Some(limit) if sent <= limit.learned_at => (limit.least, limit.learned_at),
+            Some(limit) => ((limit.calls / 2).max(1), now),
+            None => (SMALLEST_GUESS, now),
+        };
+        let is_guess = taken < least;
+        let calls = taken.max(least);
+        let (raise, calm) = if is_guess { (calls, 1) } else { (1, CALM_PERIODS) };
+        self.limit = Some(Limit { calls, least, raise, raise_at: now + self.period * calm, learned_at });
+        let own_pause = match is_guess {
             true => (self.period / 16).saturating_mul(1 << self.in_vain.min(4)),
             // The next turn comes when the oldest call is a period old.
             false => Duration::ZERO,
         };
-        self.in_vain += u32::from(self.sent.is_empty());
+        self.in_vain += u32::from(is_guess);
         self.held_until = self.held_until.max(now + own_pause.max(pause.unwrap_or_default()));
-        let calls = self.sent.len().max(1);
-        let limit = match self.limit {
-            // One of several that were sent together: each tells the number more exactly.
-            Some(limit) if sent <= limit.learned_at => Limit { calls: calls.min(limit.calls), ..limit },
-            _ => Limit { calls, raise: 0, raise_at: Duration::ZERO, learned_at: now },
-        };
-        self.limit = Some(Limit { raise: 1, raise_at: now + self.period * CALM_PERIODS, ..limit });
     }
 
-    /// How many calls it takes in a period, as far as is known.
-    pub(super) fn limit(&self) -> Option<usize> {
-        self.limit.map(|limit| limit.calls)
+    /// Whether it has ever refused a call.
+    pub(super) fn is_known(&self) -> bool {
+        self.limit.is_some()
+    }
+
+    fn forget_one(&mut self, sent: Duration) {
+        if let Some(index) = self.sent.iter().rposition(|moment| *moment == sent) {
+            self.sent.remove(index);
+        }
     }
 
     fn forget(&mut self, now: Duration) {
@@ -248,12 +268,37 @@ mod tests {
     }
 
     #[test]
+    fn what_others_use_up_for_a_moment_is_soon_forgotten() {
+        for (calls, most) in [(50, 180), (300, 600)] {
+            let used_up = Quota::Window { most: 0, began: Duration::ZERO, count: 0 };
+            let told = send_all(calls, used_up, Some((Duration::from_secs(5), Quota::window(most))));
+            assert!(told.took < 6 * MINUTE, "{calls}: {:?}", told.took);
+            assert!(told.refused < 40, "{calls}: {}", told.refused);
+        }
+    }
+
+    #[test]
+    fn a_refusal_halves_at_most_what_is_known() {
+        let mut pace = Pace::new(MINUTE);
+        for call in 0..100 {
+            assert_eq!(pace.turn(Duration::from_millis(call)), Turn::Now);
+            pace.taken();
+        }
+        let mut refuse_at = |now: Duration| {
+            assert_eq!(pace.turn(now), Turn::Now);
+            pace.refused(now + ANSWER, now, None);
+            pace.limit.map(|limit| limit.calls)
+        };
+        assert_eq!(refuse_at(Duration::from_secs(1)), Some(100));
+        assert_eq!(refuse_at(3 * MINUTE), Some(50));
+    }
+
+    #[test]
     fn a_wish_for_a_pause_is_granted() {
         let mut pace = Pace::new(MINUTE);
         assert_eq!(pace.turn(Duration::ZERO), Turn::Now);
         pace.refused(ANSWER, Duration::ZERO, Some(2 * MINUTE));
         assert_eq!(pace.turn(MINUTE), Turn::After(MINUTE + ANSWER));
-        assert_eq!(pace.limit(), Some(1));
     }
 
     proptest! {

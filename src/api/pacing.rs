@@ -63,9 +63,30 @@ pub(super) struct Line {
     /// Held by the first in each of the two lines. tokio's mutex lets those that wait in as they came.
     urgent: tokio::sync::Mutex<()>,
     usual: tokio::sync::Mutex<()>,
-    urgent_waiting: Mutex<usize>,
+    queues: Mutex<Queues>,
     /// Wakes those two when something has changed.
     changed: Notify,
+}
+
+/// Who waits, and who went last.
+#[derive(Debug, Default)]
+struct Queues {
+    urgent: usize,
+    usual: usize,
+    /// Urgent calls since the last usual one.
+    urgent_in_a_row: u32,
+}
+
+impl Queues {
+    /// Whether a call lets one of the other kind go first. Three urgent ones leave room for a usual one.
+    fn gives_way(&self, is_urgent: bool) -> bool {
+        let is_usuals_turn = self.urgent_in_a_row >= 3 && self.usual > 0;
+        if is_urgent { is_usuals_turn } else { !is_usuals_turn && self.urgent > 0 }
+    }
+
+    fn of(&mut self, is_urgent: bool) -> &mut usize {
+        if is_urgent { &mut self.urgent } else { &mut self.usual }
+    }
 }
 
 /// A call that was let through, until its answer is known. Dropped without a word, it counts as taken.
@@ -73,7 +94,8 @@ pub(super) struct Line {
 pub(super) struct Pass<'a> {
     line: &'a Line,
     sent: Duration,
-    is_refused: bool,
+    /// Whether its end was told to the pace.
+    is_over: bool,
 }
 
 impl Line {
@@ -83,29 +105,24 @@ impl Line {
             pace: Mutex::new(pace),
             urgent: tokio::sync::Mutex::default(),
             usual: tokio::sync::Mutex::default(),
-            urgent_waiting: Mutex::default(),
+            queues: Mutex::default(),
             changed: Notify::new(),
         }
     }
 
-    /// Waits for a call's turn, for so long at most. `on_wait` is told, once, when it is the quota that is waited for,
-    /// with the calls that it takes in a period.
-    pub(super) async fn pass(
-        &self,
-        is_urgent: bool,
-        longest: Duration,
-        on_wait: impl FnMut(usize),
-    ) -> Option<Pass<'_>> {
-        timeout(longest, self.turn(is_urgent, on_wait)).await.ok()
+    /// Waits for a call's turn, and for the quota so long at most. `on_wait` is told, once, when it is that which is
+    /// waited for.
+    pub(super) async fn pass(&self, is_urgent: bool, longest: Duration, on_wait: impl FnMut()) -> Option<Pass<'_>> {
+        timeout(longest.max(ANSWERS_TAKE), self.turn(is_urgent, longest, on_wait)).await.ok().flatten()
     }
 
-    async fn turn(&self, is_urgent: bool, mut on_wait: impl FnMut(usize)) -> Pass<'_> {
-        let _first = is_urgent.then(|| Hurry::new(self));
+    async fn turn(&self, is_urgent: bool, longest: Duration, mut on_wait: impl FnMut()) -> Option<Pass<'_>> {
+        let _queued = Queued::new(self, is_urgent);
         let line = if is_urgent { &self.urgent } else { &self.usual };
-        let mut is_told = false;
-        let mut tell = |limit: Option<usize>| {
-            if let Some(limit) = limit.filter(|_| !std::mem::replace(&mut is_told, true)) {
-                on_wait(limit);
+        let (came, mut is_told) = (Instant::now(), false);
+        let mut tell = || {
+            if !std::mem::replace(&mut is_told, true) {
+                on_wait();
             }
         };
         let _place = match line.try_lock() {
@@ -117,7 +134,9 @@ impl Line {
                 match timeout(A_MOMENT, place.as_mut()).await {
                     Ok(place) => place,
                     Err(_) => {
-                        tell(self.pace().limit());
+                        if self.pace().is_known() {
+                            tell();
+                        }
                         place.await
                     }
                 }
@@ -128,16 +147,24 @@ impl Line {
             tokio::pin!(changed);
             // From here on no change is missed.
             changed.as_mut().enable();
-            let gives_way = !is_urgent && *lock(&self.urgent_waiting) > 0;
+            let gives_way = lock(&self.queues).gives_way(is_urgent);
             let now = self.began.elapsed();
             let turn = if gives_way { Turn::AfterAnother } else { self.pace().turn(now) };
             match turn {
-                Turn::Now => return Pass { line: self, sent: now, is_refused: false },
+                Turn::Now => {
+                    let mut queues = lock(&self.queues);
+                    queues.urgent_in_a_row = if is_urgent { queues.urgent_in_a_row.saturating_add(1) } else { 0 };
+                    return Some(Pass { line: self, sent: now, is_over: false });
+                }
                 Turn::AfterAnother => changed.await,
                 Turn::After(pause) => {
-                    tell(self.pace().limit());
+                    tell();
+                    let left = longest.saturating_sub(came.elapsed());
+                    if left.is_zero() {
+                        return None;
+                    }
                     tokio::select! {
-                        () = sleep(pause) => {}
+                        () = sleep(pause.min(left)) => {}
                         () = changed => {}
                     }
                 }
@@ -150,6 +177,8 @@ impl Line {
     }
 }
 
+/// How long calls may wait for the answers of others, at least.
+const ANSWERS_TAKE: Duration = Duration::from_secs(120);
 /// How long calls that came before are waited for without a word.
 const A_MOMENT: Duration = Duration::from_secs(2);
 
@@ -160,34 +189,43 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Pass<'_> {
     /// The quota refused the call, with a wish for a pause maybe.
     pub(super) fn refused(mut self, pause: Option<Duration>) {
-        self.is_refused = true;
+        self.is_over = true;
         self.line.pace().refused(self.line.began.elapsed(), self.sent, pause);
+    }
+
+    /// The call is not made after all.
+    pub(super) fn give_back(mut self) {
+        self.is_over = true;
+        self.line.pace().given_back(self.sent);
     }
 }
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        if !self.is_refused {
+        if !self.is_over {
             self.line.pace().taken();
         }
         self.line.changed.notify_waiters();
     }
 }
 
-/// An urgent call that waits.
-struct Hurry<'a>(&'a Line);
+/// A call that waits.
+struct Queued<'a> {
+    line: &'a Line,
+    is_urgent: bool,
+}
 
-impl<'a> Hurry<'a> {
-    fn new(line: &'a Line) -> Self {
-        *lock(&line.urgent_waiting) += 1;
-        Self(line)
+impl<'a> Queued<'a> {
+    fn new(line: &'a Line, is_urgent: bool) -> Self {
+        *lock(&line.queues).of(is_urgent) += 1;
+        Self { line, is_urgent }
     }
 }
 
-impl Drop for Hurry<'_> {
+impl Drop for Queued<'_> {
     fn drop(&mut self) {
-        *lock(&self.0.urgent_waiting) -= 1;
-        self.0.changed.notify_waiters();
+        *lock(&self.line.queues).of(self.is_urgent) -= 1;
+        self.line.changed.notify_waiters();
     }
 }
 
@@ -198,13 +236,13 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
     const LONG: Duration = Duration::from_secs(3600);
 
-    /// A line whose quota takes one call in a minute, and has just taken it.
+    /// A line whose quota takes ten calls in a minute, and has just taken them.
     async fn full() -> Line {
         let line = Line::new(Pace::new(MINUTE));
-        let first = line.pass(false, LONG, |_| {}).await.unwrap();
-        let second = line.pass(false, LONG, |_| {}).await.unwrap();
-        second.refused(None);
-        drop(first);
+        for _ in 0..10 {
+            drop(line.pass(false, LONG, || {}).await.unwrap());
+        }
+        line.pass(false, LONG, || {}).await.unwrap().refused(None);
         line
     }
 
@@ -215,7 +253,7 @@ mod tests {
         let calls = [("usual", false), ("usual too", false), ("urgent", true)].map(|(name, is_urgent)| {
             let (line, order) = (line.clone(), order.clone());
             tokio::spawn(async move {
-                let pass = line.pass(is_urgent, LONG, |_| {}).await.unwrap();
+                let pass = line.pass(is_urgent, LONG, || {}).await.unwrap();
                 lock(&order).push(name);
                 drop(pass);
             })
@@ -226,13 +264,42 @@ mod tests {
         assert_eq!(*lock(&order), ["urgent", "usual", "usual too"]);
     }
 
+    #[test]
+    fn three_urgent_calls_leave_room_for_a_usual_one() {
+        let mut queues = Queues { urgent: 5, usual: 5, urgent_in_a_row: 2 };
+        assert!(queues.gives_way(false) && !queues.gives_way(true));
+        queues.urgent_in_a_row = 3;
+        assert!(!queues.gives_way(false) && queues.gives_way(true));
+        queues.usual = 0;
+        assert!(!queues.gives_way(true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_may_not_wait_for_the_quota_waits_for_answers_all_the_same() {
+        let line = Arc::new(Line::new(Pace::new(MINUTE)));
+        let calls: Vec<_> = (0..100)
+            .map(|_| {
+                let line = line.clone();
+                tokio::spawn(async move {
+                    let pass = line.pass(false, Duration::ZERO, || {}).await;
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    pass.is_some()
+                })
+            })
+            .collect();
+        for call in calls {
+            assert!(call.await.unwrap());
+        }
+        assert!(full().await.pass(false, Duration::ZERO, || {}).await.is_none());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_wait_for_the_quota_is_told_once_and_has_an_end() {
         let line = full().await;
-        let mut told = vec![];
-        assert!(line.pass(false, MINUTE / 2, |limit| told.push(limit)).await.is_none());
-        assert_eq!(told, [1]);
-        assert!(line.pass(false, MINUTE, |_| {}).await.is_some());
+        let mut told = 0;
+        assert!(line.pass(false, MINUTE / 2, || told += 1).await.is_none());
+        assert_eq!(told, 1);
+        assert!(line.pass(false, MINUTE, || {}).await.is_some());
     }
 
     #[tokio::test(start_paused = true)]
@@ -241,13 +308,13 @@ mod tests {
         for is_urgent in [false, true] {
             let gone = {
                 let line = line.clone();
-                tokio::spawn(async move { line.pass(is_urgent, LONG, |_| {}).await.is_some() })
+                tokio::spawn(async move { line.pass(is_urgent, LONG, || {}).await.is_some() })
             };
             tokio::time::sleep(Duration::from_secs(1)).await;
             gone.abort();
             _ = gone.await;
         }
-        assert!(line.pass(false, 2 * MINUTE, |_| {}).await.is_some());
+        assert!(line.pass(false, 2 * MINUTE, || {}).await.is_some());
     }
 
     #[tokio::test(start_paused = true)]
@@ -257,7 +324,7 @@ mod tests {
             .map(|_| {
                 let line = line.clone();
                 tokio::spawn(async move {
-                    let pass = line.pass(false, LONG, |_| panic!("told")).await.unwrap();
+                    let pass = line.pass(false, LONG, || panic!("told")).await.unwrap();
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     drop(pass);
                 })

@@ -7,7 +7,8 @@ use std::time::Duration;
 pub struct RetryPolicy {
     /// Most attempts, the first included.
     pub max_attempts: u32,
-    /// Longest time from the first attempt to the start of the last.
+    /// Longest time that attempts and the pauses between them take, up to the start of the last. Waiting for a quota does
+    /// not count.
     pub max_elapsed: Duration,
     /// Upper bound of the first pause; it doubles with every attempt.
     pub initial_delay: Duration,

@@ -84,17 +84,8 @@ impl Resolve for HostLookup {
 pub enum Notice {
     /// An attempt failed.
     Retry(RetryNotice),
-    /// A quota is the brake.
-    Quota(QuotaNotice),
-}
-
-/// A call that waits for its turn, because its quota takes no more for now.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct QuotaNotice {
-    /// The quota.
-    pub quota: Quota,
-    /// How many calls it takes in a minute, as far as is known.
-    pub calls: usize,
+    /// The call waits for its turn, because this quota takes no more for now.
+    Quota(Quota),
 }
 
 /// Waited for right before each attempt of a call, when its turn has come.
@@ -238,19 +229,30 @@ impl Transport {
     /// Sends the request until it succeeds, fails for good, or its budget is spent.
     pub(super) async fn send<T: Usable>(&self, request: &Request<'_>) -> Result<T, Box<ApiError>> {
         let call = request.call;
+        // What is not removed for lack of time is left behind.
+        let makes_room = call.is_write() && call.is_urgent();
+        let longest_wait = if makes_room { self.quota_wait.max(self.retry.max_elapsed) } else { self.quota_wait };
         // The wait for turns and the attempts that a quota refused are outside the budget of retries.
         let (mut waited, mut spent) = (Duration::ZERO, Duration::ZERO);
         let (mut attempts, mut tries, mut refusal) = (0, 0, None);
         let (mut maybe_done, mut renewed) = (false, false);
         loop {
             let asked = Instant::now();
-            let on_wait = |calls| (self.on_notice)(Notice::Quota(QuotaNotice { quota: call.quota(), calls }));
+            let on_wait = || (self.on_notice)(Notice::Quota(call.quota()));
             let line = self.pacing.line(call.quota());
-            let pass = line.pass(call.is_urgent(), self.quota_wait.saturating_sub(waited), on_wait).await;
+            let pass = line.pass(call.is_urgent(), longest_wait.saturating_sub(waited), on_wait).await;
             waited += asked.elapsed();
-            let Some(pass) = pass else { return Err(refusal.unwrap_or_else(|| self.no_turn(request, waited))) };
-            if let Some(gate) = request.gate {
+            let Some(pass) = pass else {
+                let error = refusal.unwrap_or_else(|| self.no_turn(request, waited));
+                return Err(Box::new(ApiError { attempts, maybe_done, ..*error }));
+            };
+            if let Some(gate) = request.gate
+                && tokio::time::timeout(Duration::ZERO, gate()).await.is_err()
+            {
+                // Others may have the turn meanwhile.
+                pass.give_back();
                 gate().await;
+                continue;
             }
 
             attempts += 1;
@@ -260,7 +262,6 @@ impl Transport {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
-            spent += began.elapsed();
             maybe_done |= failure.maybe_done && call.is_write();
             let error = Box::new(ApiError {
                 status: failure.status,
@@ -277,6 +278,7 @@ impl Transport {
             }
             drop(pass);
 
+            spent += began.elapsed();
             tries += 1;
             let delay = || self.retry.next_delay(tries, spent, error.retry_after, fastrand::f64());
             let pause = match failure.token_generation {
@@ -304,7 +306,7 @@ impl Transport {
         let quota = request.call.quota().name();
         let message = format!("no turn within {} s: the quota of {quota} is spent", waited.as_secs());
         let error = self.error(request.call, request.name, ErrorKind::Quota, message);
-        Box::new(ApiError { attempts: 0, reason: Some(RATE.to_owned()), ..error })
+        Box::new(ApiError { reason: Some(RATE.to_owned()), ..error })
     }
 
     /// A failure in this project and region, as after one attempt without an answer.

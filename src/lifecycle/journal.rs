@@ -12,7 +12,7 @@ use super::{
     driver::Observer,
     progress::{Phases, Progress},
 };
-use crate::api::{ApiError, ErrorKind, Notice, RetryNotice};
+use crate::api::{ApiError, ErrorKind, Notice, Quota, RetryNotice};
 
 /// How long a failure that was told is not told again.
 const QUIET: Duration = Duration::from_secs(60);
@@ -50,7 +50,7 @@ impl Teller {
         let this = self.clone();
         Arc::new(move |notice| match notice {
             Notice::Retry(notice) => this.tell(Progress::Retrying { notice, unsaid: 0 }),
-            Notice::Quota(notice) => this.tell(Progress::Throttled { notice }),
+            Notice::Quota(quota) => this.tell(Progress::Throttled { quota }),
         })
     }
 }
@@ -60,8 +60,8 @@ impl Teller {
 pub(super) struct Journal {
     /// When each failure was told last, and how often it came since.
     told: HashMap<Cause, (Duration, u32)>,
-    /// Whether a wait for a quota was told: the reason stays the same.
-    is_throttled: bool,
+    /// The quotas of which it was told that they are waited for.
+    throttled: Vec<Quota>,
     retries: u32,
     job: String,
     submitted: Option<Duration>,
@@ -81,7 +81,8 @@ impl Journal {
             }
             // The start is looked for, and sent again if it did not happen.
             Progress::Recovering { .. } => self.retries += 1,
-            Progress::Throttled { .. } if std::mem::replace(&mut self.is_throttled, true) => return None,
+            Progress::Throttled { quota } if self.throttled.contains(quota) => return None,
+            Progress::Throttled { quota } => self.throttled.push(*quota),
             Progress::Creating { job } => self.job.clone_from(job),
             Progress::Submitting { .. } => _ = self.submitted.get_or_insert(now),
             Progress::Started { .. } => _ = self.started.get_or_insert(now),

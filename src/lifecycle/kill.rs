@@ -47,7 +47,7 @@ pub async fn kill(
     let teller = Teller::new(observer);
     let client = CloudRunClient::new(Transport { on_notice: teller.notices(), ..transport });
     let identity = Identity { uid: None, label: owner_label };
-    let mut removal = Removal::of_named(identity, Duration::ZERO, settled_at, patience);
+    let mut removal = Removal::of_named(identity, settled_at, patience);
     let mut after = Duration::ZERO;
     loop {
         sleep(after).await;

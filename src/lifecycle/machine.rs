@@ -100,7 +100,7 @@ impl Machine {
         let machine = Self {
             identity: Identity { uid: None, label: plan.owner_label.clone() },
             plan,
-            state: State::Creating { since: now, maybe_done: false },
+            state: State::Creating { taken_since: None, maybe_done: false },
             created_at: now,
             seen_at: now,
             maybe_started: false,
@@ -112,9 +112,9 @@ impl Machine {
     /// Takes an answer that came at `now` and says what to do.
     pub fn step(mut self, now: Duration, event: Event) -> Step {
         // A first create stands in for the time of the match; every arm sets a state or finishes.
-        match (mem::replace(&mut self.state, State::Creating { since: now, maybe_done: false }), event) {
-            (State::Creating { since, maybe_done }, Event::Created(answer)) => {
-                self.created(now, since, maybe_done, answer)
+        match (mem::replace(&mut self.state, State::Creating { taken_since: None, maybe_done: false }), event) {
+            (State::Creating { taken_since, maybe_done }, Event::Created(answer)) => {
+                self.created(now, taken_since, maybe_done, answer)
             }
             (State::NameTaken { since, maybe_done, error }, Event::JobRead(answer)) => {
                 self.name_taken(now, since, maybe_done, error, answer)
@@ -179,7 +179,9 @@ impl Machine {
                 self.finish(Err(error))
             }
             // The answer that this came in place of is lost.
-            State::Creating { since, .. } => self.go(Duration::ZERO, State::Creating { since, maybe_done: true }),
+            State::Creating { taken_since, .. } => {
+                self.go(Duration::ZERO, State::Creating { taken_since, maybe_done: true })
+            }
             state => self.go(Duration::ZERO, state),
         }
     }
@@ -195,7 +197,7 @@ impl Machine {
         // With a fixed name, the job that has it may be another one after a while without a look.
         let removal = if now <= self.seen_at + SEEN_LATELY { Removal::of_seen } else { Removal::of_named };
         let patience = Patience { time: self.plan.patience, tries: self.plan.tries };
-        let removal = removal(self.identity.clone(), now, self.created_at + READ_LAG, patience);
+        let removal = removal(self.identity.clone(), self.created_at + READ_LAG, patience);
         self.go(Duration::ZERO, State::CleaningUp { result, removal })
     }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::api::{ApiError, QuotaNotice, RetryNotice, types::Condition};
+use crate::api::{ApiError, Quota, RetryNotice, types::Condition};
 
 /// One thing that happened to a job or its execution.
 #[derive(Clone, Debug)]
@@ -127,7 +127,7 @@ pub enum Progress {
     /// A call waits for its turn, because a quota takes no more for now.
     Throttled {
         /// The quota.
-        notice: QuotaNotice,
+        quota: Quota,
     },
     /// The API refuses lists of many jobs' executions, so that each run reads its own.
     WatchedAlone {
@@ -263,10 +263,10 @@ impl fmt::Display for Progress {
                 write!(f, "Still watching, looking again in {:.1} s. {error}", pause.as_secs_f64())?;
                 tell_unsaid(f, *unsaid)
             }
-            Self::Throttled { notice: QuotaNotice { quota, calls } } => write!(
+            Self::Throttled { quota } => write!(
                 f,
-                "Waiting for a turn: Cloud Run takes about {calls} {} a minute in this project and region, and more \
-                 are wanted. Ask for a higher quota if that is too slow",
+                "Waiting for a turn: the quota of {} per minute in this project and region takes no more for now. Ask for \
+                 a higher one if that is too slow",
                 quota.name()
             ),
             Self::WatchedAlone { error } => {

@@ -21,7 +21,9 @@ pub(super) struct Removal {
     identity: Identity,
     /// From when on an absence counts: a read of a job that was just created may lag.
     settled_at: Duration,
-    deadline: Duration,
+    patience: Duration,
+    /// When it is given up; from the first unclear answer on, because a call may wait long for its turn.
+    deadline: Option<Duration>,
     /// How many more deletes may be sent.
     tries: u32,
     /// Whether a delete whose answer was lost may have deleted it.
@@ -66,18 +68,27 @@ pub(super) enum Verdict {
 }
 
 impl Removal {
-    /// Of a job that was seen to be ours a moment before `now`. Given up after `patience`; its absence counts from
+    /// Of a job that was seen to be ours a moment ago. Given up after `patience`; its absence counts from
     /// `settled_at` on.
-    pub(super) fn of_seen(identity: Identity, now: Duration, settled_at: Duration, patience: Patience) -> Self {
+    pub(super) fn of_seen(identity: Identity, settled_at: Duration, patience: Patience) -> Self {
         let pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
-        let (deadline, tries) = (now + patience.time, patience.tries);
-        Self { identity, settled_at, deadline, tries, maybe_deleted: false, pauses, stage: Stage::Deleting }
+        let Patience { time: patience, tries } = patience;
+        Self {
+            identity,
+            settled_at,
+            patience,
+            deadline: None,
+            tries,
+            maybe_deleted: false,
+            pauses,
+            stage: Stage::Deleting,
+        }
     }
 
     /// Of a job that may be another one by now.
-    pub(super) fn of_named(identity: Identity, now: Duration, settled_at: Duration, patience: Patience) -> Self {
+    pub(super) fn of_named(identity: Identity, settled_at: Duration, patience: Patience) -> Self {
         let stage = Stage::Finding { missed: false };
-        Self { stage, ..Self::of_seen(identity, now, settled_at, patience) }
+        Self { stage, ..Self::of_seen(identity, settled_at, patience) }
     }
 
     /// The call whose answer it waits for.
@@ -122,6 +133,7 @@ impl Removal {
 
     fn deleted(mut self, now: Duration, answer: Answer<()>) -> Verdict {
         let Err(error) = answer else { return Verdict::Done };
+        self.deadline.get_or_insert(now + self.patience);
         self.tries = self.tries.saturating_sub(1);
         match error.kind {
             // The one before, whose answer was lost, deleted it.
@@ -146,7 +158,7 @@ impl Removal {
         self.stage = Stage::Deleting;
         match answer {
             Ok(job) if self.identity.is_going(&job) => Verdict::Done,
-            Ok(job) if self.identity.whose(&job) == Whose::Ours && now < self.deadline && self.tries > 0 => {
+            Ok(job) if self.identity.whose(&job) == Whose::Ours && self.is_patient(now) && self.tries > 0 => {
                 // A delete that does not find what a read finds needs time.
                 let pause = if unclear.kind == ErrorKind::NotFound { self.pauses.pause() } else { Duration::ZERO };
                 Verdict::Ask(pause, self)
@@ -169,8 +181,12 @@ impl Removal {
         }
     }
 
+    fn is_patient(&self, now: Duration) -> bool {
+        self.deadline.is_none_or(|deadline| now < deadline)
+    }
+
     fn check_after(mut self, pause: Duration, now: Duration, unclear: Box<ApiError>) -> Verdict {
-        if now >= self.deadline.max(self.settled_at) {
+        if !self.is_patient(now) && now >= self.settled_at {
             return Verdict::Failed(unclear);
         }
         let told = unclear.clone();
@@ -322,7 +338,7 @@ mod tests {
             let mut world = World::new(holder, now, replaced_at);
             world.pass(Duration::ZERO);
             let identity = Identity { uid: None, label: Some((LABEL.0.into(), LABEL.1.into())) };
-            let removal = Removal::of_named(identity, now, now, PATIENCE);
+            let removal = Removal::of_named(identity, now, PATIENCE);
 
             let verdict = drive(&mut world, removal, &faults);
 
@@ -348,7 +364,7 @@ mod tests {
     #[test]
     fn a_job_that_is_not_there_is_looked_for_twice() {
         let mut world = World::new(None, Duration::ZERO, Duration::MAX);
-        let removal = Removal::of_named(Identity::default(), Duration::ZERO, Duration::ZERO, PATIENCE);
+        let removal = Removal::of_named(Identity::default(), Duration::ZERO, PATIENCE);
         let verdict = drive(&mut world, removal, &[]);
         assert!(matches!(verdict, Verdict::Missing(_)));
         assert!(world.now >= SECOND_LOOK);

@@ -12,8 +12,9 @@ use crate::api::{ApiError, Backoff};
 /// Where a run stands. Each state owns what only it needs, and waits for the answer of exactly one call.
 #[derive(Debug)]
 pub(super) enum State {
-    /// `jobs.create` was sent; `maybe_done` tells whether one that was sent before may have taken effect.
-    Creating { since: Duration, maybe_done: bool },
+    /// `jobs.create` was sent; `maybe_done` tells whether one that was sent before may have taken effect, `taken_since`
+    /// when one was first refused because of the name.
+    Creating { taken_since: Option<Duration>, maybe_done: bool },
     /// Our create was refused because of the name. The job is ours if an earlier create made it; one in deletion frees
     /// the name soon; anybody else's ends the run.
     NameTaken { since: Duration, maybe_done: bool, error: Box<ApiError> },

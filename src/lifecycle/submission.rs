@@ -22,13 +22,20 @@ const NAME_WAIT: Duration = Duration::from_secs(60);
 pub(super) const MAX_STARTS: u32 = 5;
 
 impl Machine {
-    pub(super) fn created(self, now: Duration, since: Duration, maybe_done: bool, answer: Answer<Job>) -> Step {
+    pub(super) fn created(
+        self,
+        now: Duration,
+        taken_since: Option<Duration>,
+        maybe_done: bool,
+        answer: Answer<Job>,
+    ) -> Step {
         let error = match answer {
             Ok(job) => return self.adopt_created(now, job),
             Err(error) => error,
         };
         let maybe_done = maybe_done || error.maybe_done;
         if error.kind == ErrorKind::AlreadyExists {
+            let since = taken_since.unwrap_or(now);
             self.go(Duration::ZERO, State::NameTaken { since, maybe_done, error })
         } else if maybe_done {
             self.check_leftover(now, error)
@@ -57,7 +64,7 @@ impl Machine {
         error: Box<ApiError>,
         answer: Answer<Job>,
     ) -> Step {
-        let again = State::Creating { since, maybe_done };
+        let again = State::Creating { taken_since: Some(since), maybe_done };
         let patient = now < since + NAME_WAIT;
         match answer {
             // It was created, and somebody has deleted it: to create it again would undo that.

@@ -25,6 +25,8 @@ const PAGE: usize = 100;
 const SOON: Duration = Duration::from_millis(100);
 /// The first pause before a look.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// How many lists that fail in a row lead to a look without one.
+const FAILED_LISTS: u32 = 3;
 /// How long an execution that was just started may be missing in lists.
 const LIST_LAG: Duration = Duration::from_secs(10);
 
@@ -82,6 +84,8 @@ struct Table {
     is_working: bool,
     /// Whether the API refuses lists of many jobs.
     is_refused: bool,
+    /// How many lists failed in a row.
+    failed: u32,
 }
 
 /// A run that waits for news.
@@ -147,8 +151,8 @@ impl Watcher {
             let next = {
                 let mut table = self.table();
                 let now = Instant::now();
-                while let Some(page) = table.due(now + SOON) {
-                    lists.spawn(self.clone().survey(page));
+                while let Some(numbers) = table.due(now + SOON) {
+                    lists.spawn(Page { watcher: self.clone(), numbers }.survey());
                 }
                 if table.seats.is_empty() {
                     table.is_working = false;
@@ -164,45 +168,110 @@ impl Watcher {
         }
     }
 
-    /// Looks at those seats with one list.
-    async fn survey(self: Arc<Self>, page: Vec<u64>) {
-        let jobs: BTreeSet<String> = {
-            let table = self.table();
-            page.iter().filter_map(|number| table.seats.get(number)).map(|seat| seat.job.clone()).collect()
-        };
-        if jobs.is_empty() {
-            return;
-        }
-        let jobs: Vec<_> = jobs.iter().map(String::as_str).collect();
-        match self.client.survey_executions(&jobs).await {
-            Ok(executions) => {
-                let missing = self.table().take_in(&page, executions);
-                for (number, execution) in missing {
-                    let this = self.clone();
-                    tokio::spawn(async move {
-                        let answer = this.client.get_execution(&execution).await;
-                        this.table().tell(number, Look::News(Box::new(answer)));
-                    });
-                }
-            }
-            // The API knows no such list, or this account may not have it.
-            Err(error) if matches!(error.kind, ErrorKind::InvalidRequest | ErrorKind::PermissionDenied) => {
-                self.table().refuse(error);
-            }
-            Err(error) => {
-                let mut table = self.table();
-                page.into_iter().for_each(|number| table.tell(number, Look::News(Box::new(Err(error.clone())))));
-            }
-        }
-        self.changed.notify_waiters();
-    }
-
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// Seats that are being looked at. Those that nobody has told anything when this is dropped wait for another look.
+struct Page {
+    watcher: Arc<Watcher>,
+    numbers: Vec<u64>,
+}
+
+impl Page {
+    /// Looks at them with one list.
+    async fn survey(mut self) {
+        let watcher = self.watcher.clone();
+        let jobs: BTreeSet<String> = {
+            let table = watcher.table();
+            self.numbers.iter().filter_map(|number| table.seats.get(number)).map(|seat| seat.job.clone()).collect()
+        };
+        if jobs.is_empty() {
+            return;
+        }
+        let jobs: Vec<_> = jobs.iter().map(String::as_str).collect();
+        match watcher.client.survey_executions(&jobs).await {
+            Ok(executions) => {
+                let missing = watcher.table().take_in(&self.numbers, executions);
+                self.numbers.retain(|number| missing.iter().all(|(missing, _)| missing != number));
+                for (number, execution) in missing {
+                    let page = Self { watcher: watcher.clone(), numbers: vec![number] };
+                    tokio::spawn(page.read(execution));
+                }
+            }
+            // The API knows no such list, or this account may not have it.
+            Err(error)
+                if matches!(
+                    error.kind,
+                    ErrorKind::InvalidRequest | ErrorKind::PermissionDenied | ErrorKind::NotFound
+                ) =>
+            {
+                watcher.table().refuse(error);
+            }
+            Err(error) => {
+                let failed = watcher.table().count_failed();
+                if error.may_pass() && failed < FAILED_LISTS {
+                    self.tell(|| Err(error.clone()));
+                } else {
+                    self.read_one_by_one().await;
+                }
+            }
+        }
+    }
+
+    /// Looks at each by itself, unless the first such look fails as well: then it is not the list's fault.
+    async fn read_one_by_one(mut self) {
+        let watcher = self.watcher.clone();
+        let mut executions: Vec<_> = {
+            let table = watcher.table();
+            let name = |number: &u64| Some((*number, table.seats.get(number)?.execution.clone()));
+            self.numbers.iter().filter_map(name).collect()
+        };
+        let Some((first, execution)) = executions.pop() else { return };
+        match watcher.client.get_execution(&execution).await {
+            Err(error) if error.kind != ErrorKind::NotFound => self.tell(|| Err(error.clone())),
+            answer => {
+                self.numbers.clear();
+                Self { watcher: watcher.clone(), numbers: vec![first] }.tell(|| answer.clone());
+                for (number, execution) in executions {
+                    tokio::spawn(Self { watcher: watcher.clone(), numbers: vec![number] }.read(execution));
+                }
+            }
+        }
+    }
+
+    /// Looks at the one whose execution this is.
+    async fn read(self, execution: String) {
+        let answer = self.watcher.client.get_execution(&execution).await;
+        self.tell(|| answer.clone());
+    }
+
+    fn tell(&self, answer: impl Fn() -> Answer<Execution>) {
+        let mut table = self.watcher.table();
+        self.numbers.iter().for_each(|&number| table.tell(number, Look::News(Box::new(answer()))));
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        let mut table = self.watcher.table();
+        self.numbers.iter().for_each(|&number| table.queue_again(number));
+        drop(table);
+        self.watcher.changed.notify_waiters();
+    }
+}
+
 impl Table {
+    /// Lets a seat wait for its next look, if it is still taken.
+    fn queue_again(&mut self, number: u64) {
+        let Some(seat) = self.seats.get_mut(&number) else { return };
+        if !self.queue.contains(&(seat.due, number)) {
+            seat.due = Instant::now() + pause_at(seat.started.elapsed(), seat.longest_pause);
+            self.queue.insert((seat.due, number));
+        }
+    }
+
     fn seat(&mut self, seat: Seat) -> u64 {
         self.last += 1;
         self.queue.insert((seat.due, self.last));
@@ -216,8 +285,15 @@ impl Table {
         Some((0..PAGE).map_while(|_| self.queue.pop_first()).map(|(_, number)| number).collect())
     }
 
+    /// Notes that a list failed, and returns how many have in a row.
+    fn count_failed(&mut self) -> u32 {
+        self.failed = self.failed.saturating_add(1);
+        self.failed
+    }
+
     /// Tells what there is to tell of a list, and returns those that should have been in it.
     fn take_in(&mut self, page: &[u64], executions: Vec<Execution>) -> Vec<(u64, String)> {
+        self.failed = 0;
         let mut executions: HashMap<_, _> =
             executions.into_iter().map(|execution| (execution.metadata.name.clone(), execution)).collect();
         let mut missing = vec![];
@@ -241,8 +317,7 @@ impl Table {
                     }
                 }
             }
-            seat.due = Instant::now() + pause_at(seat.started.elapsed(), seat.longest_pause);
-            self.queue.insert((seat.due, number));
+            self.queue_again(number);
         }
         missing
     }
