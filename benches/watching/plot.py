@@ -33,9 +33,10 @@ PANELS: dict[str, dict[str, Any]] = {
         "p50": lambda seen: rank(seen["detections"], 50),
         "p99": lambda seen: rank(seen["detections"], 99),
     },
-    "memory over idle, MB": {"": lambda seen: seen["MB"] - seen["idle MB"]},
+    "memory over idle at most, MB": {"": lambda seen: seen["most MB"] - seen["idle MB"]},
     "CPU while nothing changes, % of a core": {
-        "": lambda seen: math.nan if seen["CPU %"] is None else max(seen["CPU %"], LEAST_CPU)
+        # A worker that never has all running at once is never at rest.
+        "": lambda seen: max(seen["mean CPU %"] if seen["CPU %"] is None else seen["CPU %"], LEAST_CPU)
     },
 }
 

@@ -188,11 +188,14 @@ class Watcher:
         self.megabytes, self.threads = 0.0, 0
 
     def look_for(self, seconds: float) -> None:
-        """Looks for so long."""
+        """Looks for so long, or until the worker has ended."""
         end = time.monotonic() + seconds
         while True:
-            self.megabytes = max(self.megabytes, self._worker.megabytes())
-            self.threads = max(self.threads, self._worker.threads())
+            try:
+                self.megabytes = max(self.megabytes, self._worker.megabytes())
+                self.threads = max(self.threads, self._worker.threads())
+            except (OSError, KeyError):
+                return
             if (left := end - time.monotonic()) <= 0:
                 return
             # Looking at the memory's map stops the worker for a moment.

@@ -158,6 +158,8 @@ async def bench(spec: dict[str, Any]) -> None:
         run.tell = one_more
         tasks.append(asyncio.create_task(run.run(worker)))
     await asyncio.wait(tasks, timeout=spec["limit"])
+    if pending:
+        say("submitted", at=time.time())
     say("done", began=began, runs=[run.result() for run in runs])
 
 
