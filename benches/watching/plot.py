@@ -34,7 +34,7 @@ PANELS: dict[str, dict[str, Any]] = {
         "p99": lambda seen: rank(seen["detections"], 99),
     },
     "memory over idle at most, MB": {"": lambda seen: seen["most MB"] - seen["idle MB"]},
-    "CPU while nothing changes, % of a core": {
+    "CPU at rest, % of a core": {
         # A worker that never has all running at once is never at rest.
         "": lambda seen: max(seen["mean CPU %"] if seen["CPU %"] is None else seen["CPU %"], LEAST_CPU)
     },

@@ -153,7 +153,9 @@ def _quotas(part: list[dict[str, Seen]]) -> list[Row]:
     for kinds in part:
         load = kinds["ours"]["load"]
         per_minute = load["faults"]["quotas"]["writes"]
-        what = f"{load['runs']} at once, {per_minute} writes and {per_minute} starts a minute (of {MINUTE_SECONDS:.0f} s)"
+        what = (
+            f"{load['runs']} at once, {per_minute} writes and {per_minute} starts a minute (of {MINUTE_SECONDS:.0f} s)"
+        )
         least = least_seconds(load["runs"], per_minute)
         rows += [
             (f"{what}: failed runs; calls refused", "0; ≤ 5 %", *_both(kinds, _refused)),

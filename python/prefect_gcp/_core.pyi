@@ -150,8 +150,8 @@ class Client:
             owner_label: Key and value of a label; a job that carries another value of it stays.
 
         Returns:
-            The kill in progress. Its iteration raises `CloudRunNotFoundError` when the job is not there or carries another
-            value of the label, and another `CloudRunError` when a call failed for good.
+            The kill in progress. Its iteration raises `CloudRunNotFoundError` when the job is not there or carries
+            another value of the label, and another `CloudRunError` when a call failed for good.
         """
 
 @final

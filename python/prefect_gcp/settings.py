@@ -16,7 +16,9 @@ class CloudRunWorkerSettings(PrefectBaseSettings):
     `[integrations.gcp.cloud_run.worker]` of `prefect.toml`.
     """
 
-    model_config: ClassVar[SettingsConfigDict] = build_settings_config(("integrations", "gcp", "cloud_run", "worker")) | {
+    model_config: ClassVar[SettingsConfigDict] = build_settings_config(
+        ("integrations", "gcp", "cloud_run", "worker")
+    ) | {
         # An endpoint may hold a password where none belongs.
         "hide_input_in_errors": True
     }
@@ -29,11 +31,12 @@ class CloudRunWorkerSettings(PrefectBaseSettings):
         ),
     )
     poll_interval_seconds: float = Field(
-        default=2.0,
+        # With it, a thousand executions of ten minutes take less than a fortieth of one read per run and five seconds.
+        default=2.1,
         gt=0,
         description=(
-            "Longest pause between two looks at a job or an execution, in seconds; the first ones are shorter. One look "
-            "is at a hundred executions."
+            "Longest pause between two looks at a job or an execution, in seconds; the first ones are shorter. One "
+            "look is at a hundred executions."
         ),
     )
     request_timeout_seconds: float = Field(
@@ -65,8 +68,8 @@ class CloudRunWorkerSettings(PrefectBaseSettings):
         default=60.0,
         ge=0.1,
         description=(
-            "Period over which Cloud Run's quotas count calls, in seconds. A minute is right for Google; an emulator may "
-            "have a shorter one (`minuteSeconds`)."
+            "Period over which Cloud Run's quotas count calls, in seconds. A minute is right for Google; an emulator "
+            "may have a shorter one (`minuteSeconds`)."
         ),
     )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benches.watching.parts import least_seconds
+from benches.watching.parts import MINUTE_SECONDS, least_seconds
 from benches.watching.report import number, percentile, table
 from benches.watching.sessions import Load, session
 from benches.worker import main
@@ -32,9 +32,9 @@ def test_numbers_have_three_digits() -> None:
 
 
 def test_a_quota_takes_its_time() -> None:
-    # 600 writes, 180 at the start of each minute of 6 s: the last ones at 18 s.
-    assert least_seconds(300, 180) == 18
-    assert least_seconds(150, 30) == 54
+    # 600 writes, 180 at the start of each minute: the last ones when three are over.
+    assert least_seconds(300, 180) == 3 * MINUTE_SECONDS
+    assert least_seconds(150, 30) == 9 * MINUTE_SECONDS
 
 
 def test_the_table_has_the_rows_of_what_was_measured() -> None:
