@@ -5,13 +5,14 @@
 mod queue;
 
 use std::{
+    pin::Pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use prefect_gcp_core::api::types::Execution;
 use prefect_gcp_core::api::{
-    ApiError, CloudRunClient, Credentials, Endpoint, ErrorKind, Notice, Pacing, Quota, RetryPolicy, TokenSource,
+    ApiError, CloudRunClient, Credentials, Endpoint, ErrorKind, Guard, Notice, Pacing, Quota, RetryPolicy, TokenSource,
     Transport, http_client,
 };
 use queue::{Answer, Queue};
@@ -37,14 +38,22 @@ struct Setup {
 
 /// A start that nothing holds back.
 async fn start(client: &CloudRunClient) -> Result<Execution, Box<ApiError>> {
-    client.run_job("j", &|| Box::pin(std::future::ready(()))).await
+    client.run_job("j", &()).await
 }
 
 async fn setup(answers: Vec<Answer>) -> Setup {
-    setup_as("my-project", answers).await
+    setup_with("my-project", PERIOD, answers).await
 }
 
 async fn setup_as(project: &str, answers: Vec<Answer>) -> Setup {
+    setup_with(project, PERIOD, answers).await
+}
+
+async fn setup_in(period: Duration, answers: Vec<Answer>) -> Setup {
+    setup_with("my-project", period, answers).await
+}
+
+async fn setup_with(project: &str, period: Duration, answers: Vec<Answer>) -> Setup {
     let hangs = answers.contains(&Answer::Hang);
     let queue = Queue::start(answers).await;
     let retried: Arc<Mutex<Vec<_>>> = Arc::default();
@@ -55,8 +64,8 @@ async fn setup_as(project: &str, answers: Vec<Answer>) -> Setup {
         project: project.into(),
         region: "us-east1".into(),
         tokens: Arc::new(TokenSource::new(Credentials::ApplicationDefault)),
-        pacing: Arc::new(Pacing::new(PERIOD)),
-        quota_wait: 3 * PERIOD,
+        pacing: Arc::new(Pacing::new(period)),
+        quota_wait: 3 * period,
         retry: RetryPolicy {
             max_attempts: 4,
             max_elapsed: Duration::from_secs(30),
@@ -92,7 +101,7 @@ async fn every_call_goes_to_its_path_without_a_token() {
     let Setup { queue, client, .. } = setup(answers).await;
     client.create_job("j", &json!({"kind": "Job", "metadata": {"name": "j"}}).into()).await.unwrap();
     client.get_job("j").await.unwrap();
-    client.delete_job("j").await.unwrap();
+    client.delete_job("j", &()).await.unwrap();
     start(&client).await.unwrap();
     client.get_execution("e").await.unwrap();
     client.list_executions("j").await.unwrap();
@@ -203,11 +212,11 @@ async fn a_start_is_not_repeated_when_it_may_have_happened() {
 async fn a_delete_is_not_repeated_when_it_may_have_happened() {
     for answer in [Answer::Http(503, ""), Answer::Drop] {
         let Setup { queue, client, .. } = setup(vec![answer, Answer::Http(200, "{}")]).await;
-        assert!(failed(client.delete_job("j").await).maybe_done, "{answer:?}");
+        assert!(failed(client.delete_job("j", &()).await).maybe_done, "{answer:?}");
         assert_eq!(queue.requests().len(), 1, "{answer:?}");
     }
     let Setup { client, .. } = setup(vec![Answer::Http(429, QUOTA), Answer::Http(200, "{}")]).await;
-    client.delete_job("j").await.unwrap();
+    client.delete_job("j", &()).await.unwrap();
 }
 
 #[tokio::test]
@@ -261,21 +270,52 @@ async fn the_calls_of_all_runs_share_one_pace() {
     assert_eq!(queue.requests().len(), 3);
 }
 
+struct Gate(tokio::sync::watch::Receiver<bool>);
+
+impl Guard for Gate {
+    fn opens(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        let mut gate = self.0.clone();
+        Box::pin(async move { _ = gate.wait_for(|is_open| *is_open).await })
+    }
+}
+
 #[tokio::test]
 async fn a_start_is_held_back_until_its_gate_opens() {
     let Setup { queue, client, .. } = setup(vec![Answer::Http(200, JOB)]).await;
     let (open, gate) = tokio::sync::watch::channel(false);
-    let start = tokio::spawn(async move {
-        let wait = || -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
-            let mut gate = gate.clone();
-            Box::pin(async move { _ = gate.wait_for(|is_open| *is_open).await })
-        };
-        client.run_job("j", &wait).await
-    });
+    let start = tokio::spawn(async move { client.run_job("j", &Gate(gate)).await });
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(queue.requests().is_empty());
     open.send_replace(true);
     start.await.unwrap().unwrap();
+}
+
+/// The job is another one by now.
+struct Replaced;
+
+impl Guard for Replaced {
+    fn still_holds(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        Box::pin(std::future::ready(false))
+    }
+}
+
+#[tokio::test]
+async fn a_delete_that_waited_for_its_turn_is_not_sent_to_another_job() {
+    let answers = [vec![Answer::Http(200, JOB); 10], vec![Answer::Http(429, RATE)], vec![Answer::Http(200, "{}"); 2]];
+    let Setup { queue, client, .. } = setup_in(Duration::from_secs(2), answers.concat()).await;
+    for _ in 0..10 {
+        client.create_job("j", &json!({}).into()).await.unwrap();
+    }
+    // This one is refused, which uses the quota up for two seconds.
+    let late = tokio::spawn({
+        let client = client.clone();
+        async move { client.delete_job("j", &Replaced).await }
+    });
+    let error = failed(late.await.unwrap());
+    assert_eq!((error.kind, error.maybe_done), (ErrorKind::NotFound, false), "{error}");
+    assert_eq!(queue.requests().len(), 11);
+    // One that did not wait was looked at lately.
+    client.delete_job("j", &Replaced).await.unwrap();
 }
 
 #[tokio::test]
@@ -343,7 +383,7 @@ async fn a_redirect_is_not_followed() {
 async fn names_that_would_leave_their_path_are_refused_unsent() {
     for (project, job) in [("my-project", ".."), ("my-project", ""), ("my-project", "a/b"), ("..", "j"), ("", "j")] {
         let Setup { queue, client, .. } = setup_as(project, vec![Answer::Http(200, "{}")]).await;
-        let error = failed(client.delete_job(job).await);
+        let error = failed(client.delete_job(job, &()).await);
         assert_eq!((error.kind, error.attempts), (ErrorKind::InvalidRequest, 0), "{project} {job}");
         assert!(queue.requests().is_empty());
     }

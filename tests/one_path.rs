@@ -37,8 +37,8 @@ async fn make(client: &CloudRunClient, call: Call) -> Result<(), Box<ApiError>> 
     match call {
         Call::CreateJob => client.create_job("j", &json!({}).into()).await.map(drop),
         Call::GetJob => client.get_job("j").await.map(drop),
-        Call::DeleteJob => client.delete_job("j").await,
-        Call::RunJob => client.run_job("j", &|| Box::pin(std::future::ready(()))).await.map(drop),
+        Call::DeleteJob => client.delete_job("j", &()).await,
+        Call::RunJob => client.run_job("j", &()).await.map(drop),
         Call::GetExecution => client.get_execution("j").await.map(drop),
         Call::ListExecutions => client.list_executions("j").await.map(drop),
         Call::DeleteExecution => client.delete_execution("j").await,

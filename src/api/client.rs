@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    ApiError, Call, ErrorKind, Gate, Transport,
+    ApiError, Call, ErrorKind, Guard, Transport,
     transport::{Request, Usable},
     types::{Deletion, Execution, JOB_LABEL, Job, List},
 };
@@ -45,17 +45,19 @@ impl CloudRunClient {
 
     /// Deletes a job and stops its executions, in the background. Not repeated when it may have done so, because the name
     /// may be another job's by then: see [`ApiError::maybe_done`].
-    pub async fn delete_job(&self, name: &str) -> Answer<()> {
-        self.call::<Deletion>(Request::of(Call::DeleteJob, &["jobs", name], name)).await.map(drop)
+    pub async fn delete_job(&self, name: &str, guard: &dyn Guard) -> Answer<()> {
+        let path = ["jobs", name];
+        let request = Request { guard: Some(guard), ..Request::of(Call::DeleteJob, &path, name) };
+        self.call::<Deletion>(request).await.map(drop)
     }
 
     /// Starts an execution of a job and returns it, surely with its name. Not repeated when it may have started one: see
-    /// [`ApiError::maybe_done`]. The start is held back by `gate`.
-    pub async fn run_job(&self, name: &str, gate: Gate<'_>) -> Answer<Execution> {
+    /// [`ApiError::maybe_done`].
+    pub async fn run_job(&self, name: &str, guard: &dyn Guard) -> Answer<Execution> {
         // No overrides: they need a permission that starting a job does not.
         let path = format!("{name}:run");
         let path = ["jobs", path.as_str()];
-        self.call(Request { body: Some("{}"), gate: Some(gate), ..Request::of(Call::RunJob, &path, name) }).await
+        self.call(Request { body: Some("{}"), guard: Some(guard), ..Request::of(Call::RunJob, &path, name) }).await
     }
 
     /// Reads an execution.

@@ -20,4 +20,4 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use error::{ApiError, ErrorKind};
 pub use pacing::{Pacing, PacingCache};
 pub use retry::{Backoff, RetryPolicy};
-pub use transport::{Gate, Notice, RetryNotice, Transport, http_client};
+pub use transport::{Guard, Notice, RetryNotice, Transport, http_client};

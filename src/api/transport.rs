@@ -1,6 +1,7 @@
 //! The one way that every call goes: its turn, token, attempt, verdict, pause, next attempt.
 
 use std::{
+    future::ready,
     net::ToSocketAddrs,
     pin::Pin,
     sync::Arc,
@@ -32,6 +33,8 @@ const LONGEST_URL: usize = 2048;
 const LONGEST_WISH: Duration = Duration::from_secs(3600);
 /// How much of a body that is not Google's goes into an error's message, in characters.
 const EXCERPT: usize = 200;
+/// How long after a look what it saw is taken to be there.
+const SEEN_LATELY: Duration = Duration::from_secs(1);
 /// Attempts when it is in doubt whether a token was refused; gcp_auth makes five requests in each.
 const DOUBTFUL_ATTEMPTS: u32 = 3;
 /// Look-ups of host names at a time. Each holds a thread, for half a minute where a name server is silent.
@@ -88,8 +91,21 @@ pub enum Notice {
     Quota(Quota),
 }
 
-/// Waited for right before each attempt of a call, when its turn has come.
-pub type Gate<'a> = &'a (dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync);
+/// Stands before a call that can't be taken back, when its turn has come. `()` lets everything through.
+pub trait Guard: Send + Sync {
+    /// Waits until the call may be sent.
+    fn opens(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(ready(()))
+    }
+
+    /// Whether the job is still the one that was seen. Asked when the call had to wait for its turn; if not, it fails as
+    /// if the job were not found.
+    fn still_holds(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        Box::pin(ready(true))
+    }
+}
+
+impl Guard for () {}
 
 /// An attempt that failed and will be repeated.
 #[derive(Clone, Debug)]
@@ -135,13 +151,13 @@ pub(super) struct Request<'a> {
     pub(super) query: &'a [(&'a str, &'a str)],
     /// JSON.
     pub(super) body: Option<&'a str>,
-    pub(super) gate: Option<Gate<'a>>,
+    pub(super) guard: Option<&'a dyn Guard>,
 }
 
 impl<'a> Request<'a> {
     /// One without query and body.
     pub(super) fn of(call: Call, path: &'a [&'a str], name: &'a str) -> Self {
-        Self { call, path, name, query: &[], body: None, gate: None }
+        Self { call, path, name, query: &[], body: None, guard: None }
     }
 }
 
@@ -246,13 +262,19 @@ impl Transport {
                 let error = refusal.unwrap_or_else(|| self.no_turn(request, waited));
                 return Err(Box::new(ApiError { attempts, maybe_done, ..*error }));
             };
-            if let Some(gate) = request.gate
-                && tokio::time::timeout(Duration::ZERO, gate()).await.is_err()
-            {
-                // Others may have the turn meanwhile.
-                pass.give_back();
-                gate().await;
-                continue;
+            if let Some(guard) = request.guard {
+                if tokio::time::timeout(Duration::ZERO, guard.opens()).await.is_err() {
+                    // Others may have the turn meanwhile.
+                    pass.give_back();
+                    guard.opens().await;
+                    continue;
+                }
+                if asked.elapsed() > SEEN_LATELY && !guard.still_holds().await {
+                    pass.give_back();
+                    let message = "while the call waited for its turn, the job was deleted or replaced".to_owned();
+                    let error = self.error(call, request.name, ErrorKind::NotFound, message);
+                    return Err(Box::new(ApiError { attempts, maybe_done, ..error }));
+                }
             }
 
             attempts += 1;

@@ -5,14 +5,15 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
 use super::{
+    identity::Identity,
     journal::Teller,
     machine::Machine,
     progress::Progress,
-    registry::Registry,
+    registry::{KillWatch, Registry},
     step::{Answer, Ask, Event, Next, Outcome, Plan, RunError, Watched},
     watcher::{Look, Watcher, Watchers, pause_at},
 };
-use crate::api::{Call, CloudRunClient, Gate, JobBody, Transport, types::Execution};
+use crate::api::{Call, CloudRunClient, ErrorKind, Guard, JobBody, Transport, types::Execution};
 
 /// What the runs of a process have in common.
 #[derive(Clone, Debug, Default)]
@@ -67,7 +68,7 @@ pub async fn run(
                 return result;
             }
             Next::Call { after, ask, machine } => {
-                let kills = registration.kills();
+                let (kills, identity) = (registration.kills(), machine.identity().clone());
                 // Each in a box of its own: the room for a call is large, and a run waits for most of its time.
                 let call: Pin<Box<dyn Future<Output = Event> + Send + '_>> = match ask {
                     Ask::WatchExecution(watched) => Box::pin(async {
@@ -78,7 +79,8 @@ pub async fn run(
                     }),
                     ask => Box::pin(async {
                         sleep(after).await;
-                        answer(&client, &job, body.as_ref(), ask, &|| Box::pin(kills.none_under_way())).await
+                        let guard = JobGuard { client: &client, job: &job, identity, kills: Some(kills) };
+                        answer(&client, &job, body.as_ref(), ask, &guard).await
                     }),
                 };
                 let event = if machine.heeds_kill() {
@@ -96,13 +98,41 @@ pub async fn run(
     }
 }
 
-/// Makes the call. A start is held back by `gate`.
+/// Stands before a start or a delete.
+pub(super) struct JobGuard<'a> {
+    pub(super) client: &'a CloudRunClient,
+    pub(super) job: &'a str,
+    pub(super) identity: Identity,
+    /// Kills that hold a start back.
+    pub(super) kills: Option<KillWatch>,
+}
+
+impl Guard for JobGuard<'_> {
+    fn opens(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async {
+            if let Some(kills) = &self.kills {
+                kills.none_under_way().await;
+            }
+        })
+    }
+
+    fn still_holds(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        Box::pin(async {
+            match self.client.get_job(self.job).await {
+                Ok(job) => !self.identity.is_going(&job),
+                Err(error) => error.kind != ErrorKind::NotFound,
+            }
+        })
+    }
+}
+
+/// Makes the call. A start or a delete goes past `guard`.
 pub(super) async fn answer(
     client: &CloudRunClient,
     job: &str,
     body: Option<&JobBody>,
     ask: Ask,
-    gate: Gate<'_>,
+    guard: &JobGuard<'_>,
 ) -> Event {
     match ask {
         Ask::CreateJob => Event::Created(match body {
@@ -111,10 +141,10 @@ pub(super) async fn answer(
             None => Err(Box::new(client.not_made(Call::CreateJob, job))),
         }),
         Ask::ReadJob => Event::JobRead(client.get_job(job).await),
-        Ask::RunJob => Event::RunAnswered(client.run_job(job, gate).await),
+        Ask::RunJob => Event::RunAnswered(client.run_job(job, guard).await),
         Ask::ListExecutions => Event::Listed(client.list_executions(job).await),
         Ask::WatchExecution(watched) => Event::ExecutionRead(client.get_execution(&watched.execution).await),
-        Ask::DeleteJob => Event::Deleted(client.delete_job(job).await),
+        Ask::DeleteJob => Event::Deleted(client.delete_job(job, guard).await),
     }
 }
 

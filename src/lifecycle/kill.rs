@@ -1,11 +1,11 @@
 //! Ends a job early.
 
-use std::{future::ready, time::Duration};
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use super::{
-    driver::{Observer, answer},
+    driver::{JobGuard, Observer, answer},
     identity::Identity,
     journal::Teller,
     machine::READ_LAG,
@@ -51,7 +51,9 @@ pub async fn kill(
     let mut after = Duration::ZERO;
     loop {
         sleep(after).await;
-        let event = answer(&client, job, None, removal.ask(), &|| Box::pin(ready(()))).await;
+        // No kill holds a kill back.
+        let guard = JobGuard { client: &client, job, identity: removal.identity().clone(), kills: None };
+        let event = answer(&client, job, None, removal.ask(), &guard).await;
         (after, removal) = match removal.step(began.elapsed(), event) {
             Verdict::Ask(after, removal) => (after, removal),
             Verdict::Again(after, removal, error) => {

@@ -161,6 +161,11 @@ impl Machine {
         }
     }
 
+    /// What tells this run's job from others of its name.
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// The name of the state that the machine is in.
     pub fn state(&self) -> &'static str {
         self.state.name()

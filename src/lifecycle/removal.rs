@@ -91,6 +91,11 @@ impl Removal {
         Self { stage, ..Self::of_seen(identity, settled_at, patience) }
     }
 
+    /// What tells the job from others of its name.
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// The call whose answer it waits for.
     pub(super) fn ask(&self) -> Ask {
         match self.stage {
