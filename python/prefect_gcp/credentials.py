@@ -16,10 +16,10 @@ from prefect.utilities.asyncutils import run_sync_in_worker_thread, sync_compati
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from typing_extensions import Self
 
+from prefect_gcp import _google_auth
+
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
-
-_SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
 
 
 class ClientType(str, Enum):
@@ -131,19 +131,8 @@ class GcpCredentials(CredentialsBlock):
         Raises:
             google.auth.exceptions.GoogleAuthError: When the key is malformed, or there are no default credentials.
         """
-        import google.auth
-        from google.oauth2 import service_account
-
-        if self.service_account_info:
-            return service_account.Credentials.from_service_account_info(  # type: ignore[no-any-return, no-untyped-call]
-                self.service_account_info.get_secret_value(), scopes=_SCOPES
-            )
-        if self.service_account_file:
-            return service_account.Credentials.from_service_account_file(  # type: ignore[no-any-return, no-untyped-call]
-                self.service_account_file, scopes=_SCOPES
-            )
-        credentials, _project = google.auth.default(scopes=_SCOPES)
-        return credentials
+        info = self.service_account_info.get_secret_value() if self.service_account_info else None
+        return _google_auth.load(info, self.service_account_file, _google_auth.transport())
 
     @sync_compatible
     async def get_access_token(self) -> str:
@@ -229,10 +218,8 @@ class GcpCredentials(CredentialsBlock):
         )
 
     def _fetch_token(self) -> str:
-        from google.auth.transport.requests import Request
-
         credentials = self.get_credentials_from_service_account()
-        credentials.refresh(Request())  # type: ignore[no-untyped-call]
+        credentials.refresh(_google_auth.transport())  # type: ignore[no-untyped-call]
         return str(credentials.token)
 
     def _key_text(self) -> str | None:
@@ -261,7 +248,7 @@ def _default_project() -> str | None:
     """The project of the application default credentials; it stays the same as long as the process lives."""
     import google.auth
 
-    credentials, project = google.auth.default(scopes=_SCOPES)
+    credentials, project = google.auth.default(scopes=[_google_auth.SCOPE], request=_google_auth.transport())
     return getattr(credentials, "quota_project_id", None) or project
 
 

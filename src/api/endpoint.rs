@@ -117,7 +117,7 @@ fn check_region(region: &str) -> Result<(), EndpointError> {
     Err(EndpointError::Region(region.to_owned()))
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
         Some(Host::Ipv6(address)) => IpAddr::from(address).is_loopback(),

@@ -13,7 +13,9 @@ mod retry;
 mod transport;
 pub mod types;
 
-pub use auth::{Credentials, Secret, TokenCache, TokenSource};
+pub use auth::{
+    Credentials, GcpAuth, Prospect, Secret, Token, TokenCache, TokenError, TokenFuture, TokenProvider, TokenSource,
+};
 pub use call::{Call, Quota};
 pub use client::{CloudRunClient, JobBody};
 pub use endpoint::{Endpoint, EndpointError};

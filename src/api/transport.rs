@@ -21,8 +21,7 @@ use tokio::sync::Semaphore;
 use url::form_urlencoded;
 
 use super::{
-    ApiError, Call, Endpoint, ErrorKind, Pacing, Quota, RetryPolicy, TokenSource,
-    auth::{Prospect, TokenError},
+    ApiError, Call, Endpoint, ErrorKind, Pacing, Prospect, Quota, RetryPolicy, TokenError, TokenSource,
     error::{RATE, classify},
     types::{Deletion, ErrorBody, ErrorStatus, Execution, Job, List},
 };
@@ -128,7 +127,7 @@ pub struct Transport {
     /// Region, as in the endpoint.
     pub region: String,
     /// Where tokens come from; unused when the endpoint needs none.
-    pub tokens: Arc<TokenSource>,
+    pub tokens: TokenSource,
     /// Where calls wait for their turn.
     pub pacing: Arc<Pacing>,
     /// Longest that a call waits for its turn, before and between its attempts.
@@ -234,10 +233,10 @@ impl From<TokenError> for Failure {
     fn from(error: TokenError) -> Self {
         let kind = match error.prospect {
             Prospect::Passing => ErrorKind::NoToken,
-            Prospect::Doubtful | Prospect::Final => ErrorKind::Authentication,
+            Prospect::Doubtful | Prospect::Refused => ErrorKind::Authentication,
         };
         let is_doubtful = error.prospect == Prospect::Doubtful;
-        Self { is_doubtful, ..Self::new(kind, false, error.to_string()) }
+        Self { is_doubtful, retry_after: error.retry_after, ..Self::new(kind, false, error.to_string()) }
     }
 }
 
@@ -307,7 +306,7 @@ impl Transport {
                 // A token can be revoked before its end: one new one is worth a try, at once.
                 Some(generation) if !renewed => {
                     renewed = true;
-                    self.tokens.renew(generation).await;
+                    self.tokens.renew(generation);
                     Some(Duration::ZERO)
                 }
                 _ if failure.is_doubtful && tries < DOUBTFUL_ATTEMPTS => delay(),

@@ -10,11 +10,14 @@ use pyo3::{exceptions::PyValueError, prelude::*};
 
 use super::{
     exceptions::{self, Place},
+    google_auth::GoogleAuth,
     json,
     run::Run,
 };
 use crate::{
-    api::{Credentials, Endpoint, JobBody, PacingCache, RetryPolicy, Secret, TokenCache, Transport, http_client},
+    api::{
+        Credentials, Endpoint, GcpAuth, JobBody, PacingCache, RetryPolicy, Secret, TokenCache, Transport, http_client,
+    },
     lifecycle::{
         driver::{self, Office},
         kill,
@@ -23,7 +26,8 @@ use crate::{
 };
 
 /// Tokens of every identity that this process uses.
-static TOKENS: LazyLock<TokenCache> = LazyLock::new(TokenCache::default);
+static TOKENS: LazyLock<TokenCache> =
+    LazyLock::new(|| TokenCache::new(Arc::new(GcpAuth::beside(Arc::new(GoogleAuth)))));
 
 /// What the runs of this process have in common.
 static OFFICE: LazyLock<Office> = LazyLock::new(Office::default);

@@ -3,6 +3,7 @@
 mod client;
 mod emulator;
 mod exceptions;
+mod google_auth;
 mod job;
 mod json;
 mod run;

@@ -61,7 +61,7 @@ impl Runtime for Guarded {
         get_runtime().spawn(future)
     }
 
-    /// pyo3-async-runtimes enters Python here and nowhere else.
+    /// Python is entered here and nowhere else.
     fn spawn_blocking<F>(enter: F) -> Self::JoinHandle
     where
         F: FnOnce() + Send + 'static,
@@ -73,6 +73,11 @@ impl Runtime for Guarded {
             }
         })
     }
+}
+
+/// Does something short in Python, soon, on a thread that may wait for the GIL; nothing once the interpreter ends.
+pub(super) fn enter(work: impl FnOnce(Python<'_>) + Send + 'static) {
+    drop(Guarded::spawn_blocking(|| Python::attach(work)));
 }
 
 /// Every call comes from a task of the event loop itself, which tells what there is to know.

@@ -1,0 +1,169 @@
+"""Google's own google-auth, as this package uses it: over one kind of connection, and never on the event loop."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+from collections.abc import Callable, MutableMapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    import requests
+    from google.auth.credentials import Credentials
+    from google.auth.transport.requests import Request
+
+SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+
+# How long one answer of a token endpoint is waited for, in seconds.
+_TIMEOUT = 20.0
+# Lifetime of a token that does not say when it ends, in seconds.
+_LIFETIME = 3600.0
+# Longest part of a foreign text that an error repeats, in characters.
+_LONGEST_TEXT = 300
+# As long are keys, assertions and tokens, and nothing that an error has to say.
+_LONG_WORD = re.compile(r"[^\s'\"]{60,}")
+
+Prospect = Literal["passing", "doubtful", "refused"]
+Done = Callable[[str | None, float, Prospect | Literal[""], str], None]
+
+
+def transport() -> Request:
+    """A transport for google-auth.
+
+    It trusts the system's root certificates, those of `SSL_CERT_FILE` and `SSL_CERT_DIR`, and those that requests
+    trusts. It follows no redirects, which would take secrets along. `HTTPS_PROXY` and `NO_PROXY` count, and no proxy
+    sees what is not encrypted, the metadata server's answers among it.
+
+    Returns:
+        The transport; its `session` keeps the last answer as `last`.
+    """
+    import ssl
+
+    import requests
+    from google.auth.transport.requests import Request
+
+    class Adapter(requests.adapters.HTTPAdapter):
+        def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+            super().init_poolmanager(*args, ssl_context=ssl.create_default_context(), **kwargs)
+
+        def proxy_manager_for(self, proxy: Any, **kwargs: Any) -> Any:
+            return super().proxy_manager_for(proxy, ssl_context=ssl.create_default_context(), **kwargs)
+
+    class Session(requests.Session):
+        last: requests.Response | None = None
+
+        def request(self, *args: Any, **kwargs: Any) -> requests.Response:
+            self.last = None
+            self.last = super().request(*args, **{"timeout": _TIMEOUT} | kwargs | {"allow_redirects": False})
+            return self.last
+
+        def merge_environment_settings(self, url: Any, *args: Any) -> Any:
+            settings = super().merge_environment_settings(url, *args)
+            return settings | {"proxies": {}} if urlsplit(url).scheme == "http" else settings
+
+    session = Session()
+    session.mount("https://", Adapter())
+    return Request(session)
+
+
+def load(info: MutableMapping[str, Any] | None, file: Path | None, request: Request, scope: str = SCOPE) -> Credentials:
+    """Credentials of a service account's key, by its content or its file, or else the application default credentials.
+
+    Raises:
+        google.auth.exceptions.DefaultCredentialsError: When there are none, or they can't be read.
+        ValueError: When the key is malformed.
+    """
+    import google.auth
+    from google.auth.credentials import with_scopes_if_required
+    from google.oauth2 import service_account
+
+    if info is not None:
+        return service_account.Credentials.from_service_account_info(info, scopes=[scope])  # type: ignore[no-any-return, no-untyped-call]
+    if file is not None:
+        return service_account.Credentials.from_service_account_file(file, scopes=[scope])  # type: ignore[no-any-return, no-untyped-call]
+    # Scopes come afterwards: with them, it would ask for the name of a project.
+    if named := os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
+        credentials, _project = google.auth.load_credentials_from_file(named, request=request)  # type: ignore[no-untyped-call]
+    else:
+        credentials, _project = google.auth.default(request=request)
+    return with_scopes_if_required(credentials, [scope])  # type: ignore[no-any-return, no-untyped-call]
+
+
+def fetch_in_background(
+    service_account_info: str | None, service_account_file: Path | None, scope: str, done: Done
+) -> None:
+    """Gets a new access token in a thread of its own, which does not keep the interpreter from ending.
+
+    Args:
+        service_account_info: A service account's key as JSON text.
+        service_account_file: Path to such a text; without both, the application default credentials count.
+        scope: What the token is for.
+        done: Told the token and its lifetime in seconds, or else what to expect of another try, and why it failed.
+    """
+    arguments = (service_account_info, service_account_file, scope, done)
+    threading.Thread(target=_fetch, args=arguments, name="cloud-run-google-auth", daemon=True).start()
+
+
+def _fetch(service_account_info: str | None, service_account_file: Path | None, scope: str, done: Done) -> None:
+    request = transport()
+    try:
+        info = None if service_account_info is None else json.loads(service_account_info)
+        credentials = load(info, service_account_file, request, scope)
+        credentials.refresh(request)  # type: ignore[no-untyped-call]
+        token, lifetime = str(credentials.token), _lifetime(credentials)
+    except Exception as error:
+        done(None, 0.0, *_verdict(error, getattr(request.session, "last", None)))
+    else:
+        done(token, lifetime, "", "")
+
+
+def _lifetime(credentials: Credentials) -> float:
+    """Seconds that its token still lives."""
+    from google.auth import _helpers
+
+    if credentials.expiry is None:
+        return _LIFETIME
+    return (credentials.expiry - _helpers.utcnow()).total_seconds()  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _verdict(error: Exception, answer: requests.Response | None) -> tuple[Prospect, str]:
+    """What a failure means, by the last answer rather than by google-auth's many exceptions, which hold all of it."""
+    from google.auth.exceptions import TransportError
+
+    if answer is not None and answer.status_code >= 300:
+        reason = _reason(answer)
+        where = urlsplit(answer.url)
+        words = f"{where.scheme}://{where.hostname} answered HTTP {answer.status_code}" + (
+            f": {reason}" if reason else ""
+        )
+        if answer.status_code in (400, 401, 403) and reason:
+            return "refused", words
+        return ("doubtful" if answer.status_code < 500 and answer.status_code not in (408, 429) else "passing"), words
+    cause = error
+    while isinstance(cause.__cause__, Exception):
+        cause = cause.__cause__
+    text = _short(str(error.args[0]) if error.args else "")
+    words = f"{text or type(error).__name__}" + (f" ({type(cause).__name__})" if cause is not error else "")
+    if isinstance(error, TransportError) or isinstance(error.__cause__, TransportError):
+        return "passing", words
+    return ("refused" if isinstance(error, ValueError) else "doubtful"), words
+
+
+def _reason(answer: requests.Response) -> str:
+    """Why a token endpoint refuses, in OAuth's form (RFC 6749, 5.2) or Google's; nothing else of its answer."""
+    try:
+        body = answer.json()
+        error = body["error"]
+        if isinstance(error, dict):
+            return _short(str(error["message"]))
+        return _short(": ".join(str(part) for part in (error, body.get("error_description")) if part))
+    except (KeyError, TypeError, ValueError):
+        return ""
+
+
+def _short(text: str) -> str:
+    return _LONG_WORD.sub("…", text)[:_LONGEST_TEXT]

@@ -1,0 +1,113 @@
+//! Tokens by gcp_auth, where it can give them.
+
+use std::{
+    fmt,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use chrono::Utc;
+use gcp_auth::{CustomServiceAccount, GCloudAuthorizedUser, TokenProvider as _};
+use tokio::sync::Semaphore;
+
+use super::{
+    Credentials, Prospect, Secret, Token, TokenError, TokenFuture, TokenProvider,
+    key::{self, Found},
+    threads,
+};
+
+/// gcp_auth for keys of service accounts and for gcloud, another provider for all else.
+#[derive(Clone, Default)]
+pub struct GcpAuth {
+    other: Option<Arc<dyn TokenProvider>>,
+}
+
+impl fmt::Debug for GcpAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GcpAuth").field("has_other", &self.other.is_some()).finish()
+    }
+}
+
+impl GcpAuth {
+    /// One that asks `other` for what gcp_auth can't do, and why it refused what it can.
+    pub fn beside(other: Arc<dyn TokenProvider>) -> Self {
+        Self { other: Some(other) }
+    }
+
+    async fn find(&self, credentials: &Credentials, scope: &'static str) -> Result<Token, TokenError> {
+        let other = |error: TokenError| async move {
+            match &self.other {
+                Some(other) => other.token(credentials, scope).await,
+                None => Err(error),
+            }
+        };
+        match key::find(credentials).await? {
+            Found::Key(key) => match of_key(key, scope).await {
+                // In gcp_auth's errors a failing server and a refusal look the same.
+                Err(error) if error.prospect == Prospect::Doubtful => other(error).await,
+                answer => answer,
+            },
+            Found::Other => other(TokenError::new(Prospect::Refused, "such credentials take google-auth")).await,
+            Found::Nothing => {
+                let nothing = TokenError::new(Prospect::Doubtful, "there are no application default credentials");
+                match other(nothing).await {
+                    Ok(token) => Ok(token),
+                    Err(error) => of_gcloud().await.ok_or(error),
+                }
+            }
+        }
+    }
+}
+
+impl TokenProvider for GcpAuth {
+    fn token<'a>(&'a self, credentials: &'a Credentials, scope: &'static str) -> TokenFuture<'a> {
+        Box::pin(self.find(credentials, scope))
+    }
+}
+
+async fn of_key(key: Secret, scope: &'static str) -> Result<Token, TokenError> {
+    let asked = threads::elsewhere(async move {
+        let account = CustomServiceAccount::from_json(key.reveal())?;
+        account.token(&[scope]).await
+    });
+    // gcp_auth panics where it takes an address for granted.
+    let answer = asked.await.unwrap_or(Err(gcp_auth::Error::Str("the key can't be used: is its token_uri right?")));
+    answer.map(|token| from_gcp_auth(&token)).map_err(judge)
+}
+
+/// A token of the gcloud command's account. One look-up at a time: gcp_auth waits for the command without end.
+async fn of_gcloud() -> Option<Token> {
+    static ONE: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(1)));
+    let permit = ONE.clone().acquire_owned().await.ok()?;
+    let asked = threads::blocking(move || {
+        let _permit = permit;
+        let runtime = tokio::runtime::Builder::new_current_thread().build().ok()?;
+        runtime.block_on(async { GCloudAuthorizedUser::new().await.ok()?.token(&[]).await.ok() })
+    });
+    asked.await.flatten().map(|token| from_gcp_auth(&token))
+}
+
+fn from_gcp_auth(token: &gcp_auth::Token) -> Token {
+    let lifetime = (token.expires_at() - Utc::now()).to_std().unwrap_or(Duration::ZERO);
+    Token::new(Secret::new(token.as_str()), lifetime)
+}
+
+fn judge(error: gcp_auth::Error) -> TokenError {
+    use gcp_auth::Error;
+    let prospect = match &error {
+        Error::Http(..) | Error::Other("HTTP request failed", _) => Prospect::Passing,
+        Error::Str("token request failed") => Prospect::Doubtful,
+        _ => Prospect::Refused,
+    };
+    // serde repeats what it finds in the wrong place, which may be the key or the token.
+    if let Error::Json(..) = error {
+        return TokenError::new(prospect, "the answer of the token's server is not the JSON that is expected");
+    }
+    let mut message = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        message = format!("{message}: {cause}");
+        source = cause.source();
+    }
+    TokenError::new(prospect, message)
+}

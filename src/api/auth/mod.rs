@@ -1,0 +1,15 @@
+//! Access tokens: whom the worker authenticates as, by what means, and how long a token serves.
+//!
+//! [`TokenCache`] keeps one [`TokenSource`] for each identity. It asks a [`TokenProvider`], of which there are two:
+//! [`GcpAuth`] for keys of service accounts and for gcloud, and whatever it is given for all else. `docs/credentials.md`
+//! has the table.
+
+mod gcp;
+mod key;
+mod source;
+mod threads;
+mod token;
+
+pub use gcp::GcpAuth;
+pub use source::{TokenCache, TokenSource};
+pub use token::{Credentials, Prospect, Secret, Token, TokenError, TokenFuture, TokenProvider};
