@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CARGO ?= cargo
+DENY := .tools/bin/cargo-deny
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find src -name '*.rs' -o -name '*.html')
 WHEEL_SOURCES := $(RUST_SOURCES) pyproject.toml $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
 
@@ -55,20 +56,29 @@ soak: $(VENV)/.wheel ## run 1 000 flow runs, 200 at once, against an API that fa
 	$(BIN)/python -m tests.python.soak $(ARGS)
 
 .PHONY: lint
-lint: $(VENV)/.wheel ## check formatting, lints and types
+lint: $(VENV)/.wheel $(DENY) ## check formatting, lints, types, licences and sources
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) check --locked --no-default-features
+	$(DENY) --locked check -D warnings licenses bans sources
 	$(BIN)/python src/schema/generate.py --check
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest prefect_gcp._core
 
+.PHONY: audit
+audit: $(VENV)/.packages $(DENY) ## look for known vulnerabilities, where the advisory databases can be reached
+	@$(DENY) --locked check advisories || { echo "make audit: an advisory applies to a crate," \
+		"or RustSec's database (github.com) can't be reached: see above"; exit 1; }
+	@$(BIN)/uv tool run --quiet pip-audit@2.10.1 --strict --disable-pip --require-hashes --requirement requirements.lock \
+		|| { echo "make audit: an advisory applies to a Python package," \
+		"or PyPI's advisories (pypi.org) can't be reached: see above"; exit 1; }
+
 .PHONY: lock
 lock: $(VENV)/.packages ## renew the pinned Python packages of demo, tests and benches (KEEP=1: only add and remove)
 	$(BIN)/uv pip compile --quiet $(if $(KEEP),,--upgrade) --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
-		--group dev pyproject.toml --output-file requirements.lock --custom-compile-command "make lock"
+		--extra all-extras --group dev pyproject.toml --output-file requirements.lock --custom-compile-command "make lock"
 	$(BIN)/uv pip compile --quiet $(if $(KEEP),,--upgrade) --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 		benches/requirements.in --output-file benches/requirements.lock --custom-compile-command "make lock"
 
@@ -78,7 +88,7 @@ schema: $(VENV)/.packages ## renew src/schema/run_v1.rs from the pinned google-a
 
 .PHONY: clean
 clean: ## remove everything that the other targets made
-	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest $(VENV)-bench .bench .demo dist target
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest $(VENV)-bench .bench .demo .tools dist target
 
 # The packages that demo and tests need, with the versions and hashes of the lock file.
 $(VENV)/.packages: requirements.lock
@@ -87,6 +97,9 @@ $(VENV)/.packages: requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	@touch $@
+
+$(DENY):
+	$(CARGO) install --quiet --locked --debug --root .tools cargo-deny@0.20.2
 
 # The known worker's environment.
 $(VENV)-bench/.packages: $(VENV)/.packages benches/requirements.lock

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .dependencies import crates, packages
 from .processes import environment, home
 from .sessions import Load, session
 
 ROOT = Path(__file__).parents[2]
+DISTRIBUTIONS = {"ours": "prefect-gcp-cloud-run", "known": "prefect-gcp"}
 IMPORT = """
 import time
 import prefect.workers.base
@@ -123,8 +125,14 @@ class Bench:
 
     def wheel(self) -> float:
         """Megabytes of our newest wheel."""
-        wheels = sorted((ROOT / "dist").glob("*.whl"), key=lambda path: path.stat().st_mtime)
-        return wheels[-1].stat().st_size / 2**20 if wheels else 0.0
+        wheel = _newest_wheel()
+        return wheel.stat().st_size / 2**20 if wheel else 0.0
+
+    def dependencies(self) -> dict[str, Any]:
+        """How many Python packages are installed beyond Prefect's own, and the crates of our newest wheel."""
+        wheel = _newest_wheel()
+        counts = {kind: packages(self._python(kind), DISTRIBUTIONS[kind]) for kind in self._kinds}
+        return {"packages": counts, "crates": len(crates(wheel)) if wheel else 0}
 
     @property
     def _kinds(self) -> list[str]:
@@ -151,7 +159,11 @@ class Bench:
         return times[1:]
 
 
-PARTS = ("submission", "detection", "scaling", "quotas", "imports", "wheel")
+PARTS = ("submission", "detection", "scaling", "quotas", "imports", "wheel", "dependencies")
+
+
+def _newest_wheel() -> Path | None:
+    return max((ROOT / "dist").glob("*.whl"), key=lambda path: path.stat().st_mtime, default=None)
 
 
 def under_quotas(runs: int, per_minute: int) -> Load:

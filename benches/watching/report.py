@@ -183,6 +183,14 @@ def _wheel(megabytes: float) -> list[Row]:
     return [("the wheel", "≤ 8 MB", number(megabytes or None, "MB"), NOTHING)]
 
 
+def _dependencies(part: dict[str, Any]) -> list[Row]:
+    packages = _both(part["packages"], str)
+    return [
+        ("Python packages beyond Prefect's own", "", *packages),
+        ("crates in the wheel, for all platforms together", "", str(part["crates"]), NOTHING),
+    ]
+
+
 ROWS: dict[str, Callable[[Any], list[Row]]] = {
     "submission": _submission,
     "detection": _detection,
@@ -190,4 +198,5 @@ ROWS: dict[str, Callable[[Any], list[Row]]] = {
     "quotas": _quotas,
     "imports": _imports,
     "wheel": _wheel,
+    "dependencies": _dependencies,
 }

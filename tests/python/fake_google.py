@@ -1,26 +1,62 @@
-"""A stand-in for Google on loopback: a token endpoint that checks what it gets, and an API that deletes every job."""
+"""A stand-in for Google on loopback: token endpoints that check what they get, and an API that deletes every job.
+
+As an HTTPS proxy it takes the place of any host: it ends the connection itself, with a certificate of the test's authority.
+"""
 
 from __future__ import annotations
 
 import json
+import ssl
+from base64 import b64decode
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
+import trustme
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import jwt
 
-GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+JWT_GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+EXCHANGE_GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
+ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
+USER = {"client_id": "user-client", "client_secret": "user-secret", "refresh_token": "user-refresh"}
+POOL = "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/pool/providers/provider"
+TARGET = "target@key-project.iam.gserviceaccount.com"
+
+
+class Refused(Exception):
+    """A request that Google would refuse, and why."""
+
+
+def expect(what: str, found: Any, wanted: Any) -> None:
+    if found != wanted:
+        raise Refused(f"{what} is {found!r} and not {wanted!r}")
 
 
 class Google(ThreadingHTTPServer):
-    """A token endpoint for one service account, and an API in which every job can be deleted."""
+    """Token endpoints for a service account, a user, an identity pool and a machine, and an API of jobs that can be deleted.
+
+    Attributes:
+        key: The service account's key.
+        claims: Of each assertion that came.
+        authorizations: Of each call of the API.
+        paths: Of each call of the API.
+        token_calls: Host and path of each token that was asked for.
+        proxied: What was asked for as a proxy, `HOST:PORT` each.
+        problems: Why requests were refused, which no test expects but says so.
+        refused: Authorizations that the API refuses.
+        token_answer: Status, body and headers in the place of a token, if set.
+        outages: How often the token endpoint is out of order before it answers.
+    """
 
     daemon_threads = True
 
-    def __init__(self) -> None:
+    def __init__(self, authority: trustme.CA | None = None) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
+        self.authority = authority
         private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self.certificate = private.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -38,35 +74,136 @@ class Google(ThreadingHTTPServer):
             "auth_uri": f"{self.url}/auth",
             "token_uri": f"{self.url}/token",
         }
-        self.claims: list[dict] = []
+        self.claims: list[dict[str, Any]] = []
         self.authorizations: list[str | None] = []
         self.paths: list[str] = []
+        self.token_calls: list[str] = []
+        self.proxied: list[str] = []
+        self.problems: list[str] = []
         self.refused: set[str] = set()
         self.refuses_keys = False
-        # How often the token endpoint is out of order before it answers.
+        self.token_answer: tuple[int, Any, dict[str, str]] | None = None
         self.outages = 0
+        self.token_uri = self.key["token_uri"]
+
+    def context(self, host: str) -> ssl.SSLContext:
+        """Takes the place of this host."""
+        assert self.authority is not None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.authority.issue_cert(host).configure_cert(context)
+        return context
 
 
 class Handler(BaseHTTPRequestHandler):
     server: Google
+    protocol_version = "HTTP/1.1"
+    # Whose place it takes, behind the proxy.
+    host = "127.0.0.1"
+
+    def do_CONNECT(self) -> None:
+        self.server.proxied.append(self.path)
+        self.host = self.path.rpartition(":")[0]
+        self.send_response(200)
+        self.end_headers()
+        self.connection = self.server.context(self.host).wrap_socket(self.connection, server_side=True)
+        self.rfile = self.connection.makefile("rb")
+        self.wfile = self.connection.makefile("wb", 0)  # type: ignore[assignment]
+
+    def do_GET(self) -> None:
+        path = urlsplit(self.path).path
+        if path == "/subject-token":
+            self.answer(200, {"subject": "from-the-url"} if self.headers["x-machine"] == "m1" else {})
+        elif path.startswith("/computeMetadata/") or path == "/":
+            self.metadata(path)
+        else:
+            self.answer(200, {"kind": "Job", "metadata": {"name": "j", "uid": "u"}})
 
     def do_POST(self) -> None:
-        form = parse_qs(self.rfile.read(int(self.headers["content-length"])).decode())
-        assert self.path == "/token"
-        assert form["grant_type"] == [GRANT]
-        self.server.claims.append(jwt.decode(form["assertion"][0], certs=self.server.certificate, verify=True))
+        body = self.rfile.read(int(self.headers["content-length"])).decode()
+        path = urlsplit(self.path).path
+        tokens = {
+            "/token": self.of_key_or_user,
+            "/v1/token": self.exchanged,
+            "/v1/oauthtoken": self.of_pool_user,
+            f"/v1/projects/-/serviceAccounts/{TARGET}:generateAccessToken": self.impersonated,
+        }
+        self.server.token_calls.append(f"{self.host}{path}")
         if self.server.outages:
             self.server.outages -= 1
             self.answer(503, {})
-            return
-        if self.server.refuses_keys:
-            self.answer(400, {"error": "invalid_grant", "error_description": "Invalid JWT Signature."})
-            return
-        token = f"token-{len(self.server.claims)}"
-        self.answer(200, {"access_token": token, "expires_in": 3600, "token_type": "Bearer"})
+        elif self.server.token_answer:
+            status, answer, headers = self.server.token_answer
+            self.answer(status, answer.replace("REQUEST", body) if isinstance(answer, str) else answer, headers)
+        else:
+            try:
+                expect("the path", path in tokens, True)
+                self.answer(200, tokens[path](body))
+            except Refused as error:
+                self.server.problems.append(str(error))
+                self.answer(400, {"error": "invalid_request", "error_description": "Not as Google takes it."})
 
-    def do_GET(self) -> None:
-        self.answer(200, {"kind": "Job", "metadata": {"name": "j", "uid": "u"}})
+    def of_key_or_user(self, body: str) -> dict[str, Any]:
+        """OAuth 2.0: an assertion that a key signed (RFC 7523), or a user's refresh token (RFC 6749, 6)."""
+        form = fields(body)
+        if form["grant_type"] == "refresh_token":
+            expect("the user", {name: form.get(name) for name in USER}, USER)
+            return self.token("user")
+        expect("grant_type", form["grant_type"], JWT_GRANT)
+        claims = dict(jwt.decode(form["assertion"], certs=self.server.certificate, verify=True))
+        self.server.claims.append(claims)
+        expect("iss", claims["iss"].rpartition("@")[2], "key-project.iam.gserviceaccount.com")
+        expect("aud", claims["aud"], self.server.token_uri)
+        expect("scope", claims["scope"], SCOPE)
+        if self.server.refuses_keys:
+            self.server.token_answer = None
+            raise Refused("told to")
+        return self.token("token", len(self.server.claims))
+
+    def exchanged(self, body: str) -> dict[str, Any]:
+        """Security Token Service, `v1.token`: a token of somebody else's for one of Google's (RFC 8693)."""
+        form = fields(body)
+        expect("grant_type", form["grant_type"], EXCHANGE_GRANT)
+        expect("audience", form["audience"], POOL)
+        expect("requested_token_type", form["requested_token_type"], ACCESS_TOKEN)
+        expect("subject_token_type", form["subject_token_type"], "urn:ietf:params:oauth:token-type:jwt")
+        expect("scope", form["scope"] in (SCOPE, "https://www.googleapis.com/auth/iam"), True)
+        return self.token(f"pool-{form['subject_token']}") | {"issued_token_type": ACCESS_TOKEN}
+
+    def of_pool_user(self, body: str) -> dict[str, Any]:
+        """Security Token Service, `v1.oauthtoken`: the refresh token of a user of a workforce pool."""
+        form = fields(body)
+        expect("grant_type", form["grant_type"], "refresh_token")
+        expect("refresh_token", form["refresh_token"], USER["refresh_token"])
+        basic = b64decode(self.headers["authorization"].removeprefix("Basic ")).decode()
+        expect("the client", basic, f"{USER['client_id']}:{USER['client_secret']}")
+        return self.token("pool-user")
+
+    def impersonated(self, body: str) -> dict[str, Any]:
+        """IAM Service Account Credentials, `generateAccessToken`."""
+        asked = json.loads(body)
+        expect("scope", asked["scope"], [SCOPE])
+        source = self.headers["authorization"].removeprefix("Bearer ")
+        return {"accessToken": f"{TARGET}-by-{source}", "expireTime": "2100-01-01T00:00:00Z"}
+
+    def metadata(self, path: str) -> None:
+        """The metadata server of a machine."""
+        if self.headers["metadata-flavor"] != "Google":
+            self.server.problems.append("no Metadata-Flavor")
+            return self.answer(403, {})
+        account = "/computeMetadata/v1/instance/service-accounts/default"
+        answers: dict[str, Any] = {
+            "/": "",
+            "/computeMetadata/v1/project/project-id": "machine-project",
+            f"{account}/": {"email": TARGET, "scopes": [SCOPE], "aliases": ["default"]},
+            f"{account}/token": self.token("machine"),
+            "/computeMetadata/v1/universe/universe-domain": "googleapis.com",
+        }
+        if path.endswith("/token"):
+            self.server.token_calls.append(f"{self.host}{path}")
+        return self.answer(200 if path in answers else 404, answers.get(path, {}), {"Metadata-Flavor": "Google"})
+
+    def token(self, name: str, number: int = 1) -> dict[str, Any]:
+        return {"access_token": f"{name}-{number}", "expires_in": 3600, "token_type": "Bearer"}
 
     def do_DELETE(self) -> None:
         authorization = self.headers["authorization"]
@@ -77,12 +214,18 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.answer(200, {"status": "Success"})
 
-    def answer(self, status: int, body: dict) -> None:
-        data = json.dumps(body).encode()
+    def answer(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
+        data = (body if isinstance(body, str) else json.dumps(body)).encode()
+        kind = "text/plain" if isinstance(body, str) else "application/json"
         self.send_response(status)
-        self.send_header("content-length", str(len(data)))
+        for name, value in {"content-type": kind, "content-length": str(len(data)), **(headers or {})}.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(data)
 
-    def log_message(self, *_args) -> None:
+    def log_message(self, *_args: Any) -> None:
         pass
+
+
+def fields(form: str) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(form).items()}

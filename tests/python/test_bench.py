@@ -38,10 +38,14 @@ def test_a_quota_takes_its_time() -> None:
 
 
 def test_the_table_has_the_rows_of_what_was_measured() -> None:
-    lines = table({"imports": {"ours": [0.01, 0.05, 0.03], "known": [1.0]}, "wheel": 4.5}).splitlines()
+    measured = {"imports": {"ours": [0.01, 0.05, 0.03], "known": [1.0]}, "wheel": 4.5}
+    dependencies = {"packages": {"ours": 3, "known": 22}, "crates": 195}
+    lines = table(measured | {"dependencies": dependencies}).splitlines()
     assert lines[2:] == [
         "| import of the worker, beyond Prefect's base of it | ≤ 60 ms | 30.0 ms | 1,000 ms |",
         "| the wheel | ≤ 8 MB | 4.50 MB | - |",
+        "| Python packages beyond Prefect's own |  | 3 | 22 |",
+        "| crates in the wheel, for all platforms together |  | 195 | - |",
     ]
 
 
