@@ -97,7 +97,7 @@ class Client:
     Connections and tokens are shared by all clients of the process, so a client is cheap.
 
     Raises:
-        ValueError: When the region, the endpoint or a number of seconds can't be used.
+        ValueError: When the project, the region, the endpoint or a number of seconds can't be used.
     """
 
     def __new__(
@@ -137,7 +137,7 @@ class Client:
             ready_timeout_seconds: Longest wait for the job to become ready.
 
         Raises:
-            ValueError: When JSON can't carry the body.
+            ValueError: When JSON can't carry the body, or the name is not one of a job.
         """
 
     def kill_job(self, job: str, *, owner_label: tuple[str, str] | None = None) -> Run:
@@ -152,6 +152,9 @@ class Client:
         Returns:
             The kill in progress. Its iteration raises `CloudRunNotFoundError` when the job is not there or carries
             another value of the label, and another `CloudRunError` when a call failed for good.
+
+        Raises:
+            ValueError: When the name is not one of a job.
         """
 
 @final

@@ -19,6 +19,11 @@ pub enum EndpointError {
     /// The region would change the host name that the token goes to, or is no name at all.
     #[error("'{0}' is not a region: a region is made of lower-case letters, digits and dashes, such as us-central1")]
     Region(String),
+    /// The project would change the path of a call, or is no id at all.
+    #[error(
+        "'{0}' is not a project id: it is made of lower-case letters, digits and dashes, such as my-project-123456"
+    )]
+    Project(String),
     /// The endpoint is no URL, or one with parts that have no place in it.
     #[error("'{0}' is not an API endpoint: expected https://HOST, with {{region}} where the region belongs")]
     Url(String),
@@ -117,6 +122,22 @@ fn check_region(region: &str) -> Result<(), EndpointError> {
     Err(EndpointError::Region(region.to_owned()))
 }
 
+/// Checks that a project id is one, so that it can't lead elsewhere: letters, digits and dashes, after a domain and a
+/// colon in old ones; or a number.
+///
+/// # Errors
+/// When it is not.
+pub fn check_project(project: &str) -> Result<(), EndpointError> {
+    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.:".contains(&byte);
+    let ends = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = project.as_bytes();
+    let is_legal = bytes.len() <= 100 && bytes.iter().all(|&byte| legal(byte));
+    if is_legal && ends(bytes.first()) && ends(bytes.last()) {
+        return Ok(());
+    }
+    Err(EndpointError::Project(project.to_owned()))
+}
+
 pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
@@ -155,6 +176,16 @@ mod tests {
                 "{region:?}"
             );
             assert!(Endpoint::emulator("127.0.0.1:1", region).is_err());
+        }
+    }
+
+    #[test]
+    fn a_project_is_an_id() {
+        for project in ["p", "my-project-123456", "example.com:old-project", "123456789012"] {
+            assert_eq!(check_project(project), Ok(()), "{project}");
+        }
+        for project in ["", "..", ".", "a/b", "P", "a b", "-a", "a-", "p?x", "é", "p\n", &"p".repeat(101)] {
+            assert_eq!(check_project(project), Err(EndpointError::Project(project.into())), "{project:?}");
         }
     }
 

@@ -18,7 +18,7 @@ pub use auth::{
 };
 pub use call::{Call, Quota};
 pub use client::{CloudRunClient, JobBody};
-pub use endpoint::{Endpoint, EndpointError};
+pub use endpoint::{Endpoint, EndpointError, check_project};
 pub use error::{ApiError, ErrorKind};
 pub use pacing::{Pacing, PacingCache};
 pub use retry::{Backoff, RetryPolicy};

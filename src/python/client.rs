@@ -16,8 +16,10 @@ use super::{
 };
 use crate::{
     api::{
-        Credentials, Endpoint, GcpAuth, JobBody, PacingCache, RetryPolicy, Secret, TokenCache, Transport, http_client,
+        Credentials, Endpoint, GcpAuth, JobBody, PacingCache, RetryPolicy, Secret, TokenCache, Transport,
+        check_project, http_client,
     },
+    job::name,
     lifecycle::{
         driver::{self, Office},
         kill,
@@ -76,6 +78,7 @@ impl Client {
         quota_wait_max_seconds: f64,
         quota_period_seconds: f64,
     ) -> PyResult<Self> {
+        check_project(&project).map_err(|error| exceptions::from_endpoint(&error))?;
         let endpoint = match emulator_host {
             Some(host) => Endpoint::emulator(host, &region),
             None => Endpoint::new(api_endpoint.unwrap_or(Endpoint::GOOGLE), &region),
@@ -116,6 +119,7 @@ impl Client {
         keep_job: bool,
         ready_timeout_seconds: f64,
     ) -> PyResult<Run> {
+        check_job_name(&job)?;
         let body = JobBody::from(json::from_python(body)?);
         let ready_timeout = seconds(ready_timeout_seconds)?;
         let transport = self.transport.clone();
@@ -138,18 +142,27 @@ impl Client {
     }
 
     #[pyo3(signature = (job, *, owner_label=None))]
-    fn kill_job(&self, job: String, owner_label: Option<(String, String)>) -> Run {
+    fn kill_job(&self, job: String, owner_label: Option<(String, String)>) -> PyResult<Run> {
+        check_job_name(&job)?;
         let place = Place::new(&self.transport, &job);
         let transport = self.transport.clone();
-        Run::start(place, |observer| async move {
+        Ok(Run::start(place, |observer| async move {
             kill::kill(transport, &OFFICE.registry, &job, owner_label, observer).await?;
             Ok(Outcome::Removed)
-        })
+        }))
     }
 
     fn __repr__(&self) -> String {
         format!("Client(project='{}', region='{}')", self.transport.project, self.transport.region)
     }
+}
+
+/// Names of jobs become parts of addresses, and come from templates, job variables and Prefect's server.
+fn check_job_name(job: &str) -> PyResult<()> {
+    if name::is_legal(job) {
+        return Ok(());
+    }
+    Err(PyValueError::new_err(format!("{job:?} is not a name of a Cloud Run job")))
 }
 
 /// The process's connections, through the environment's proxy and without it.

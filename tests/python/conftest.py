@@ -7,12 +7,16 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trustme
+
+from tests.python.fake_google import Google
 
 
 def _free_port() -> int:
@@ -43,6 +47,28 @@ os.environ.update(
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    """Signs the certificates of HTTPS on loopback."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def google(authority: trustme.CA) -> Iterator[Google]:
+    """A stand-in for Google."""
+    with Google(authority) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def in_its_place(google: Google, authority: trustme.CA, tmp_path: Path) -> dict[str, str]:
+    """An environment in which every HTTPS address is that Google's."""
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    return {"HTTPS_PROXY": google.url, "SSL_CERT_FILE": str(tmp_path / "authority.pem")}
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """A stand-in for Google on loopback: token endpoints that check what they get, and an API that deletes every job.
 
-As an HTTPS proxy it takes the place of any host: it ends the connection itself, with a certificate of the test's authority.
+As an HTTPS proxy it takes the place of any host: it ends the connection itself, with a certificate of the test's own
+authority.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import jwt
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+IAM_SCOPE = "https://www.googleapis.com/auth/iam"
 JWT_GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 EXCHANGE_GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
@@ -26,17 +28,17 @@ POOL = "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p
 TARGET = "target@key-project.iam.gserviceaccount.com"
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A request that Google would refuse, and why."""
 
 
 def expect(what: str, found: Any, wanted: Any) -> None:
     if found != wanted:
-        raise Refused(f"{what} is {found!r} and not {wanted!r}")
+        raise RefusedError(f"{what} is {found!r} and not {wanted!r}")
 
 
 class Google(ThreadingHTTPServer):
-    """Token endpoints for a service account, a user, an identity pool and a machine, and an API of jobs that can be deleted.
+    """Token endpoints for a service account, a user, an identity pool and a machine; an API that deletes every job.
 
     Attributes:
         key: The service account's key.
@@ -48,6 +50,7 @@ class Google(ThreadingHTTPServer):
         problems: Why requests were refused, which no test expects but says so.
         refused: Authorizations that the API refuses.
         token_answer: Status, body and headers in the place of a token, if set.
+        api_answer: The same for the API.
         outages: How often the token endpoint is out of order before it answers.
     """
 
@@ -83,8 +86,14 @@ class Google(ThreadingHTTPServer):
         self.refused: set[str] = set()
         self.refuses_keys = False
         self.token_answer: tuple[int, Any, dict[str, str]] | None = None
+        self.api_answer: tuple[int, Any, dict[str, str]] | None = None
         self.outages = 0
         self.token_uri = self.key["token_uri"]
+
+    def serve_tls(self, host: str) -> str:
+        """Takes HTTPS and nothing else from now on, and returns its address."""
+        self.socket = self.context(host).wrap_socket(self.socket, server_side=True)
+        return f"https://{host}:{self.server_port}"
 
     def context(self, host: str) -> ssl.SSLContext:
         """Takes the place of this host."""
@@ -105,6 +114,8 @@ class Handler(BaseHTTPRequestHandler):
         self.host = self.path.rpartition(":")[0]
         self.send_response(200)
         self.end_headers()
+        # Python asks for it in HTTP/1.0, after which the connection would end.
+        self.close_connection = False
         self.connection = self.server.context(self.host).wrap_socket(self.connection, server_side=True)
         self.rfile = self.connection.makefile("rb")
         self.wfile = self.connection.makefile("wb", 0)  # type: ignore[assignment]
@@ -116,7 +127,7 @@ class Handler(BaseHTTPRequestHandler):
         elif path.startswith("/computeMetadata/") or path == "/":
             self.metadata(path)
         else:
-            self.answer(200, {"kind": "Job", "metadata": {"name": "j", "uid": "u"}})
+            self.api({"kind": "Job", "metadata": {"name": "j", "uid": "u"}})
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"])).decode()
@@ -138,7 +149,7 @@ class Handler(BaseHTTPRequestHandler):
             try:
                 expect("the path", path in tokens, True)
                 self.answer(200, tokens[path](body))
-            except Refused as error:
+            except RefusedError as error:
                 self.server.problems.append(str(error))
                 self.answer(400, {"error": "invalid_request", "error_description": "Not as Google takes it."})
 
@@ -152,11 +163,12 @@ class Handler(BaseHTTPRequestHandler):
         claims = dict(jwt.decode(form["assertion"], certs=self.server.certificate, verify=True))
         self.server.claims.append(claims)
         expect("iss", claims["iss"].rpartition("@")[2], "key-project.iam.gserviceaccount.com")
-        expect("aud", claims["aud"], self.server.token_uri)
-        expect("scope", claims["scope"], SCOPE)
+        # google-auth names Google's endpoint whatever the key's is.
+        expect("aud", claims["aud"] in (self.server.token_uri, "https://oauth2.googleapis.com/token"), True)
+        # An account that impersonates another asks for less.
+        expect("scope", claims["scope"] in (SCOPE, IAM_SCOPE), True)
         if self.server.refuses_keys:
-            self.server.token_answer = None
-            raise Refused("told to")
+            raise RefusedError("told to")
         return self.token("token", len(self.server.claims))
 
     def exchanged(self, body: str) -> dict[str, Any]:
@@ -166,7 +178,7 @@ class Handler(BaseHTTPRequestHandler):
         expect("audience", form["audience"], POOL)
         expect("requested_token_type", form["requested_token_type"], ACCESS_TOKEN)
         expect("subject_token_type", form["subject_token_type"], "urn:ietf:params:oauth:token-type:jwt")
-        expect("scope", form["scope"] in (SCOPE, "https://www.googleapis.com/auth/iam"), True)
+        expect("scope", form["scope"] in (SCOPE, IAM_SCOPE), True)
         return self.token(f"pool-{form['subject_token']}") | {"issued_token_type": ACCESS_TOKEN}
 
     def of_pool_user(self, body: str) -> dict[str, Any]:
@@ -206,13 +218,20 @@ class Handler(BaseHTTPRequestHandler):
         return {"access_token": f"{name}-{number}", "expires_in": 3600, "token_type": "Bearer"}
 
     def do_DELETE(self) -> None:
+        self.api({"status": "Success"})
+
+    def api(self, success: dict[str, Any]) -> None:
         authorization = self.headers["authorization"]
-        self.server.authorizations.append(authorization)
-        self.server.paths.append(self.path)
-        if authorization in self.server.refused:
+        if self.command == "DELETE" or self.server.api_answer:
+            self.server.authorizations.append(authorization)
+            self.server.paths.append(self.path)
+        if self.server.api_answer:
+            status, answer, headers = self.server.api_answer
+            self.answer(status, answer, headers)
+        elif authorization in self.server.refused and self.command == "DELETE":
             self.answer(401, {"error": {"code": 401, "status": "UNAUTHENTICATED", "message": "Invalid credentials."}})
         else:
-            self.answer(200, {"status": "Success"})
+            self.answer(200, success)
 
     def answer(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
         data = (body if isinstance(body, str) else json.dumps(body)).encode()

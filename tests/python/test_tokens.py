@@ -16,19 +16,9 @@ from prefect_gcp import _core, exceptions
 from prefect_gcp.credentials import GcpCredentials
 from prefect_gcp.settings import CloudRunWorkerSettings
 from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfiguration, _get_base_job_body
-from tests.python.fake_google import Google
+from tests.python.fake_google import SCOPE, Google
 
 pytestmark = pytest.mark.anyio
-
-SCOPE = "https://www.googleapis.com/auth/cloud-platform"
-
-
-@pytest.fixture
-def google():
-    with Google() as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.shutdown()
 
 
 def client(google: Google, **credentials) -> _core.Client:
@@ -94,7 +84,8 @@ async def test_a_token_refused_again_is_an_error_that_says_what_to_do(google):
 async def test_a_token_endpoint_that_is_out_of_order_for_a_while_is_waited_for(google):
     google.outages = 7
     await delete(google, service_account_info=json.dumps(google.key))
-    assert google.authorizations == ["Bearer token-8"]
+    assert google.authorizations == ["Bearer token-1"]
+    assert google.outages == 0
 
 
 async def test_credentials_that_have_worked_are_believed_in_for_the_whole_budget(google):
@@ -102,7 +93,8 @@ async def test_credentials_that_have_worked_are_believed_in_for_the_whole_budget
     google.refused = {"Bearer token-1"}
     google.outages = 22
     await delete(google, service_account_info=json.dumps(google.key))
-    assert google.authorizations[-1] == "Bearer token-24"
+    assert google.authorizations[-1] == "Bearer token-2"
+    assert google.outages == 0
 
 
 async def test_a_token_endpoint_that_is_not_there_is_waited_for(google, caplog):

@@ -434,6 +434,8 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
         client = await self._cloud_run_client(configuration)
         flow_run_id = _labels(configuration).get(_FLOW_RUN_ID_LABEL)
         owner_label = (_FLOW_RUN_ID_LABEL, flow_run_id) if flow_run_id else None
+        if not _core.is_job_name(infrastructure_pid):
+            raise InfrastructureNotFound(f"{infrastructure_pid!r} is not a name of a Cloud Run Job, so there is none")
         try:
             with client.kill_job(infrastructure_pid, owner_label=owner_label) as kill:
                 async for event in kill:

@@ -1,0 +1,60 @@
+"""Deletes a job with the credentials of its environment, in a process of its own, which sees a fresh environment.
+
+Prints as JSON how that ended, and whether google-auth was loaded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+
+def probe(url: str, env: dict[str, str], home: Path, calls: int = 1, **credentials: Any) -> dict[str, Any]:
+    """Runs this file; `env` is beside a few variables of this process all that it sees."""
+    plain = {name: os.environ[name] for name in ("PATH", "PREFECT_HOME", "PREFECT_API_URL") if name in os.environ}
+    # Nobody asks for a metadata server, which would not be on loopback.
+    plain |= {
+        "HOME": str(home),
+        "NO_GCE_CHECK": "true",
+        "GCE_METADATA_HOST": "127.0.0.1:1",
+        "GCE_METADATA_IP": "127.0.0.1:1",
+    }
+    command = [sys.executable, __file__, json.dumps({"url": url, "calls": calls, **credentials})]
+    done = subprocess.run(command, env=plain | env, capture_output=True, text=True, timeout=100, check=False, cwd=home)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1]) | {"stderr": done.stderr}
+
+
+async def main(url: str, calls: int, **credentials: Any) -> dict[str, Any]:
+    from prefect_gcp import _core
+    from prefect_gcp.exceptions import CloudRunError
+    from prefect_gcp.settings import CloudRunWorkerSettings
+
+    settings = CloudRunWorkerSettings(
+        api_endpoint=url, retry_max_attempts=4, retry_initial_delay_seconds=0.01, request_timeout_seconds=20
+    ).model_dump()
+    client = _core.Client(project="p", region="us-east1", **settings, **credentials)
+    answer: dict[str, Any] = {"error": None, "text": ""}
+
+    async def kill() -> None:
+        with client.kill_job("j") as run:
+            async for _event in run:
+                pass
+
+    for _ in range(calls):
+        try:
+            await kill()
+        except CloudRunError as error:
+            answer = {"error": type(error).__name__, "text": str(error)}
+    return answer | {"google_auth": "google.auth" in sys.modules}
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(main(**json.loads(sys.argv[1])))))
