@@ -5,7 +5,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from prefect_gcp.credentials import ClientType, GcpCredentials
+from prefect_gcp.credentials import GcpCredentials
 
 KEY = {"type": "service_account", "project_id": "key-project", "private_key": "very-private"}
 
@@ -93,16 +93,3 @@ def test_equal_blocks_have_equal_hashes():
     first, second = (GcpCredentials(service_account_info=dict(KEY)) for _ in range(2))
     assert hash(first) == hash(second)
     assert hash(first) != hash(GcpCredentials(service_account_info=KEY, project="other"))
-
-
-@pytest.mark.parametrize("client_type", list(ClientType))
-def test_a_missing_library_names_its_extra(client_type):
-    with pytest.raises(
-        ImportError, match=r"pip install 'prefect-gcp-cloud-run\[(cloud-storage|bigquery|secret-m|aipl)"
-    ):
-        GcpCredentials(service_account_info=KEY).get_client(client_type.value)
-
-
-def test_an_unknown_client_is_refused():
-    with pytest.raises(ValueError, match="spanner"):
-        GcpCredentials().get_client("spanner")

@@ -1,11 +1,12 @@
 """What importing and installing the package does, and what it must not do."""
 
 import copy
+import json
 import pickle
 import re
 import subprocess
 import sys
-from importlib.metadata import entry_points, version
+from importlib.metadata import entry_points, files, version
 from pathlib import Path
 
 import pytest
@@ -29,10 +30,19 @@ def test_prefect_finds_the_worker_through_the_entry_point():
 
 
 def test_importing_the_worker_imports_no_google_library_and_no_server():
-    code = "import sys, prefect_gcp.workers.cloud_run; print('\\n'.join(sys.modules))"
+    # Namespace packages may be there from the start.
+    code = "import sys; old = set(sys.modules); import prefect_gcp.workers.cloud_run; print(*set(sys.modules) - old)"
     modules = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     heavy = re.compile(r"googleapiclient|google\.cloud|google\.auth|prefect\.server")
     assert [module for module in modules if heavy.match(module)] == []
+
+
+def test_the_wheel_has_a_bill_of_the_crates_in_it():
+    (bill,) = (file for file in files("prefect-gcp-cloud-run") or [] if "sboms" in file.parts)
+    listed = {(crate["name"], crate["version"]) for crate in json.loads(bill.read_text())["components"]}
+    locked = set(re.findall(r'name = "(.+)"\nversion = "(.+)"', (ROOT / "Cargo.lock").read_text()))
+    assert listed <= locked
+    assert {"gcp_auth", "minijinja", "pyo3", "reqwest", "ring", "rustls", "tokio"} <= {name for name, _ in listed}
 
 
 def test_every_exception_that_the_core_raises_exists():
