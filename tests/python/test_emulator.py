@@ -103,6 +103,13 @@ def test_the_context_manager_runs_an_emulator_and_tells_what_happened(tmp_path: 
         call(emulator.host, "GET", "jobs")
 
 
+def test_it_listens_on_loopback_unless_told_otherwise() -> None:
+    with Emulator() as emulator:
+        assert emulator.host.startswith("127.0.0.1:")
+    with program() as (_process, host):
+        assert host.startswith("127.0.0.1:")
+
+
 def test_leaving_the_context_leaves_no_process(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     before = children_of(os.getpid())

@@ -1,0 +1,40 @@
+"""What the documents promise of the code."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [
+    "README.md",
+    "SECURITY.md",
+    "CONTRIBUTING.md",
+    *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+]
+
+
+def test_each_claim_of_the_security_notes_names_a_test_that_exists():
+    named = re.findall(r"`([a-z][\w/.]+)::(\w+)`", (ROOT / "SECURITY.md").read_text())
+    assert len(named) > 20
+    for file, test in named:
+        assert re.search(rf"\b(def|fn) {test}\(", (ROOT / file).read_text()), f"{file}::{test}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_and_files_that_a_document_names_exist(document):
+    path = ROOT / document
+    text = path.read_text()
+    links = re.findall(r"\]\(([^)#:]+)\)", text)
+    files = re.findall(r"`((?:src|tests|docs|python|benches)/[\w/.]+)(?:`|::)", text)
+    for link in links:
+        assert (path.parent / link).exists(), link
+    for file in files:
+        assert (ROOT / file).exists(), file
+
+
+def test_every_target_that_a_document_names_is_in_the_makefile():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for document in DOCUMENTS:
+        for target in re.findall(r"`make ([a-z-]+)", (ROOT / document).read_text()):
+            assert target in targets, f"{document}: make {target}"
