@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import json
 import os
+import threading
+import time
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -243,13 +244,43 @@ class GcpCredentials(CredentialsBlock):
         return project if isinstance(project, str) else None
 
 
-@functools.lru_cache(maxsize=1)
-def _default_project() -> str | None:
-    """The project of the application default credentials; it stays the same as long as the process lives."""
-    import google.auth
+class _DefaultProject:
+    """The project of the application default credentials, which stays the same as long as the process lives.
 
-    credentials, project = google.auth.default(scopes=[_google_auth.SCOPE], request=_google_auth.transport())
-    return getattr(credentials, "quota_project_id", None) or project
+    Many runs share one look-up. One that failed is not repeated for some seconds: each may take ten.
+    """
+
+    PAUSE = 10.0
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: tuple[str | None] | None = None
+        self._failure: tuple[float, str] | None = None
+
+    def __call__(self) -> str | None:
+        from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
+
+        with self._lock:
+            if self._found:
+                return self._found[0]
+            if self._failure and time.monotonic() < self._failure[0]:
+                raise DefaultCredentialsError(self._failure[1])  # type: ignore[no-untyped-call]
+            try:
+                self._found = (self._look_up(),)
+            except GoogleAuthError as error:
+                self._failure = (time.monotonic() + self.PAUSE, str(error.args[0] if error.args else error))
+                raise
+            return self._found[0]
+
+    @staticmethod
+    def _look_up() -> str | None:
+        import google.auth
+
+        credentials, project = google.auth.default(scopes=[_google_auth.SCOPE], request=_google_auth.transport())
+        return getattr(credentials, "quota_project_id", None) or project
+
+
+_default_project = _DefaultProject()
 
 
 def _import(module: str, extra: str) -> Any:

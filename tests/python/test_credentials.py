@@ -1,13 +1,20 @@
 """The GCP credentials block."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from google.auth.exceptions import DefaultCredentialsError
 from pydantic import ValidationError
 
+from prefect_gcp import credentials
 from prefect_gcp.credentials import GcpCredentials
+from prefect_gcp.exceptions import CloudRunAuthenticationError
+from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfiguration, _get_base_job_body
 
 KEY = {"type": "service_account", "project_id": "key-project", "private_key": "very-private"}
+AUTHORIZED_USER = {"type": "authorized_user", "client_id": "i", "client_secret": "s", "refresh_token": "r"}
 
 
 @pytest.fixture
@@ -19,15 +26,15 @@ def key_file(tmp_path):
 
 @pytest.mark.difference("credentials-when-needed")
 def test_a_block_can_be_made_where_there_are_no_credentials():
-    credentials = GcpCredentials()
-    assert (credentials.service_account_file, credentials.service_account_info, credentials.project) == (None,) * 3
+    block = GcpCredentials()
+    assert (block.service_account_file, block.service_account_info, block.project) == (None,) * 3
 
 
 @pytest.mark.parametrize("info", [KEY, json.dumps(KEY)])
 def test_the_project_is_the_keys(info):
-    credentials = GcpCredentials(service_account_info=info)
-    assert credentials.project == "key-project"
-    assert credentials.service_account_info.get_secret_value() == KEY
+    block = GcpCredentials(service_account_info=info)
+    assert block.project == "key-project"
+    assert block.service_account_info.get_secret_value() == KEY
 
 
 def test_the_project_of_a_key_file(key_file):
@@ -41,8 +48,8 @@ def test_a_home_is_expanded(key_file, monkeypatch):
 
 
 def test_a_key_without_a_project_has_none():
-    credentials = GcpCredentials(service_account_info={"type": "service_account"})
-    assert credentials.resolve_project() is None
+    block = GcpCredentials(service_account_info={"type": "service_account"})
+    assert block.resolve_project() is None
 
 
 def test_the_emulator_needs_no_project(monkeypatch):
@@ -51,6 +58,53 @@ def test_the_emulator_needs_no_project(monkeypatch):
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "from-the-environment")
     assert GcpCredentials().resolve_project() == "from-the-environment"
     assert GcpCredentials(project="mine").resolve_project() == "mine"
+
+
+@pytest.fixture
+def default_project(monkeypatch):
+    """Nobody has looked the default project up yet."""
+    monkeypatch.setattr(credentials, "_default_project", credentials._DefaultProject())
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+
+
+@pytest.mark.usefixtures("default_project")
+def test_the_project_of_the_application_default_credentials(key_file, monkeypatch):
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(key_file))
+    key_file.write_text(json.dumps({**AUTHORIZED_USER, "quota_project_id": "quota-project"}))
+    assert GcpCredentials().resolve_project() == "quota-project"
+    # It stays the same as long as the process lives.
+    key_file.unlink()
+    assert GcpCredentials().resolve_project() == "quota-project"
+
+
+@pytest.mark.usefixtures("default_project")
+def test_a_look_up_of_the_default_project_that_fails_is_not_repeated_by_every_run(monkeypatch):
+    lookups = []
+
+    def look_up():
+        lookups.append(1)
+        time.sleep(0.2)
+        raise DefaultCredentialsError("there are none")
+
+    monkeypatch.setattr(credentials._default_project, "_look_up", look_up)
+    with ThreadPoolExecutor(20) as threads:
+        answers = [threads.submit(GcpCredentials().resolve_project) for _ in range(20)]
+    assert [str(answer.exception()) for answer in answers] == ["there are none"] * 20
+    assert len(lookups) == 1
+    monkeypatch.setattr(credentials._default_project, "_failure", (0.0, ""))
+    with pytest.raises(DefaultCredentialsError):
+        GcpCredentials().resolve_project()
+    assert len(lookups) == 2
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("default_project")
+async def test_a_run_without_project_and_credentials_is_an_error_that_says_what_to_do(monkeypatch):
+    monkeypatch.delenv("CLOUD_RUN_EMULATOR_HOST", raising=False)
+    configuration = CloudRunWorkerJobConfiguration(job_body=_get_base_job_body())
+    with pytest.raises(CloudRunAuthenticationError, match="Set 'project' on the work pool's GCP credentials") as caught:
+        await CloudRunWorker(work_pool_name="p").kill_infrastructure("j", configuration)
+    assert "credentials were not found" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from typing_extensions import Self
 
 from prefect_gcp import _core
 from prefect_gcp.credentials import GcpCredentials
-from prefect_gcp.exceptions import CloudRunNotFoundError
+from prefect_gcp.exceptions import CloudRunAuthenticationError, CloudRunNotFoundError
 from prefect_gcp.models.cloud_run_v2 import SecretKeySelector
 from prefect_gcp.settings import CloudRunWorkerSettings
 from prefect_gcp.utilities import slugify_name
@@ -392,7 +392,8 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
             The job's name, and how its execution ended.
 
         Raises:
-            CloudRunError: When the job can't be run, or the API refuses to tell of its execution.
+            CloudRunError: When there are no credentials, the job can't be run, or the API refuses to tell of its
+                execution.
             ValueError: When the project, the region or the job body can't be used.
         """
         logger = self.get_flow_run_logger(flow_run)
@@ -452,7 +453,7 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
     async def _cloud_run_client(self, configuration: CloudRunWorkerJobConfiguration) -> _core.Client:
         credentials = configuration.credentials or GcpCredentials()
         # Without a project of its own, the block may have to ask files, gcloud and the metadata server.
-        project = credentials.project or await asyncio.to_thread(lambda: configuration.project)
+        project = credentials.project or await asyncio.to_thread(_find_project, configuration)
         if not project:
             raise ValueError(
                 "There is no Google Cloud project to run the job in: set 'project' on the work pool's GCP credentials "
@@ -475,6 +476,25 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
             quota_wait_max_seconds=settings.quota_wait_max_seconds,
             quota_period_seconds=settings.quota_period_seconds,
         )
+
+
+def _find_project(configuration: CloudRunWorkerJobConfiguration) -> str | None:
+    """The configuration's project, by files, gcloud or the metadata server if need be: it takes its time."""
+    try:
+        return configuration.project
+    except Exception as error:
+        from google.auth.exceptions import GoogleAuthError
+
+        if not isinstance(error, GoogleAuthError):
+            raise
+        hint = (
+            "Set 'project' on the work pool's GCP credentials block, or give the worker application default credentials"
+        )
+        raise CloudRunAuthenticationError(
+            f"There is no Google Cloud project to run the job in: {error.args[0] if error.args else error} {hint}.",
+            region=configuration.region,
+            hint=hint,
+        ) from error
 
 
 def _labels(configuration: CloudRunWorkerJobConfiguration) -> dict[str, str]:
