@@ -73,7 +73,7 @@ fn read(args: &Bound<'_, PyTuple>) -> Answer {
         let (token, seconds, prospect, message): (Option<String>, f64, String, String) = args.extract()?;
         Ok(match token {
             Some(token) => {
-                let lifetime = Duration::try_from_secs_f64(seconds.clamp(0.0, 86_400.0)).unwrap_or_default();
+                let lifetime = Duration::try_from_secs_f64(seconds).unwrap_or_default();
                 Ok(Token::new(Secret::new(token), lifetime))
             }
             None => Err(TokenError::new(prospect_of(&prospect), message)),

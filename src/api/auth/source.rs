@@ -90,7 +90,7 @@ impl TokenSource {
             let ended = {
                 let mut state = self.state();
                 if let Some(token) = state.token.clone().filter(Token::is_alive) {
-                    if token.is_old() && !state.is_pausing() {
+                    if token.is_old() && state.lookup.is_none() && !state.is_pausing() {
                         self.look_up(&mut state);
                     }
                     return Ok((token.secret().clone(), state.generation));
@@ -102,11 +102,10 @@ impl TokenSource {
                 }
             };
             let Some(mut ended) = ended else {
-                if self.file_is_the_same().await {
-                    return Err(self.remembered());
+                match self.remembered().await {
+                    Some(error) => return Err(error),
+                    None => continue,
                 }
-                self.state().failure = None;
-                continue;
             };
             _ = ended.changed().await;
             let state = self.state();
@@ -154,15 +153,17 @@ impl TokenSource {
         ended
     }
 
-    /// The last failure, as those are told who come after it.
-    fn remembered(&self) -> TokenError {
-        let gone = || TokenError::new(Prospect::Passing, "it is being looked for");
-        self.state().failure.as_ref().map_or_else(gone, Failure::told)
-    }
-
-    async fn file_is_the_same(&self) -> bool {
-        let known = self.state().failure.as_ref().and_then(|failure| failure.file.clone());
-        key::stamp(&self.0.credentials).await == known
+    /// The last failure, as those are told who come after it; none when it is out of date, because the file is another.
+    async fn remembered(&self) -> Option<TokenError> {
+        let file = key::stamp(&self.0.credentials).await;
+        let mut state = self.state();
+        let failure = state.failure.as_ref()?;
+        if failure.file == file {
+            return Some(failure.told());
+        }
+        state.failure = None;
+        state.failures = 0;
+        None
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -178,6 +179,13 @@ impl State {
 
     fn land(&mut self, answer: Result<Token, TokenError>, file: Option<Stamp>) {
         self.lookup = None;
+        let answer = answer.and_then(|token| match token.is_alive() {
+            true => Ok(token),
+            // Where it tells its end by the clock, the clock may be wrong.
+            false => {
+                Err(TokenError::new(Prospect::Passing, "it had ended before it came: is this machine's clock right?"))
+            }
+        });
         match answer {
             Ok(token) => {
                 self.token = Some(token);
@@ -328,14 +336,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_old_token_serves_while_the_next_is_looked_up() {
-        let (source, _script) = source([Answer::Token(HOUR), Answer::Token(HOUR)]);
+        let (source, script) = source([Answer::Token(HOUR), Answer::Token(HOUR)]);
         token(&source).await;
         tokio::time::advance(HOUR - Duration::from_secs(200)).await;
         let began = Instant::now();
         assert_eq!(token(&source).await, "token-1");
+        for _ in 0..100 {
+            assert_eq!(token(&source).await, "token-1");
+        }
         assert_eq!(began.elapsed(), Duration::ZERO);
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert_eq!(token(&source).await, "token-2");
+        assert_eq!(*script.lookups.lock().unwrap(), 2);
     }
 
     #[tokio::test(start_paused = true)]
@@ -400,6 +412,16 @@ mod tests {
         assert_eq!((error.message.as_str(), error.prospect), ("no answer in time", Prospect::Passing));
         tokio::time::sleep(error.retry_after.unwrap()).await;
         assert_eq!(source.token().await.unwrap_err().prospect, Prospect::Refused);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_has_ended_before_it_comes_is_a_failure_and_no_storm() {
+        let (source, script) = source([Answer::Token(Duration::ZERO), Answer::Token(HOUR)]);
+        let error = source.token().await.unwrap_err();
+        assert!(error.message.contains("clock"), "{error}");
+        assert_eq!(*script.lookups.lock().unwrap(), 1);
+        tokio::time::sleep(error.retry_after.unwrap()).await;
+        assert_eq!(token(&source).await, "token-2");
     }
 
     #[tokio::test(start_paused = true)]

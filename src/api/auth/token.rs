@@ -10,6 +10,9 @@ const EARLIEST_RENEWAL: Duration = Duration::from_secs(240);
 /// How long before its end a token is not sent any more, since it takes time to arrive.
 const ON_THE_WAY: Duration = Duration::from_secs(10);
 
+/// Longer is no token's life, and may be no time at all.
+const LONGEST_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
 /// Text that shows in no log, error or debug output.
 #[derive(Clone, Eq, Hash, PartialEq)]
 pub struct Secret(String);
@@ -52,9 +55,9 @@ pub struct Token {
 }
 
 impl Token {
-    /// One that has just been given for `lifetime`.
+    /// One that has just been given for `lifetime`, of which a day counts at most.
     pub fn new(secret: Secret, lifetime: Duration) -> Self {
-        let now = Instant::now();
+        let (now, lifetime) = (Instant::now(), lifetime.min(LONGEST_LIFETIME));
         Self {
             secret,
             renew_at: now + lifetime - EARLIEST_RENEWAL.min(lifetime / 4),
@@ -147,5 +150,6 @@ mod tests {
         tokio::time::advance(Duration::from_secs(3)).await;
         assert!(token.is_old() && token.is_alive());
         assert!(!Token::new(Secret::new("t"), Duration::ZERO).is_alive());
+        assert!(Token::new(Secret::new("t"), Duration::MAX).is_alive());
     }
 }
