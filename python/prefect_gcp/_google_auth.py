@@ -26,6 +26,11 @@ _LIFETIME = 3600.0
 _LONGEST_TEXT = 300
 # As long are keys, assertions and tokens, and nothing that an error has to say.
 _LONG_WORD = re.compile(r"[^\s'\"]{60,}")
+# Somebody's name and password in the address of a proxy.
+_USER = re.compile(r"//[^\s/'\"]*@")
+
+# What google-auth reads of a service account's key, all of it text.
+_KEY_FIELDS = ("private_key", "private_key_id", "client_email", "token_uri", "project_id", "universe_domain")
 
 Prospect = Literal["passing", "doubtful", "refused"]
 Done = Callable[[str | None, float, Prospect | Literal[""], str], None]
@@ -36,7 +41,8 @@ def transport() -> Request:
 
     It trusts the system's root certificates, those of `SSL_CERT_FILE` and `SSL_CERT_DIR`, and those that requests
     trusts. It follows no redirects, which would take secrets along. `HTTPS_PROXY` and `NO_PROXY` count, and no proxy
-    sees what is not encrypted, the metadata server's answers among it.
+    sees what is not encrypted, the metadata server's answers among it. Unlike google-auth's own, it logs no requests,
+    and its errors hold none: they are signed with the key.
 
     Returns:
         The transport; its `session` keeps the last answer as `last`.
@@ -44,6 +50,8 @@ def transport() -> Request:
     import ssl
 
     import requests
+    from google.auth.exceptions import TransportError
+    from google.auth.transport import Response
     from google.auth.transport.requests import Request
 
     class Adapter(requests.adapters.HTTPAdapter):
@@ -65,9 +73,46 @@ def transport() -> Request:
             settings = super().merge_environment_settings(url, *args)
             return settings | {"proxies": {}} if urlsplit(url).scheme == "http" else settings
 
+    class Answer(Response):
+        def __init__(self, answer: requests.Response) -> None:
+            self._answer = answer
+
+        @property
+        def status(self) -> int:
+            return self._answer.status_code
+
+        @property
+        def headers(self) -> Any:
+            return self._answer.headers
+
+        @property
+        def data(self) -> bytes:
+            return self._answer.content
+
+    class Discreet(Request):
+        def __call__(
+            self,
+            url: Any,
+            method: Any = "GET",
+            body: Any = None,
+            headers: Any = None,
+            timeout: Any = None,
+            **kwargs: Any,
+        ) -> Answer:
+            if timeout is not None:
+                kwargs["timeout"] = timeout
+            try:
+                return Answer(self.session.request(method, url, data=body, headers=headers, **kwargs))
+            except requests.exceptions.RequestException as error:
+                # What is no address may be anything.
+                words = "the address can't be used" if isinstance(error, ValueError) else _short(str(error))
+                failure = TransportError(f"{words} ({type(error).__name__})")  # type: ignore[no-untyped-call]
+            # Not while the other, which holds the request, is being handled.
+            raise failure
+
     session = Session()
     session.mount("https://", Adapter())
-    return Request(session)
+    return Discreet(session)
 
 
 def load(info: MutableMapping[str, Any] | None, file: Path | None, request: Request, scope: str = SCOPE) -> Credentials:
@@ -79,18 +124,56 @@ def load(info: MutableMapping[str, Any] | None, file: Path | None, request: Requ
     """
     import google.auth
     from google.auth.credentials import with_scopes_if_required
+    from google.auth.exceptions import MalformedError
     from google.oauth2 import service_account
 
+    if info is None and file is not None:
+        info = _key_of(file)
     if info is not None:
+        wrong = [name for name in _KEY_FIELDS if not isinstance(info.get(name, ""), str)]
+        if wrong:
+            # google-auth would repeat what it can't use.
+            raise MalformedError(f"The service account's key has no text as {' and '.join(wrong)}")  # type: ignore[no-untyped-call]
         return service_account.Credentials.from_service_account_info(info, scopes=[scope])  # type: ignore[no-any-return, no-untyped-call]
-    if file is not None:
-        return service_account.Credentials.from_service_account_file(file, scopes=[scope])  # type: ignore[no-any-return, no-untyped-call]
     # Scopes come afterwards: with them, it would ask for the name of a project.
     if named := os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
         credentials, _project = google.auth.load_credentials_from_file(named, request=request)  # type: ignore[no-untyped-call]
     else:
         credentials, _project = google.auth.default(request=request)
     return with_scopes_if_required(credentials, [scope])  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _key_of(file: Path) -> Any:
+    """The key in a file, without the exception of its parser, which holds the text."""
+    from google.auth.exceptions import MalformedError
+
+    text = file.read_bytes()
+    try:
+        key = json.loads(text)
+    except ValueError:
+        key = None
+    if not isinstance(key, dict):
+        raise MalformedError(f"{file} is not a JSON key file")  # type: ignore[no-untyped-call]
+    return key
+
+
+def refresh(credentials: Credentials, request: Request) -> None:
+    """Gets the credentials a new access token.
+
+    Raises:
+        google.auth.exceptions.GoogleAuthError: When there is none. google-auth's own errors hold all that was answered,
+            which may repeat the request; this one says what is the matter.
+    """
+    from google.auth.exceptions import RefreshError, TransportError
+
+    try:
+        credentials.refresh(request)  # type: ignore[no-untyped-call]
+        return
+    except Exception as error:
+        prospect, words = _verdict(error, getattr(request.session, "last", None))
+        kind = TransportError if isinstance(error, TransportError) else RefreshError
+        failure = kind(words, retryable=prospect == "passing")
+    raise failure
 
 
 def fetch_in_background(
@@ -132,17 +215,21 @@ def _lifetime(credentials: Credentials) -> float:
 
 def _verdict(error: Exception, answer: requests.Response | None) -> tuple[Prospect, str]:
     """What a failure means, by the last answer rather than by google-auth's many exceptions, which hold all of it."""
-    from google.auth.exceptions import TransportError
+    from google.auth.exceptions import GoogleAuthError, TransportError
 
-    if answer is not None and answer.status_code >= 300:
+    where = urlsplit(answer.url) if answer is not None else None
+    if answer is not None and where is not None and answer.status_code >= 300:
         reason = _reason(answer)
-        where = urlsplit(answer.url)
         words = f"{where.scheme}://{where.hostname} answered HTTP {answer.status_code}" + (
             f": {reason}" if reason else ""
         )
         if answer.status_code in (400, 401, 403) and reason:
             return "refused", words
         return ("doubtful" if answer.status_code < 500 and answer.status_code not in (408, 429) else "passing"), words
+    if where is not None and not isinstance(error, GoogleAuthError):
+        # What can't read an answer repeats it, and there may be a token in it.
+        words = f"{where.scheme}://{where.hostname} gave an answer that can't be read ({type(error).__name__})"
+        return "doubtful", words
     cause = error
     while isinstance(cause.__cause__, Exception):
         cause = cause.__cause__
@@ -161,9 +248,9 @@ def _reason(answer: requests.Response) -> str:
         if isinstance(error, dict):
             return _short(str(error["message"]))
         return _short(": ".join(str(part) for part in (error, body.get("error_description")) if part))
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         return ""
 
 
 def _short(text: str) -> str:
-    return _LONG_WORD.sub("…", text)[:_LONGEST_TEXT]
+    return _LONG_WORD.sub("…", _USER.sub("//…@", text))[:_LONGEST_TEXT]

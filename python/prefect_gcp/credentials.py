@@ -17,6 +17,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from typing_extensions import Self
 
 from prefect_gcp import _google_auth
+from prefect_gcp._discreet import hide_input
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -59,6 +60,7 @@ class GcpCredentials(CredentialsBlock):
 
     # A key that is refused must not show in the error.
     model_config = ConfigDict(hide_input_in_errors=True)
+    _hide_input = hide_input()
 
     service_account_file: Path | None = Field(
         default=None, description="Path to the JSON key file of a service account."
@@ -83,11 +85,7 @@ class GcpCredentials(CredentialsBlock):
     def _decode_info(cls, info: Any) -> Any:
         if not isinstance(info, (str, bytes)):
             return info
-        try:
-            return json.loads(info)
-        except ValueError:
-            # The text is a key: neither it nor the parser's excerpt of it belongs into an error.
-            raise ValueError("Unable to decode service_account_info") from None
+        return _parsed(info, "Unable to decode service_account_info")
 
     @model_validator(mode="after")
     def _choose_key(self) -> Self:
@@ -219,7 +217,7 @@ class GcpCredentials(CredentialsBlock):
 
     def _fetch_token(self) -> str:
         credentials = self.get_credentials_from_service_account()
-        credentials.refresh(_google_auth.transport())  # type: ignore[no-untyped-call]
+        _google_auth.refresh(credentials, _google_auth.transport())
         return str(credentials.token)
 
     def _key_text(self) -> str | None:
@@ -234,13 +232,23 @@ class GcpCredentials(CredentialsBlock):
             key = self.service_account_info.get_secret_value()
         elif self.service_account_file:
             try:
-                key = json.loads(self.service_account_file.read_text())
-            except (OSError, ValueError):
-                raise ValueError(f"{self.service_account_file} is not a readable JSON key file") from None
+                text = self.service_account_file.read_bytes()
+            except OSError:
+                text = b""
+            key = _parsed(text, f"{self.service_account_file} is not a readable JSON key file")
         else:
             return None
         project = key.get("project_id") if isinstance(key, dict) else None
         return project if isinstance(project, str) else None
+
+
+def _parsed(key: str | bytes, complaint: str) -> Any:
+    try:
+        return json.loads(key)
+    except ValueError:
+        pass
+    # Not while the parser's exception, which holds the key, is being handled.
+    raise ValueError(complaint)
 
 
 @functools.lru_cache(maxsize=1)

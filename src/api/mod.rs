@@ -7,6 +7,7 @@ mod call;
 mod client;
 mod endpoint;
 mod error;
+mod mask;
 mod pace;
 mod pacing;
 mod retry;

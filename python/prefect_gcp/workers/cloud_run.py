@@ -25,6 +25,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, field_validator
 from typing_extensions import Self
 
 from prefect_gcp import _core
+from prefect_gcp._discreet import hide_input
 from prefect_gcp.credentials import GcpCredentials
 from prefect_gcp.exceptions import CloudRunNotFoundError
 from prefect_gcp.models.cloud_run_v2 import SecretKeySelector
@@ -35,6 +36,8 @@ from prefect_gcp.workers._templates import get_default_job_body_template as _get
 from prefect_gcp.workers._templates import render_configuration
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import anyio.abc
     from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.objects import Flow, FlowRun, WorkPool
@@ -110,6 +113,7 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
 
     # Job variables may hold secrets, which an error must not repeat.
     model_config = ConfigDict(hide_input_in_errors=True)
+    _hide_input = hide_input()
 
     # Labels that a prepare put at each path, so that the next one can take them out again.
     _injected_labels: dict[tuple[str, ...], dict[str, str]] = PrivateAttr(default_factory=dict)
@@ -126,6 +130,10 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
         if problem := _core.check_body_skeleton(job_body):
             raise ValueError(problem)
         return job_body
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Without the environment, and the job that it is part of."""
+        return _without_env(super().__repr_args__())
 
     @property
     def project(self) -> str | None:
@@ -259,13 +267,15 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
         if isinstance(name, str) and _core.is_job_name(name):
             return
         # A name of which no letter or digit can stay would be the same for all such runs.
-        if name is not None and (slug := slugify_name(str(name), 63)):
+        # What is no text by mistake is no name, and may be a mapping with secrets.
+        if isinstance(name, (str, int, float)) and (slug := slugify_name(str(name), 63)):
             metadata["name"] = _core.job_name(slug)
         else:
             metadata["name"] = _core.job_name(slugify_name(self.name or ""), unique=uuid4().hex)
         if name is not None:
+            shown = repr(name) if isinstance(name, str) else f"What is of type {type(name).__name__!r}"
             self._logger.warning(
-                f"{name!r} is not a legal name of a Cloud Run job; the job is named {metadata['name']!r}"
+                f"{shown} is not a legal name of a Cloud Run job; the job is named {metadata['name']!r}"
             )
 
     def _check_job_body(self) -> None:
@@ -306,6 +316,7 @@ class CloudRunWorkerVariables(BaseVariables):
     """Job variables of the default pool template."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
+    _hide_input = hide_input()
 
     region: str = Field(default=_DEFAULT_REGION, description="Region of the Cloud Run job.", examples=[_DEFAULT_REGION])
     credentials: _Credentials = Field(default_factory=GcpCredentials)
@@ -342,6 +353,10 @@ class CloudRunWorkerVariables(BaseVariables):
     )
     keep_job: _KeepJob = False
     timeout: _Timeout = _DEFAULT_TIMEOUT
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Without the environment."""
+        return _without_env(super().__repr_args__())
 
 
 class CloudRunWorkerResult(BaseWorkerResult):
@@ -473,6 +488,11 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
             quota_wait_max_seconds=settings.quota_wait_max_seconds,
             quota_period_seconds=settings.quota_period_seconds,
         )
+
+
+def _without_env(fields: Iterable[tuple[str | None, Any]]) -> Iterable[tuple[str | None, Any]]:
+    """Fields of a model, as its representation shows them: the environment may hold secrets."""
+    return [(name, value) for name, value in fields if name not in ("env", "job_body")]
 
 
 def _labels(configuration: CloudRunWorkerJobConfiguration) -> dict[str, str]:

@@ -99,9 +99,14 @@ fn judge(error: gcp_auth::Error) -> TokenError {
         Error::Str("token request failed") => Prospect::Doubtful,
         _ => Prospect::Refused,
     };
-    // serde repeats what it finds in the wrong place, which may be the key or the token.
-    if let Error::Json(..) = error {
-        return TokenError::new(prospect, "the answer of the token's server is not the JSON that is expected");
+    match &error {
+        // serde repeats what it finds in the wrong place, which may be the key or the token.
+        Error::Json(..) => {
+            return TokenError::new(prospect, "the answer of the token's server is not the JSON that is expected");
+        }
+        // What is not of the network is about the key, of which its reader repeats a line that it can't read.
+        Error::Other(what, _) if prospect != Prospect::Passing => return TokenError::new(prospect, *what),
+        _ => {}
     }
     let mut message = error.to_string();
     let mut source = std::error::Error::source(&error);
@@ -110,4 +115,22 @@ fn judge(error: gcp_auth::Error) -> TokenError {
         source = cause.source();
     }
     TokenError::new(prospect, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_gcp_auth_says_of_a_key_does_not_show_it() {
+        let line = "-----BEGIN PRIVATE KEY-----very-private";
+        let bytes = format!("{:?}", line.as_bytes());
+        for pem in [line.to_owned(), format!("-----BEGIN {line}-----\nvery-private"), format!("{line}\n-----END")] {
+            let key = serde_json::json!({"private_key": pem, "client_email": "a@b", "token_uri": "https://t.example/"});
+            let error = judge(CustomServiceAccount::from_json(&key.to_string()).unwrap_err());
+            assert_eq!((error.prospect, error.retry_after), (Prospect::Refused, None));
+            assert!(!error.message.contains("very-private") && !error.message.contains(&bytes[1..40]), "{error}");
+            assert!(error.message.contains("key"), "{error}");
+        }
+    }
 }
