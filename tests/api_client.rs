@@ -12,8 +12,8 @@ use std::{
 
 use prefect_gcp_core::api::types::Execution;
 use prefect_gcp_core::api::{
-    ApiError, CloudRunClient, Credentials, Endpoint, ErrorKind, GcpAuth, Guard, Notice, Pacing, Quota, RetryPolicy,
-    TokenSource, Transport, http_client,
+    ApiError, CloudRunClient, Credentials, Endpoint, ErrorKind, GcpAuth, Guard, Identity, Notice, Pacing, Quota,
+    RetryPolicy, TokenSource, Transport, http_client,
 };
 use queue::{Answer, Queue};
 use serde_json::{Value, json};
@@ -63,7 +63,7 @@ async fn setup_with(project: &str, period: Duration, answers: Vec<Answer>) -> Se
         endpoint: Endpoint::emulator(&queue.address, "us-east1").unwrap(),
         project: project.into(),
         region: "us-east1".into(),
-        tokens: TokenSource::new(Credentials::ApplicationDefault, Arc::new(GcpAuth::default())),
+        tokens: TokenSource::new(Identity::new(Credentials::ApplicationDefault, true), Arc::new(GcpAuth::default())),
         pacing: Arc::new(Pacing::new(period)),
         quota_wait: 3 * period,
         retry: RetryPolicy {

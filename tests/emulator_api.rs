@@ -287,12 +287,13 @@ async fn what_failed_is_not_to_be_read_once_it_is_deleted() {
 
 #[tokio::test]
 async fn the_history_tells_the_life_of_a_job_that_is_gone_and_no_secrets() {
-    let cloud = Cloud::start(quick()).await;
+    let cloud = Cloud::start(EmulatorConfig { record_calls: true, ..quick() }).await;
     let mut failing = job("<daily>", "exit 1");
     failing["metadata"]["name"] = json!("daily");
     task(&mut failing)["maxRetries"] = json!(1);
     task(&mut failing)["containers"][0]["env"] = json!([{"name": "PASSWORD", "value": "hunter2"}]);
     cloud.create(failing).await;
+    assert!(!format!("{:?}", cloud.emulator).contains("hunter2"));
     let execution = cloud.wait_ended(&cloud.run("daily").await).await;
     let (_, page) = cloud.get("/").await;
     assert!(page.as_str().unwrap().contains("NonZeroExitCode"), "{page}");
@@ -321,6 +322,9 @@ async fn the_history_tells_the_life_of_a_job_that_is_gone_and_no_secrets() {
     let page = page.as_str().unwrap();
     assert!(page.contains("Deleted jobs") && page.contains("daily"));
     assert!(!page.contains("hunter2") && !history.to_string().contains("hunter2"));
+    let (_, calls) = cloud.get("/emulator/calls").await;
+    assert!(calls.to_string().contains(r#"{"name":"PASSWORD","value":"…"}"#), "{calls}");
+    assert!(!format!("{calls} {:?}", cloud.emulator).contains("hunter2"));
     // The log outlives the job, and no other file can be asked for.
     cloud.log(&execution).await;
     for path in ["/logs/demo/us-central1/..%2F..%2Fetc%2Fpasswd", "/logs/demo/us-central1/nope", "/logs/a/b/.."] {

@@ -5,7 +5,7 @@ mod emulator_support;
 use std::time::{Duration, Instant};
 
 use emulator_support::{Cloud, EXECUTIONS, JOBS, condition, content, job, lives, quick, task};
-use prefect_gcp_core::emulator::EmulatorConfig;
+use prefect_gcp_core::{api::Secret, emulator::EmulatorConfig};
 use serde_json::{Value, json};
 
 /// Writes its process number and that of a child in the background to a file, and stays.
@@ -71,7 +71,7 @@ async fn the_containers_own_path_wins_and_finds_the_program() {
 
 #[tokio::test]
 async fn a_secret_becomes_a_variable_and_a_missing_one_an_unready_job() {
-    let secrets = [("token".to_owned(), "hunter2".to_owned())].into();
+    let secrets = [("token".to_owned(), Secret::new("hunter2"))].into();
     let cloud = Cloud::start(EmulatorConfig { secrets, ..quick() }).await;
     let with_secret = |name: &str, secret: &str| {
         let mut job = job(name, "test \"$KEY\" = hunter2");

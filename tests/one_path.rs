@@ -13,8 +13,8 @@ use std::{
 };
 
 use prefect_gcp_core::api::{
-    ApiError, Call, CloudRunClient, Credentials, Endpoint, ErrorKind, GcpAuth, Notice, Pacing, Quota, RetryPolicy,
-    TokenSource, Transport, http_client,
+    ApiError, Call, CloudRunClient, Credentials, Endpoint, ErrorKind, GcpAuth, Identity, Notice, Pacing, Quota,
+    RetryPolicy, TokenSource, Transport, http_client,
 };
 use queue::{Answer, Queue};
 use serde_json::json;
@@ -62,7 +62,7 @@ async fn client(answers: Vec<Answer>) -> (CloudRunClient, Queue, Arc<Mutex<Told>
         endpoint: Endpoint::emulator(&queue.address, "us-east1").unwrap(),
         project: "p".into(),
         region: "us-east1".into(),
-        tokens: TokenSource::new(Credentials::ApplicationDefault, Arc::new(GcpAuth::default())),
+        tokens: TokenSource::new(Identity::new(Credentials::ApplicationDefault, true), Arc::new(GcpAuth::default())),
         pacing: Arc::new(Pacing::new(Duration::from_millis(200))),
         quota_wait: Duration::from_secs(20),
         retry: RetryPolicy { initial_delay: Duration::from_millis(1), ..RetryPolicy::default() },

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     import requests
     from google.auth.credentials import Credentials
+    from google.auth.exceptions import GoogleAuthError
     from google.auth.transport.requests import Request
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
@@ -22,21 +23,29 @@ SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _TIMEOUT = 20.0
 # Lifetime of a token that does not say when it ends, in seconds.
 _LIFETIME = 3600.0
+# More than any key file has, in bytes.
+_LARGEST_KEY = 64 * 1024
 # Longest part of a foreign text that an error repeats, in characters.
 _LONGEST_TEXT = 300
 # As long are keys, assertions and tokens, and nothing that an error has to say.
 _LONG_WORD = re.compile(r"[^\s'\"]{60,}")
+# Somebody's name and password in the address of a proxy.
+_USER = re.compile(r"//[^\s/'\"]*@")
 
-Prospect = Literal["passing", "doubtful", "refused"]
-Done = Callable[[str | None, float, Prospect | Literal[""], str], None]
+# What google-auth reads of a service account's key, all of it text.
+_KEY_FIELDS = ("private_key", "private_key_id", "client_email", "token_uri", "project_id", "universe_domain")
+
+Prospect = Literal["passing", "doubtful", "missing", "refused"]
+Done = Callable[[str | None, float, str | None, Prospect | Literal[""], str], None]
 
 
 def transport() -> Request:
     """A transport for google-auth.
 
-    It trusts the system's root certificates, those of `SSL_CERT_FILE` and `SSL_CERT_DIR`, and those that requests
-    trusts. It follows no redirects, which would take secrets along. `HTTPS_PROXY` and `NO_PROXY` count, and no proxy
-    sees what is not encrypted, the metadata server's answers among it.
+    It trusts the system's root certificates, or in their place those of `SSL_CERT_FILE` and `SSL_CERT_DIR`, and those
+    that requests trusts. It follows no redirects, which would take secrets along. `HTTPS_PROXY` and `NO_PROXY` count,
+    and no proxy sees what is not encrypted, the metadata server's answers among it. Unlike google-auth's own, it logs
+    no requests, and its errors hold none: they are signed with the key.
 
     Returns:
         The transport; its `session` keeps the last answer as `last`.
@@ -44,6 +53,8 @@ def transport() -> Request:
     import ssl
 
     import requests
+    from google.auth.exceptions import TransportError
+    from google.auth.transport import Response
     from google.auth.transport.requests import Request
 
     class Adapter(requests.adapters.HTTPAdapter):
@@ -65,9 +76,46 @@ def transport() -> Request:
             settings = super().merge_environment_settings(url, *args)
             return settings | {"proxies": {}} if urlsplit(url).scheme == "http" else settings
 
+    class Answer(Response):
+        def __init__(self, answer: requests.Response) -> None:
+            self._answer = answer
+
+        @property
+        def status(self) -> int:
+            return self._answer.status_code
+
+        @property
+        def headers(self) -> Any:
+            return self._answer.headers
+
+        @property
+        def data(self) -> bytes:
+            return self._answer.content
+
+    class Discreet(Request):
+        def __call__(
+            self,
+            url: Any,
+            method: Any = "GET",
+            body: Any = None,
+            headers: Any = None,
+            timeout: Any = None,
+            **kwargs: Any,
+        ) -> Answer:
+            if timeout is not None:
+                kwargs["timeout"] = timeout
+            try:
+                return Answer(self.session.request(method, url, data=body, headers=headers, **kwargs))
+            except requests.exceptions.RequestException as error:
+                # What is no address may be anything.
+                words = "the address can't be used" if isinstance(error, ValueError) else _short(str(error))
+                failure = TransportError(f"{words} ({type(error).__name__})")  # type: ignore[no-untyped-call]
+            # Not while the other, which holds the request, is being handled.
+            raise failure
+
     session = Session()
     session.mount("https://", Adapter())
-    return Request(session)
+    return Discreet(session)
 
 
 def load(info: MutableMapping[str, Any] | None, file: Path | None, request: Request, scope: str = SCOPE) -> Credentials:
@@ -79,18 +127,88 @@ def load(info: MutableMapping[str, Any] | None, file: Path | None, request: Requ
     """
     import google.auth
     from google.auth.credentials import with_scopes_if_required
+    from google.auth.exceptions import MalformedError
     from google.oauth2 import service_account
 
+    if info is None and file is not None:
+        info = _key_of(file)
     if info is not None:
+        wrong = [name for name in _KEY_FIELDS if not isinstance(info.get(name, ""), str)]
+        if wrong:
+            # google-auth would repeat what it can't use.
+            raise MalformedError(f"The service account's key has no text as {' and '.join(wrong)}")  # type: ignore[no-untyped-call]
         return service_account.Credentials.from_service_account_info(info, scopes=[scope])  # type: ignore[no-any-return, no-untyped-call]
-    if file is not None:
-        return service_account.Credentials.from_service_account_file(file, scopes=[scope])  # type: ignore[no-any-return, no-untyped-call]
     # Scopes come afterwards: with them, it would ask for the name of a project.
-    if named := os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
-        credentials, _project = google.auth.load_credentials_from_file(named, request=request)  # type: ignore[no-untyped-call]
+    if found := _default_file():
+        credentials, _project = google.auth.load_credentials_from_file(found, request=request)  # type: ignore[no-untyped-call]
     else:
         credentials, _project = google.auth.default(request=request)
     return with_scopes_if_required(credentials, [scope])  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _default_file() -> str | None:
+    """The file of application default credentials. `google.auth.default` would run gcloud for its project, too."""
+    if named := os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
+        return named
+    folder = os.environ.get("CLOUDSDK_CONFIG") or Path("~/.config/gcloud").expanduser()
+    path = Path(folder) / "application_default_credentials.json"
+    return str(path) if path.is_file() else None
+
+
+def read_key_file(file: Path) -> bytes:
+    """The content of a key file.
+
+    Raises:
+        OSError: When it can't be read, or is none: a device or a pipe could be read for ever.
+    """
+    if not file.is_file():
+        raise OSError(f"{file} is not a file")
+    with file.open("rb") as key:
+        text = key.read(_LARGEST_KEY + 1)
+    if len(text) > _LARGEST_KEY:
+        raise OSError(f"{file} is too large for a key")
+    return text
+
+
+def _key_of(file: Path) -> Any:
+    """The key in a file, without the exception of its parser, which holds the text."""
+    from google.auth.exceptions import MalformedError
+
+    text = read_key_file(file)
+    try:
+        key = json.loads(text)
+    except ValueError:
+        key = None
+    if not isinstance(key, dict):
+        raise MalformedError(f"{file} is not a JSON key file")  # type: ignore[no-untyped-call]
+    return key
+
+
+def refresh(credentials: Credentials, request: Request) -> None:
+    """Gets the credentials a new access token.
+
+    Raises:
+        google.auth.exceptions.GoogleAuthError: When there is none. google-auth's own errors hold all that was answered,
+            which may repeat the request; this one says what is the matter.
+    """
+    from google.auth.exceptions import RefreshError, TransportError
+
+    try:
+        credentials.refresh(request)  # type: ignore[no-untyped-call]
+        return
+    except Exception as error:
+        failure = told(error, request, TransportError if isinstance(error, TransportError) else RefreshError)
+    raise failure
+
+
+def told(error: Exception, request: Request, kind: type[GoogleAuthError]) -> GoogleAuthError:
+    """A failure in few words, which is `retryable` when it may pass; not to be raised while `error` is handled."""
+    prospect, words = _verdict(error, _last_answer(request))
+    return kind(words, retryable=prospect == "passing")
+
+
+def _last_answer(request: Request) -> requests.Response | None:
+    return getattr(request.session, "last", None)
 
 
 def fetch_in_background(
@@ -102,23 +220,26 @@ def fetch_in_background(
         service_account_info: A service account's key as JSON text.
         service_account_file: Path to such a text; without both, the application default credentials count.
         scope: What the token is for.
-        done: Told the token and its lifetime in seconds, or else what to expect of another try, and why it failed.
+        done: Told the token, its lifetime in seconds and the quota project, or else what to expect of another try, and
+            why it failed.
     """
     arguments = (service_account_info, service_account_file, scope, done)
     threading.Thread(target=_fetch, args=arguments, name="cloud-run-google-auth", daemon=True).start()
 
 
 def _fetch(service_account_info: str | None, service_account_file: Path | None, scope: str, done: Done) -> None:
-    request = transport()
+    request = None
     try:
+        request = transport()
         info = None if service_account_info is None else json.loads(service_account_info)
         credentials = load(info, service_account_file, request, scope)
         credentials.refresh(request)  # type: ignore[no-untyped-call]
         token, lifetime = str(credentials.token), _lifetime(credentials)
+        quota_project = credentials.quota_project_id
     except Exception as error:
-        done(None, 0.0, *_verdict(error, getattr(request.session, "last", None)))
+        done(None, 0.0, None, *_verdict(error, _last_answer(request) if request else None))
     else:
-        done(token, lifetime, "", "")
+        done(token, lifetime, quota_project, "", "")
 
 
 def _lifetime(credentials: Credentials) -> float:
@@ -132,17 +253,21 @@ def _lifetime(credentials: Credentials) -> float:
 
 def _verdict(error: Exception, answer: requests.Response | None) -> tuple[Prospect, str]:
     """What a failure means, by the last answer rather than by google-auth's many exceptions, which hold all of it."""
-    from google.auth.exceptions import TransportError
+    from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
 
-    if answer is not None and answer.status_code >= 300:
+    where = urlsplit(answer.url) if answer is not None else None
+    if answer is not None and where is not None and answer.status_code >= 300:
         reason = _reason(answer)
-        where = urlsplit(answer.url)
         words = f"{where.scheme}://{where.hostname} answered HTTP {answer.status_code}" + (
             f": {reason}" if reason else ""
         )
         if answer.status_code in (400, 401, 403) and reason:
             return "refused", words
         return ("doubtful" if answer.status_code < 500 and answer.status_code not in (408, 429) else "passing"), words
+    if where is not None and not isinstance(error, GoogleAuthError):
+        # What can't read an answer repeats it, and there may be a token in it.
+        words = f"{where.scheme}://{where.hostname} gave an answer that can't be read ({type(error).__name__})"
+        return "doubtful", words
     cause = error
     while isinstance(cause.__cause__, Exception):
         cause = cause.__cause__
@@ -150,6 +275,8 @@ def _verdict(error: Exception, answer: requests.Response | None) -> tuple[Prospe
     words = f"{text or type(error).__name__}" + (f" ({type(cause).__name__})" if cause is not error else "")
     if isinstance(error, TransportError) or isinstance(error.__cause__, TransportError):
         return "passing", words
+    if type(error) is DefaultCredentialsError and _default_file() is None:
+        return "missing", words
     return ("refused" if isinstance(error, ValueError) else "doubtful"), words
 
 
@@ -161,9 +288,9 @@ def _reason(answer: requests.Response) -> str:
         if isinstance(error, dict):
             return _short(str(error["message"]))
         return _short(": ".join(str(part) for part in (error, body.get("error_description")) if part))
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         return ""
 
 
 def _short(text: str) -> str:
-    return _LONG_WORD.sub("…", text)[:_LONGEST_TEXT]
+    return _LONG_WORD.sub("…", _USER.sub("//…@", text))[:_LONGEST_TEXT]

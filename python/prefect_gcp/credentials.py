@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import os
-import threading
-import time
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,8 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from typing_extensions import Self
 
 from prefect_gcp import _google_auth
+from prefect_gcp._default_project import default_project
+from prefect_gcp._discreet import hide_input
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -60,6 +61,7 @@ class GcpCredentials(CredentialsBlock):
 
     # A key that is refused must not show in the error.
     model_config = ConfigDict(hide_input_in_errors=True)
+    _hide_input = hide_input()
 
     service_account_file: Path | None = Field(
         default=None, description="Path to the JSON key file of a service account."
@@ -75,7 +77,8 @@ class GcpCredentials(CredentialsBlock):
         if file is None:
             return None
         file = file.expanduser()
-        if not file.exists():
+        # A device or a pipe could be read for ever.
+        if not file.is_file():
             raise ValueError("The provided path to the service account is invalid")
         return file
 
@@ -84,11 +87,7 @@ class GcpCredentials(CredentialsBlock):
     def _decode_info(cls, info: Any) -> Any:
         if not isinstance(info, (str, bytes)):
             return info
-        try:
-            return json.loads(info)
-        except ValueError:
-            # The text is a key: neither it nor the parser's excerpt of it belongs into an error.
-            raise ValueError("Unable to decode service_account_info") from None
+        return _parsed(info, "Unable to decode service_account_info")
 
     @model_validator(mode="after")
     def _choose_key(self) -> Self:
@@ -121,7 +120,17 @@ class GcpCredentials(CredentialsBlock):
             return os.environ.get("GOOGLE_CLOUD_PROJECT") or "emulator-project"
         if self.service_account_file or self.service_account_info:
             return None
-        return _default_project()
+        return default_project.wait()
+
+    async def _prepare_project(self) -> None:
+        """Makes `resolve_project` answer at once, where it would have to look something up.
+
+        Raises:
+            google.auth.exceptions.GoogleAuthError: As `resolve_project`.
+        """
+        is_known = self.project or self.service_account_file or self.service_account_info
+        if not is_known and not os.environ.get("CLOUD_RUN_EMULATOR_HOST"):
+            await asyncio.wrap_future(default_project.future())
 
     def get_credentials_from_service_account(self) -> Credentials:
         """Credentials for Google's own libraries.
@@ -220,7 +229,7 @@ class GcpCredentials(CredentialsBlock):
 
     def _fetch_token(self) -> str:
         credentials = self.get_credentials_from_service_account()
-        credentials.refresh(_google_auth.transport())  # type: ignore[no-untyped-call]
+        _google_auth.refresh(credentials, _google_auth.transport())
         return str(credentials.token)
 
     def _key_text(self) -> str | None:
@@ -235,52 +244,23 @@ class GcpCredentials(CredentialsBlock):
             key = self.service_account_info.get_secret_value()
         elif self.service_account_file:
             try:
-                key = json.loads(self.service_account_file.read_text())
-            except (OSError, ValueError):
-                raise ValueError(f"{self.service_account_file} is not a readable JSON key file") from None
+                text = _google_auth.read_key_file(self.service_account_file)
+            except OSError:
+                text = b""
+            key = _parsed(text, f"{self.service_account_file} is not a readable JSON key file")
         else:
             return None
         project = key.get("project_id") if isinstance(key, dict) else None
         return project if isinstance(project, str) else None
 
 
-class _DefaultProject:
-    """The project of the application default credentials, which stays the same as long as the process lives.
-
-    Many runs share one look-up. One that failed is not repeated for some seconds: each may take ten.
-    """
-
-    PAUSE = 10.0
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._found: tuple[str | None] | None = None
-        self._failure: tuple[float, str] | None = None
-
-    def __call__(self) -> str | None:
-        from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
-
-        with self._lock:
-            if self._found:
-                return self._found[0]
-            if self._failure and time.monotonic() < self._failure[0]:
-                raise DefaultCredentialsError(self._failure[1])  # type: ignore[no-untyped-call]
-            try:
-                self._found = (self._look_up(),)
-            except GoogleAuthError as error:
-                self._failure = (time.monotonic() + self.PAUSE, str(error.args[0] if error.args else error))
-                raise
-            return self._found[0]
-
-    @staticmethod
-    def _look_up() -> str | None:
-        import google.auth
-
-        credentials, project = google.auth.default(scopes=[_google_auth.SCOPE], request=_google_auth.transport())
-        return getattr(credentials, "quota_project_id", None) or project
-
-
-_default_project = _DefaultProject()
+def _parsed(key: str | bytes, complaint: str) -> Any:
+    try:
+        return json.loads(key)
+    except ValueError:
+        pass
+    # Not while the parser's exception, which holds the key, is being handled.
+    raise ValueError(complaint)
 
 
 def _import(module: str, extra: str) -> Any:

@@ -60,7 +60,10 @@ class JobLife(TypedDict):
 
 
 class RecordedCall(TypedDict):
-    """A call of the API, with its query parameters and its body, the status of its answer (0: none), and its fault."""
+    """A call of the API, with its query parameters and its body, the status of its answer (0: none), and its fault.
+
+    Values of environments are masked in the body.
+    """
 
     method: str
     region: str | None
@@ -89,7 +92,7 @@ class Emulator:
         kill_grace: Seconds between SIGTERM and SIGKILL for what is cancelled, deleted or timed out.
         page_size: Most items in a page of a list.
         faults: What goes wrong: see `set_faults`.
-        record_calls: Whether `calls()` remembers the calls, with all that they contain.
+        record_calls: Whether `calls()` remembers the calls, with all but values of environments.
     """
 
     def __init__(

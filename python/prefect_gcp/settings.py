@@ -7,6 +7,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from prefect_gcp import _core
+from prefect_gcp._discreet import hide_input
 
 
 class CloudRunWorkerSettings(PrefectBaseSettings):
@@ -22,6 +23,7 @@ class CloudRunWorkerSettings(PrefectBaseSettings):
         # An endpoint may hold a password where none belongs.
         "hide_input_in_errors": True
     }
+    _hide_input = hide_input()
 
     api_endpoint: str = Field(
         default="https://{region}-run.googleapis.com",

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    ApiError, Call, ErrorKind, Guard, Transport,
+    ApiError, Call, ErrorKind, Guard, Secret, Transport,
     transport::{Request, Usable},
     types::{Deletion, Execution, JOB_LABEL, Job, List},
 };
@@ -35,7 +35,7 @@ impl CloudRunClient {
 
     /// Creates the job that `body` describes and returns it as the service completed it.
     pub async fn create_job(&self, name: &str, body: &JobBody) -> Answer<Job> {
-        self.call(Request { body: Some(&body.0), ..Request::of(Call::CreateJob, &["jobs"], name) }).await
+        self.call(Request { body: Some(body.0.reveal()), ..Request::of(Call::CreateJob, &["jobs"], name) }).await
     }
 
     /// Reads a job.
@@ -148,9 +148,9 @@ impl CloudRunClient {
     }
 }
 
-/// A `Job` as the text that is sent: a tenth of the room that its tree takes.
-#[derive(Clone)]
-pub struct JobBody(String);
+/// A `Job` as the text that is sent: a tenth of the room that its tree takes. It holds the environment's secrets.
+#[derive(Clone, Debug)]
+pub struct JobBody(Secret);
 
 impl From<Value> for JobBody {
     /// The body with its one int64 as JSON writes those: as text. Templates hold a number there.
@@ -161,6 +161,16 @@ impl From<Value> for JobBody {
         {
             *timeout = Value::String(seconds.to_string());
         }
-        Self(body.to_string())
+        Self(Secret::new(body.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_does_not_show() {
+        assert_eq!(format!("{:?}", JobBody::from(Value::from("very-private"))), "JobBody(Secret(…))");
     }
 }

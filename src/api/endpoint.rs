@@ -24,7 +24,7 @@ pub enum EndpointError {
         "'{0}' is not a project id: it is made of lower-case letters, digits and dashes, such as my-project-123456"
     )]
     Project(String),
-    /// The endpoint is no URL, or one with parts that have no place in it.
+    /// The endpoint is no URL, or one with parts that have no place in it. Without what may be somebody's secret.
     #[error("'{0}' is not an API endpoint: expected https://HOST, with {{region}} where the region belongs")]
     Url(String),
     /// Plain HTTP would show the token to the network.
@@ -46,21 +46,18 @@ impl Endpoint {
     pub fn new(template: &str, region: &str) -> Result<Self, EndpointError> {
         check_region(region)?;
         let text = template.replace("{region}", region);
-        let base = Url::parse(&text).map_err(|_| EndpointError::Url(text.clone()))?;
+        let refused = || EndpointError::Url(discreet(&text));
+        let base = Url::parse(&text).map_err(|_| refused())?;
         let plain = base.username().is_empty()
             && base.password().is_none()
             && base.query().is_none()
             && base.fragment().is_none();
         match base.scheme() {
-            // What stands before an @ is somebody's secret.
-            _ if !plain || base.host().is_none() => Err(EndpointError::Url(match text.rsplit_once('@') {
-                Some((_, rest)) => format!("…@{rest}"),
-                None => text,
-            })),
+            _ if !plain || base.host().is_none() => Err(refused()),
             "https" => Ok(Self { base, host_header: None, needs_token: true }),
             "http" if is_loopback(&base) => Ok(Self { base, host_header: None, needs_token: true }),
             "http" => Err(EndpointError::PlainHttp(text)),
-            _ => Err(EndpointError::Url(text)),
+            _ => Err(refused()),
         }
     }
 
@@ -71,7 +68,7 @@ impl Endpoint {
     /// When `host` is not `HOST:PORT` or the region is not a plain name.
     pub fn emulator(host: &str, region: &str) -> Result<Self, EndpointError> {
         check_region(region)?;
-        let invalid = || EndpointError::EmulatorHost(host.to_owned());
+        let invalid = || EndpointError::EmulatorHost(discreet(host));
         let address = host.strip_prefix("http://").unwrap_or(host).trim_end_matches('/');
         let base = Url::parse(&format!("http://{address}")).map_err(|_| invalid())?;
         if address.is_empty() || address.contains(['/', '@', '?', '#']) || base.host().is_none() {
@@ -106,10 +103,21 @@ impl Endpoint {
         self.base.scheme() == "https"
     }
 
+    /// Whether it is on this machine.
+    pub fn is_local(&self) -> bool {
+        is_loopback(&self.base)
+    }
+
     /// Whether calls carry a token.
     pub fn needs_token(&self) -> bool {
         self.needs_token
     }
+}
+
+/// An address without what may be secret: what stands before an `@`, and the values of a query.
+fn discreet(address: &str) -> String {
+    let address = address.rsplit_once('@').map_or(address.to_owned(), |(_, rest)| format!("…@{rest}"));
+    address.split_once(['?', '#']).map_or(address.clone(), |(before, _)| format!("{before}?…"))
 }
 
 /// A job variable can set the region, so it must not be able to name another host.
@@ -198,8 +206,14 @@ mod tests {
         for address in ["http://10.0.0.1", "http://localhost.evil.example", "http://127.0.0.1.example"] {
             assert_eq!(Endpoint::new(address, "r1"), Err(EndpointError::PlainHttp(address.into())));
         }
-        let hidden = Endpoint::new("https://user:hush@h", "r1").unwrap_err().to_string();
-        assert!(hidden.contains("…@h") && !hidden.contains("hush"), "{hidden}");
+        for address in ["https://user:hush@h", "https://user:hush@h:port", "user:hush@h", "ftp://u:h@ush@h"] {
+            let hidden = Endpoint::new(address, "r1").unwrap_err().to_string();
+            assert!(hidden.contains("…@h") && !hidden.contains("ush"), "{hidden}");
+            let hidden = Endpoint::emulator(address, "r1").unwrap_err().to_string();
+            assert!(hidden.contains("…@h") && !hidden.contains("ush"), "{hidden}");
+        }
+        let hidden = Endpoint::new("https://h?key=hush#hush", "r1").unwrap_err().to_string();
+        assert!(hidden.contains("'https://h?…'"), "{hidden}");
         for address in
             ["", "run.googleapis.com", "ftp://h", "https://user@h", "https://h?x=1", "https://h#x", "https://"]
         {
@@ -221,8 +235,9 @@ mod tests {
         assert!(!endpoint.needs_token());
         assert!(endpoint.url("p", &["jobs"]).as_str().starts_with("http://127.0.0.1:8080/apis/"));
         assert_eq!(Endpoint::emulator("http://127.0.0.1:8080/", "us-east1"), Ok(endpoint));
-        for host in ["", "http://", "a/b", "u@h", ":80"] {
+        for host in ["", "http://", "a/b", ":80"] {
             assert_eq!(Endpoint::emulator(host, "r1"), Err(EndpointError::EmulatorHost(host.into())), "{host}");
         }
+        assert_eq!(Endpoint::emulator("u@h", "r1"), Err(EndpointError::EmulatorHost("…@h".into())));
     }
 }

@@ -7,6 +7,7 @@ mod call;
 mod client;
 mod endpoint;
 mod error;
+mod mask;
 mod pace;
 mod pacing;
 mod retry;
@@ -14,7 +15,8 @@ mod transport;
 pub mod types;
 
 pub use auth::{
-    Credentials, GcpAuth, Prospect, Secret, Token, TokenCache, TokenError, TokenFuture, TokenProvider, TokenSource,
+    Credentials, GcpAuth, Identity, Prospect, Secret, Token, TokenCache, TokenError, TokenFuture, TokenProvider,
+    TokenSource,
 };
 pub use call::{Call, Quota};
 pub use client::{CloudRunClient, JobBody};

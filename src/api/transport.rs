@@ -16,25 +16,30 @@ use reqwest::{
     redirect,
 };
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, error::Category};
 use tokio::sync::Semaphore;
 use url::form_urlencoded;
 
 use super::{
     ApiError, Call, Endpoint, ErrorKind, Pacing, Prospect, Quota, RetryPolicy, TokenError, TokenSource,
     error::{RATE, classify},
+    mask::Mask,
     types::{Deletion, ErrorBody, ErrorStatus, Execution, Job, List},
 };
 
 /// A longer address is sent in another way, as Google's own clients do (googleapiclient, `MAX_URI_LENGTH`).
 const LONGEST_URL: usize = 2048;
+/// The project that a call counts for (<https://cloud.google.com/apis/docs/system-parameters>).
+const QUOTA_PROJECT: &str = "x-goog-user-project";
 /// Longest pause that a server can wish for.
 const LONGEST_WISH: Duration = Duration::from_secs(3600);
 /// How much of a body that is not Google's goes into an error's message, in characters.
 const EXCERPT: usize = 200;
+/// How much of such a body is looked at.
+const LONGEST_PAGE: usize = 64 * 1024;
 /// How long after a look what it saw is taken to be there.
 const SEEN_LATELY: Duration = Duration::from_secs(1);
-/// Attempts when it is in doubt whether a token was refused; gcp_auth makes five requests in each.
+/// Attempts when it is in doubt whether credentials were refused.
 const DOUBTFUL_ATTEMPTS: u32 = 3;
 /// Look-ups of host names at a time. Each holds a thread, for half a minute where a name server is silent.
 const HOST_LOOKUPS: usize = 2;
@@ -208,7 +213,7 @@ struct Failure {
     /// Whether the server may have done what was asked.
     maybe_done: bool,
     retry_after: Option<Duration>,
-    /// The provider of the token that was refused.
+    /// The number of the token that was refused.
     token_generation: Option<u64>,
     /// Whether a few more attempts are worth it, though it looks final.
     is_doubtful: bool,
@@ -233,9 +238,9 @@ impl From<TokenError> for Failure {
     fn from(error: TokenError) -> Self {
         let kind = match error.prospect {
             Prospect::Passing => ErrorKind::NoToken,
-            Prospect::Doubtful | Prospect::Refused => ErrorKind::Authentication,
+            Prospect::Doubtful | Prospect::Missing | Prospect::Refused => ErrorKind::Authentication,
         };
-        let is_doubtful = error.prospect == Prospect::Doubtful;
+        let is_doubtful = matches!(error.prospect, Prospect::Doubtful | Prospect::Missing);
         Self { is_doubtful, retry_after: error.retry_after, ..Self::new(kind, false, error.to_string()) }
     }
 }
@@ -373,27 +378,35 @@ impl Transport {
         if let Some(host) = self.endpoint.host_header() {
             builder = builder.header(HOST, host);
         }
-        let mut token_generation = None;
+        let mut token_used = None;
         if self.endpoint.needs_token() {
-            // Fetching a token has no time-out of its own.
+            // Getting a token may take longer than an attempt may.
             let (token, generation) = tokio::time::timeout(self.attempt_timeout, self.tokens.token())
                 .await
                 .map_err(|_| Failure::new(ErrorKind::NoToken, false, "no access token in time".to_owned()))??;
-            let mut value = HeaderValue::try_from(format!("Bearer {}", token.reveal())).map_err(|_| {
+            let mut value = HeaderValue::try_from(format!("Bearer {}", token.secret().reveal())).map_err(|_| {
                 Failure::new(ErrorKind::Authentication, false, "the access token is not plain text".to_owned())
             })?;
             value.set_sensitive(true);
             builder = builder.header(AUTHORIZATION, value);
-            token_generation = Some(generation);
+            if let Some(project) = token.quota_project() {
+                builder = builder.header(QUOTA_PROJECT, project);
+            }
+            token_used = Some((token, generation));
         }
 
         let response = builder.send().await.map_err(|error| transport_failure(&error))?;
         let status = response.status();
         let retry_after = response.headers().get(RETRY_AFTER).and_then(retry_after);
         let body = response.bytes().await.map_err(|error| transport_failure(&error))?;
-        read_answer(status, &body).map_err(|failure| Failure {
+        let secret = token_used.as_ref().map(|(token, _)| token.secret());
+        let mask = || Mask::of(secret, request.body, &[&self.project, &self.region, request.name]);
+        read_answer(status, &body, mask).map_err(|failure| Failure {
             retry_after,
-            token_generation: token_generation.filter(|_| status == StatusCode::UNAUTHORIZED),
+            token_generation: token_used
+                .as_ref()
+                .filter(|_| status == StatusCode::UNAUTHORIZED)
+                .map(|(_, generation)| *generation),
             ..failure
         })
     }
@@ -420,11 +433,11 @@ fn retry_after(value: &HeaderValue) -> Option<Duration> {
     Some(pause.min(LONGEST_WISH))
 }
 
-/// The resource in an answer, or what its failure means.
-fn read_answer<T: Usable>(status: StatusCode, body: &[u8]) -> Result<T, Failure> {
+/// The resource in an answer, or what its failure means, in words that `mask` has gone over.
+fn read_answer<T: Usable>(status: StatusCode, body: &[u8], mask: impl FnOnce() -> Mask) -> Result<T, Failure> {
     let google = serde_json::from_slice::<ErrorBody>(body).ok().map(|body| body.error);
     if status.is_success() && google.is_none() {
-        let answer = serde_json::from_slice::<T>(body).map_err(|error| format!("the answer can't be read: {error}"));
+        let answer = serde_json::from_slice::<T>(body).map_err(|error| unreadable(&error));
         let usable = answer.and_then(|answer| answer.flaw().map_or(Ok(answer), |flaw| Err(flaw.to_owned())));
         return usable.map_err(|message| Failure {
             status: Some(status.as_u16()),
@@ -442,21 +455,31 @@ fn read_answer<T: Usable>(status: StatusCode, body: &[u8]) -> Result<T, Failure>
         status: Some(status.as_u16()),
         reason: google.as_ref().and_then(ErrorStatus::reason).map(str::to_owned),
         // A server that fails may have done the work first; a refusal has not.
-        ..Failure::new(kind, kind == ErrorKind::Unavailable, error_message(google, body))
+        ..Failure::new(kind, kind == ErrorKind::Unavailable, error_message(google, body, &mask()))
     })
+}
+
+/// Why an answer can't be read. serde repeats a value of the wrong type, which may be a secret of the job's.
+fn unreadable(error: &serde_json::Error) -> String {
+    let (line, column) = (error.line(), error.column());
+    match error.classify() {
+        Category::Data => format!("the answer can't be read: not what it should be at line {line} column {column}"),
+        _ => format!("the answer can't be read: {error}"),
+    }
 }
 
 fn http_status(code: i64) -> Option<StatusCode> {
     u16::try_from(code).ok().and_then(|code| StatusCode::from_u16(code).ok()).filter(|status| !status.is_success())
 }
 
-fn error_message(google: Option<ErrorStatus>, body: &[u8]) -> String {
+fn error_message(google: Option<ErrorStatus>, body: &[u8], mask: &Mask) -> String {
     match google {
-        Some(error) if !error.message.is_empty() => error.message,
-        Some(error) => error.status,
+        Some(error) if !error.message.is_empty() => mask.apply(&error.message),
+        Some(error) => mask.apply(&error.status),
         None if body.is_empty() => "the answer is empty".to_owned(),
         None => {
-            let text = String::from_utf8_lossy(body);
+            // Before it is cut, or a part of a secret would stay.
+            let text = mask.apply(&String::from_utf8_lossy(&body[..body.len().min(LONGEST_PAGE)]));
             let words: Vec<_> = text.split_whitespace().collect();
             format!("the answer is not the API's: {}", words.join(" ").chars().take(EXCERPT).collect::<String>())
         }
@@ -466,10 +489,10 @@ fn error_message(google: Option<ErrorStatus>, body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::types::Job;
+    use crate::api::{Secret, types::Job};
 
     fn read(status: u16, body: &str) -> Result<Job, (ErrorKind, bool, Option<u16>, String)> {
-        read_answer(StatusCode::from_u16(status).unwrap(), body.as_bytes())
+        read_answer(StatusCode::from_u16(status).unwrap(), body.as_bytes(), || Mask::of(None, None, &[]))
             .map_err(|failure| (failure.kind, failure.maybe_done, failure.status, failure.message))
     }
 
@@ -495,7 +518,8 @@ mod tests {
 
     #[test]
     fn a_delete_that_failed_is_no_success() {
-        let read = |body: &str| read_answer::<Deletion>(StatusCode::OK, body.as_bytes()).is_ok();
+        let read =
+            |body: &str| read_answer::<Deletion>(StatusCode::OK, body.as_bytes(), || Mask::of(None, None, &[])).is_ok();
         assert!(read("{}") && read(r#"{"kind": "Status", "status": "Success"}"#));
         for body in ["null", "", r#"{"kind": "Status", "status": "Failure", "code": 403}"#, r#"{"error": "text"}"#] {
             assert!(!read(body), "{body}");
@@ -519,6 +543,25 @@ mod tests {
         assert_eq!(kind, ErrorKind::NoSuchRegion);
         assert_eq!(message, "the answer is not the API's: <html> <b>404.</b> not here</html>");
         assert_eq!(read(503, "").unwrap_err().3, "the answer is empty");
+    }
+
+    #[test]
+    fn an_answer_that_repeats_secrets_is_told_without_them() {
+        let body = r#"{"containers": [{"env": [{"name": "A", "value": "hunter2"}]}]}"#;
+        let told = |status, answer: &str| {
+            let mask = || Mask::of(Some(&Secret::new("the-token")), Some(body), &[]);
+            let answer = read_answer::<Job>(StatusCode::from_u16(status).unwrap(), answer.as_bytes(), mask);
+            answer.err().unwrap().message
+        };
+        let echo = "the-token hunter2";
+        assert_eq!(told(400, &format!(r#"{{"error": {{"message": "{echo}"}}}}"#)), "… …");
+        assert_eq!(told(500, &format!(r#"{{"error": {{"status": "{echo}"}}}}"#)), "… …");
+        assert_eq!(told(404, echo), "the answer is not the API's: … …");
+        let cut = told(404, &format!("{} the-token", "x".repeat(EXCERPT - 5)));
+        assert!(!cut.contains("the-"), "{cut}");
+        let words = "the answer can't be read: not what it should be at line 1 column ";
+        assert!(told(200, r#"{"metadata": "hunter2"}"#).starts_with(words));
+        assert_eq!(told(200, "x"), "the answer can't be read: expected value at line 1 column 1");
     }
 
     #[test]

@@ -25,7 +25,7 @@ use super::{
 /// Most calls that are remembered.
 const MOST_CALLS: usize = 10_000;
 
-/// A call that the emulator answered, with all that it said: for tests.
+/// A call that the emulator answered, with what it said: for tests.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RecordedCall {
@@ -37,7 +37,7 @@ pub struct RecordedCall {
     pub path: String,
     /// Query parameters in their order, decoded.
     pub query: Vec<(String, String)>,
-    /// The body, when it was JSON. It holds what the request held, values of environments too.
+    /// The body, when it was JSON, with `…` in the place of each value of an environment.
     pub body: Option<Value>,
     /// HTTP status of the answer; 0 when none was sent.
     pub status: u16,

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use super::faults::Faults;
+use crate::api::Secret;
 
 /// Settings of an [`Emulator`](super::Emulator). Start from the default and change what matters.
 #[derive(Clone, Debug)]
@@ -32,12 +33,12 @@ pub struct EmulatorConfig {
     /// `PATH` of containers that set none themselves. Default: the emulator's own.
     pub path: String,
     /// Secrets by name, for `valueFrom.secretKeyRef`. Every version of a secret has the one value. Default: none.
-    pub secrets: BTreeMap<String, String>,
+    pub secrets: BTreeMap<String, Secret>,
     /// Most items in a page of a list, whatever `limit` asks for; at least 1. Default: 1 000.
     pub page_size: usize,
     /// What goes wrong. Default: nothing.
     pub faults: Faults,
-    /// Whether to remember calls (the last 10 000), with their bodies and therefore environments. Default: no.
+    /// Whether to remember calls (the last 10 000), with their bodies. Default: no.
     pub record_calls: bool,
 }
 

@@ -28,6 +28,7 @@ use super::{
     store::Place,
     views,
 };
+use crate::job::env;
 
 /// Largest body that is read: 1 000 variables of 32 KB.
 const LARGEST_BODY: usize = 40 * 1024 * 1024;
@@ -226,12 +227,16 @@ impl ApiRequest {
     }
 
     fn into_record(self, status: Option<StatusCode>, fault: Option<String>) -> RecordedCall {
+        let mut body = serde_json::from_slice(&self.body).ok();
+        if let Some(body) = &mut body {
+            env::each_value(body, &mut |value| "…".clone_into(value));
+        }
         RecordedCall {
             method: self.method.to_string(),
             region: self.region.map(str::to_owned),
             path: self.path,
             query: self.query,
-            body: serde_json::from_slice(&self.body).ok(),
+            body,
             status: status.map_or(0, |status| status.as_u16()),
             fault,
         }

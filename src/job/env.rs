@@ -1,5 +1,9 @@
 //! The environment of a job's container (schema `EnvVar`).
 
+use std::fmt;
+
+use serde_json::Value;
+
 /// A variable whose value Google's Secret Manager holds.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SecretEnv {
@@ -12,7 +16,7 @@ pub struct SecretEnv {
 }
 
 /// An entry of a container's environment.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Eq, PartialEq)]
 pub enum Entry<'a> {
     /// The template's own entry of this index.
     Own(usize),
@@ -20,6 +24,39 @@ pub enum Entry<'a> {
     Plain(&'a str, &'a str),
     /// A reference to a secret.
     Secret(&'a SecretEnv),
+}
+
+/// Without the value, which may be a secret.
+impl fmt::Debug for Entry<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Own(index) => f.debug_tuple("Own").field(index).finish(),
+            Self::Plain(name, _) => f.debug_tuple("Plain").field(name).finish_non_exhaustive(),
+            Self::Secret(secret) => f.debug_tuple("Secret").field(secret).finish(),
+        }
+    }
+}
+
+/// Does something with each plain value of the environments that a body of the API's holds, whatever its message.
+pub fn each_value(body: &mut Value, change: &mut impl FnMut(&mut String)) {
+    match body {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                match field {
+                    Value::Array(variables) if name == "env" => {
+                        for variable in variables {
+                            if let Some(Value::String(value)) = variable.get_mut("value") {
+                                change(value);
+                            }
+                        }
+                    }
+                    _ => each_value(field, change),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| each_value(item, change)),
+        _ => {}
+    }
 }
 
 /// The container's `env`: the template's own entries, of which `own` has the names, unless `env` or `secrets` set the
@@ -42,6 +79,23 @@ pub fn container_env<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_entry_does_not_show_its_value() {
+        assert_eq!(format!("{:?}", Entry::Plain("A", "very-private")), "Plain(\"A\", ..)");
+    }
+
+    #[test]
+    fn every_plain_value_of_an_environment_is_found() {
+        let env =
+            json!([{"name": "A", "value": "x"}, {"name": "B", "valueFrom": {}}, {"name": "C", "value": 1}, "env"]);
+        let mut body = json!({"containers": [{"env": env, "value": "no"}], "env": {"env": [{"value": "y"}]}});
+        let mut found = vec![];
+        each_value(&mut body, &mut |value| found.push(std::mem::take(value)));
+        assert_eq!(found, ["x", "y"]);
+        assert_eq!(body["containers"][0]["env"][0]["value"], "");
+    }
 
     #[test]
     fn the_templates_entries_stay_unless_prefect_sets_them() {

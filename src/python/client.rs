@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     api::{
-        Credentials, Endpoint, GcpAuth, JobBody, PacingCache, RetryPolicy, Secret, TokenCache, Transport,
+        Credentials, Endpoint, GcpAuth, Identity, JobBody, PacingCache, RetryPolicy, Secret, TokenCache, Transport,
         check_project, http_client,
     },
     job::name,
@@ -90,6 +90,7 @@ impl Client {
             (None, None) => Credentials::ApplicationDefault,
         };
         let place = endpoint.place(&project);
+        let is_local = endpoint.is_local();
         let transport = Transport {
             http: pooled(endpoint.may_use_proxy())?,
             endpoint,
@@ -97,7 +98,7 @@ impl Client {
             quota_wait: seconds(quota_wait_max_seconds)?,
             project,
             region,
-            tokens: TOKENS.source(credentials),
+            tokens: TOKENS.source(Identity::new(credentials, is_local)),
             retry: RetryPolicy {
                 max_attempts: retry_max_attempts,
                 max_elapsed: seconds(retry_max_seconds)?,

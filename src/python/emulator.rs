@@ -9,7 +9,10 @@ use pyo3::{
 use pyo3_async_runtimes::tokio::get_runtime;
 use serde::Serialize;
 
-use crate::emulator::{Emulator, EmulatorConfig, EmulatorError, ExecutorConfig, Faults, Outcome};
+use crate::{
+    api::Secret,
+    emulator::{Emulator, EmulatorConfig, EmulatorError, ExecutorConfig, Faults, Outcome},
+};
 
 /// A running emulator; typed and described in `_core.pyi`.
 #[pyclass(frozen, module = "prefect_gcp._core")]
@@ -58,7 +61,7 @@ impl EmulatorServer {
             kill_grace: seconds("kill_grace", kill_grace)?,
             log_dir,
             path,
-            secrets,
+            secrets: secrets.into_iter().map(|(name, value)| (name, Secret::new(value))).collect(),
             page_size,
             faults: read_faults(faults)?,
             record_calls,

@@ -13,12 +13,12 @@ use pyo3::{
 use tokio::sync::oneshot;
 
 use super::runtime;
-use crate::api::{Credentials, Prospect, Secret, Token, TokenError, TokenFuture, TokenProvider};
+use crate::api::{Credentials, Identity, Prospect, Secret, Token, TokenError, TokenFuture, TokenProvider};
 
 /// What calls google-auth, in Python.
 const MODULE: &str = "prefect_gcp._google_auth";
 
-/// A token and its lifetime in seconds, or else the failure's words and its prospect.
+/// What it tells.
 type Answer = Result<Token, TokenError>;
 
 /// google-auth, in a thread of Python's own: what waits there for an answer neither holds the interpreter nor keeps it
@@ -26,8 +26,9 @@ type Answer = Result<Token, TokenError>;
 pub(super) struct GoogleAuth;
 
 impl TokenProvider for GoogleAuth {
-    fn token<'a>(&'a self, credentials: &'a Credentials, scope: &'static str) -> TokenFuture<'a> {
-        let (info, file) = match credentials.clone() {
+    fn token<'a>(&'a self, identity: &'a Identity) -> TokenFuture<'a> {
+        let scope = identity.scope;
+        let (info, file) = match identity.credentials.clone() {
             Credentials::ServiceAccountInfo(text) => (Some(text), None),
             Credentials::ServiceAccountFile(path) => (None, Some(path)),
             Credentials::ApplicationDefault => (None, None),
@@ -70,11 +71,13 @@ fn begin(
 
 fn read(args: &Bound<'_, PyTuple>) -> Answer {
     let read = || -> PyResult<Answer> {
-        let (token, seconds, prospect, message): (Option<String>, f64, String, String) = args.extract()?;
+        let (token, seconds, quota_project, prospect, message): (Option<_>, f64, Option<String>, String, String) =
+            args.extract()?;
         Ok(match token {
             Some(token) => {
+                let token: String = token;
                 let lifetime = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-                Ok(Token::new(Secret::new(token), lifetime))
+                Ok(Token::new(Secret::new(token), lifetime).with_quota_project(quota_project))
             }
             None => Err(TokenError::new(prospect_of(&prospect), message)),
         })
@@ -85,6 +88,7 @@ fn read(args: &Bound<'_, PyTuple>) -> Answer {
 fn prospect_of(word: &str) -> Prospect {
     match word {
         "passing" => Prospect::Passing,
+        "missing" => Prospect::Missing,
         "refused" => Prospect::Refused,
         _ => Prospect::Doubtful,
     }

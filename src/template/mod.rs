@@ -55,8 +55,7 @@ pub trait Tree {
 /// A rendered node, or `None` where a lone placeholder has no value.
 pub type Rendered<T> = Result<Option<<T as Tree>::Node>, Error<<T as Tree>::Error>>;
 
-/// What a template's node is.
-#[derive(Debug)]
+/// What a template's node is. Has no `Debug`: a text may be a value, and a value a secret.
 pub enum View<'n> {
     /// A text, which may have placeholders. What UTF-8 can't encode is replaced by other text of the same length.
     Text(Cow<'n, str>),
@@ -71,7 +70,6 @@ pub enum View<'n> {
 }
 
 /// A piece of a rendered text.
-#[derive(Debug)]
 pub enum Piece<N> {
     /// Bytes of the template's text.
     Literal(Range<usize>),

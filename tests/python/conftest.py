@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import subprocess
@@ -12,11 +13,16 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import trustme
 
 from tests.python.fake_google import Google
+
+if TYPE_CHECKING:
+    from tests.python.evil_google import EvilGoogle
+    from tests.python.leaks import Watch
 
 
 def _free_port() -> int:
@@ -97,3 +103,39 @@ def prefect_server() -> Iterator[str]:
     finally:
         server.terminate()
         server.wait(30)
+
+
+@pytest.fixture
+def watch(monkeypatch, capfd) -> Iterator[Watch]:
+    """Hears all loggers at the level DEBUG, whatever their own, and finds secrets at the end of the test."""
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, temporary_settings
+
+    from tests.python import leaks
+    from tests.python.watched import QUICK, SETTING
+
+    watch = leaks.Watch(capfd)
+    monkeypatch.setattr(logging.Logger, "isEnabledFor", lambda _logger, _level: True)
+    monkeypatch.setattr(logging.Logger, "handle", lambda _logger, record: watch.record(record))
+    # Where there are no credentials, nobody looks for them beyond this machine.
+    for name in ("GCE_METADATA_HOST", "GCE_METADATA_IP"):
+        monkeypatch.setenv(name, "127.0.0.1:1")
+    for name, value in QUICK.items():
+        monkeypatch.setenv(SETTING + name, value)
+    with temporary_settings({PREFECT_API_KEY: leaks.API_KEY, PREFECT_API_AUTH_STRING: leaks.AUTH_STRING}):
+        yield watch
+    watch.check()
+
+
+@pytest.fixture
+def evil_google(watch) -> Iterator[EvilGoogle]:
+    """A Google that repeats what it is sent, and whose key the watch knows."""
+    from tests.python.evil_google import EvilGoogle
+
+    with EvilGoogle() as server:
+        for line in server.key["private_key"].splitlines()[1:-1]:
+            watch.guard(line)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield server
+        for assertion in server.assertions:
+            watch.guard(assertion.split(".")[-1])
+        server.shutdown()

@@ -51,6 +51,8 @@ class Google(ThreadingHTTPServer):
         refused: Authorizations that the API refuses.
         token_answer: Status, body and headers in the place of a token, if set.
         api_answer: The same for the API.
+        lifetime: Of tokens, in seconds.
+        quota_projects: Of calls of the API that name one.
         outages: How often the token endpoint is out of order before it answers.
     """
 
@@ -88,6 +90,8 @@ class Google(ThreadingHTTPServer):
         self.token_answer: tuple[int, Any, dict[str, str]] | None = None
         self.api_answer: tuple[int, Any, dict[str, str]] | None = None
         self.outages = 0
+        self.lifetime = 3600
+        self.quota_projects: list[str] = []
         self.token_uri = self.key["token_uri"]
 
     def serve_tls(self, host: str) -> str:
@@ -212,10 +216,12 @@ class Handler(BaseHTTPRequestHandler):
         }
         if path.endswith("/token"):
             self.server.token_calls.append(f"{self.host}{path}")
+            if self.server.token_answer:
+                return self.answer(*self.server.token_answer)
         return self.answer(200 if path in answers else 404, answers.get(path, {}), {"Metadata-Flavor": "Google"})
 
     def token(self, name: str, number: int = 1) -> dict[str, Any]:
-        return {"access_token": f"{name}-{number}", "expires_in": 3600, "token_type": "Bearer"}
+        return {"access_token": f"{name}-{number}", "expires_in": self.server.lifetime, "token_type": "Bearer"}
 
     def do_DELETE(self) -> None:
         self.api({"status": "Success"})
@@ -225,6 +231,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "DELETE" or self.server.api_answer:
             self.server.authorizations.append(authorization)
             self.server.paths.append(self.path)
+            self.server.quota_projects += self.headers.get_all("x-goog-user-project") or []
         if self.server.api_answer:
             status, answer, headers = self.server.api_answer
             self.answer(status, answer, headers)

@@ -16,8 +16,8 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 
 
-def probe(url: str, env: dict[str, str], home: Path, calls: int = 1, **credentials: Any) -> dict[str, Any]:
-    """Runs this file; `env` is beside a few variables of this process all that it sees."""
+def probe(url: str, env: dict[str, str], home: Path, **arguments: Any) -> dict[str, Any]:
+    """Runs this file with arguments of `main`; `env` is beside a few variables of this process all that it sees."""
     plain = {name: os.environ[name] for name in ("PATH", "PREFECT_HOME", "PREFECT_API_URL") if name in os.environ}
     # Nobody asks for a metadata server, which would not be on loopback.
     plain |= {
@@ -26,19 +26,21 @@ def probe(url: str, env: dict[str, str], home: Path, calls: int = 1, **credentia
         "GCE_METADATA_HOST": "127.0.0.1:1",
         "GCE_METADATA_IP": "127.0.0.1:1",
     }
-    command = [sys.executable, __file__, json.dumps({"url": url, "calls": calls, **credentials})]
+    command = [sys.executable, __file__, json.dumps({"url": url, **arguments})]
     done = subprocess.run(command, env=plain | env, capture_output=True, text=True, timeout=100, check=False, cwd=home)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1]) | {"stderr": done.stderr}
 
 
-async def main(url: str, calls: int, **credentials: Any) -> dict[str, Any]:
+async def main(
+    url: str, calls: int = 1, pause: float = 0, at_once: bool = False, attempts: int = 4, **credentials: Any
+) -> dict[str, Any]:
     from prefect_gcp import _core
     from prefect_gcp.exceptions import CloudRunError
     from prefect_gcp.settings import CloudRunWorkerSettings
 
     settings = CloudRunWorkerSettings(
-        api_endpoint=url, retry_max_attempts=4, retry_initial_delay_seconds=0.01, request_timeout_seconds=20
+        api_endpoint=url, retry_max_attempts=attempts, retry_initial_delay_seconds=0.01, request_timeout_seconds=20
     ).model_dump()
     client = _core.Client(project="p", region="us-east1", **settings, **credentials)
     answer: dict[str, Any] = {"error": None, "text": ""}
@@ -48,11 +50,18 @@ async def main(url: str, calls: int, **credentials: Any) -> dict[str, Any]:
             async for _event in run:
                 pass
 
-    for _ in range(calls):
+    async def answered(number: int) -> None:
+        await asyncio.sleep(0 if at_once else number * pause)
         try:
             await kill()
         except CloudRunError as error:
-            answer = {"error": type(error).__name__, "text": str(error)}
+            answer.update(error=type(error).__name__, text=str(error))
+
+    if at_once or pause:
+        await asyncio.gather(*(answered(number) for number in range(calls)))
+    else:
+        for _ in range(calls):
+            await answered(0)
     return answer | {"google_auth": "google.auth" in sys.modules}
 
 

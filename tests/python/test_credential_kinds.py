@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 from google.auth import jwt
 
 from tests.python.fake_google import POOL, TARGET, USER, Google
@@ -70,6 +71,18 @@ def test_gcloud_where_there_is_nothing_else(google, tmp_path):
     gcloud.chmod(0o755)
     answer = probe(google.url, {"PATH": f"{gcloud.parent}:/usr/bin:/bin"}, tmp_path)
     succeeds(google, answer, "gcloud-token", by_google_auth=True)
+
+
+def test_a_machine_whose_metadata_server_fails_is_not_somebody_else(google, tmp_path):
+    gcloud = tmp_path / "bin" / "gcloud"
+    gcloud.parent.mkdir()
+    gcloud.write_text("#!/bin/sh\necho gcloud-token\n")
+    gcloud.chmod(0o755)
+    google.token_answer = (503, {}, {})
+    host = google.url.removeprefix("http://")
+    env = {"NO_GCE_CHECK": "", "GCE_METADATA_HOST": host, "GCE_METADATA_IP": host}
+    answer = probe(google.url, env | {"PATH": f"{gcloud.parent}:/usr/bin:/bin"}, tmp_path, attempts=1)
+    assert (answer["error"], google.authorizations) == ("CloudRunAuthenticationError", [])
 
 
 # google-auth
@@ -169,6 +182,58 @@ def test_the_metadata_server(google, tmp_path, proxy):
     assert google.token_calls == ["127.0.0.1/computeMetadata/v1/instance/service-accounts/default/token"]
 
 
+@pytest.mark.parametrize("what", ["nothing", "a directory", "no home"])
+def test_what_is_no_file_is_no_credentials(google, tmp_path, what):
+    home = tmp_path
+    if what == "a directory":
+        (tmp_path / ".config/gcloud/application_default_credentials.json").mkdir(parents=True)
+    elif what == "no home":
+        (tmp_path / "file").touch()
+        home = tmp_path / "file"
+    host = google.url.removeprefix("http://")
+    env = {"HOME": str(home), "NO_GCE_CHECK": "", "GCE_METADATA_HOST": host, "GCE_METADATA_IP": host}
+    succeeds(google, probe(google.url, env, tmp_path), "machine-1", by_google_auth=True)
+
+
+def test_a_key_in_the_form_of_old(google, tmp_path):
+    private = serialization.load_pem_private_key(google.key["private_key"].encode(), None)
+    pem = private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    )
+    key = google.key | {"private_key": pem.decode()}
+    answer = probe(google.url, {}, tmp_path, service_account_info=json.dumps(key))
+    succeeds(google, answer, "token-1", by_google_auth=True)
+
+
+@pytest.mark.parametrize("how", ["in the file", "in the environment", "for a key"])
+def test_the_quota_project_is_sent(google, tmp_path, in_its_place, how):
+    credentials = AUTHORIZED_USER | {"quota_project_id": "quota-1"} if how == "in the file" else AUTHORIZED_USER
+    env = in_its_place | named(tmp_path, google.key if how == "for a key" else credentials)
+    if how != "in the file":
+        env["GOOGLE_CLOUD_QUOTA_PROJECT"] = "quota-1"
+    assert probe(google.url, env, tmp_path)["error"] is None
+    assert google.quota_projects == ["quota-1"]
+
+
+def test_a_token_of_a_short_life_is_renewed(google, tmp_path):
+    (tmp_path / "subject").write_text("s")
+    google.lifetime = 2
+    env = named(tmp_path, external(google, {"file": str(tmp_path / "subject")}))
+    assert probe(google.url, env, tmp_path, calls=6, pause=0.5)["error"] is None
+    assert 2 <= len(google.token_calls) <= 4
+
+
+def test_gcloud_is_not_run_for_a_users_own_credentials(google, tmp_path, in_its_place):
+    gcloud = tmp_path / "bin" / "gcloud"
+    gcloud.parent.mkdir()
+    gcloud.write_text(f"#!/bin/sh\ntouch {tmp_path}/was-run\n")
+    gcloud.chmod(0o755)
+    (tmp_path / "application_default_credentials.json").write_text(json.dumps(AUTHORIZED_USER))
+    env = in_its_place | {"CLOUDSDK_CONFIG": str(tmp_path), "PATH": f"{gcloud.parent}:/usr/bin:/bin"}
+    succeeds(google, probe(google.url, env, tmp_path), "user-1", by_google_auth=True)
+    assert not (tmp_path / "was-run").exists()
+
+
 def test_a_key_behind_a_proxy(google, tmp_path, in_its_place):
     google.token_uri = "https://oauth2.googleapis.com/token"
     key = google.key | {"token_uri": google.token_uri}
@@ -200,7 +265,8 @@ def test_a_file_that_is_named_and_not_there_is_an_error_that_names_it(google, tm
     env = {"GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "gone.json")}
     answer = probe(google.url, env, tmp_path)
     assert answer["error"] == "CloudRunAuthenticationError"
-    assert "gone.json', which does not exist" in answer["text"]
+    assert "GOOGLE_APPLICATION_CREDENTIALS: the file" in answer["text"]
+    assert "gone.json' of credentials can't be read: No such file" in answer["text"]
 
 
 def test_a_user_who_has_taken_access_back_is_one_clear_error(google, tmp_path, in_its_place):
@@ -213,7 +279,7 @@ def test_a_user_who_has_taken_access_back_is_one_clear_error(google, tmp_path, i
 
 def test_a_key_that_is_refused_is_asked_for_once_and_says_why(google, tmp_path):
     google.token_answer = (400, {"error": "invalid_grant", "error_description": "Invalid JWT Signature."}, {})
-    answer = probe(google.url, {}, tmp_path, calls=20, service_account_info=json.dumps(google.key))
+    answer = probe(google.url, {}, tmp_path, calls=20, at_once=True, service_account_info=json.dumps(google.key))
     assert answer["error"] == "CloudRunAuthenticationError"
     assert "invalid_grant: Invalid JWT Signature." in answer["text"]
     # gcp_auth makes five requests; google-auth says why they were refused.
@@ -251,5 +317,5 @@ def test_no_token_endpoint_leads_elsewhere(google, tmp_path):
         assert "answered HTTP 307" in answer["text"]
         answer = probe(google.url, {}, tmp_path, service_account_info=json.dumps(google.key))
         assert answer["error"] == "CloudRunAuthenticationError"
-        assert other.token_calls == []
+        assert (other.token_calls, other.claims) == ([], [])
         other.shutdown()

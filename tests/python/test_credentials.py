@@ -1,16 +1,17 @@
 """The GCP credentials block."""
 
 import json
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from google.auth.exceptions import DefaultCredentialsError
+from google.auth.exceptions import DefaultCredentialsError, TransportError
 from pydantic import ValidationError
 
-from prefect_gcp import credentials
+from prefect_gcp import _default_project, credentials
 from prefect_gcp.credentials import GcpCredentials
-from prefect_gcp.exceptions import CloudRunAuthenticationError
+from prefect_gcp.exceptions import CloudRunAuthenticationError, CloudRunUnavailableError
 from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfiguration, _get_base_job_body
 
 KEY = {"type": "service_account", "project_id": "key-project", "private_key": "very-private"}
@@ -63,8 +64,10 @@ def test_the_emulator_needs_no_project(monkeypatch):
 @pytest.fixture
 def default_project(monkeypatch):
     """Nobody has looked the default project up yet."""
-    monkeypatch.setattr(credentials, "_default_project", credentials._DefaultProject())
+    project = _default_project.DefaultProject()
+    monkeypatch.setattr(credentials, "default_project", project)
     monkeypatch.setenv("NO_GCE_CHECK", "true")
+    return project
 
 
 @pytest.mark.usefixtures("default_project")
@@ -77,34 +80,78 @@ def test_the_project_of_the_application_default_credentials(key_file, monkeypatc
     assert GcpCredentials().resolve_project() == "quota-project"
 
 
-@pytest.mark.usefixtures("default_project")
-def test_a_look_up_of_the_default_project_that_fails_is_not_repeated_by_every_run(monkeypatch):
+def test_many_share_a_look_up_of_the_default_project_and_none_repeats_one_that_failed(default_project, monkeypatch):
     lookups = []
 
-    def look_up():
+    def look_up(_request):
         lookups.append(1)
         time.sleep(0.2)
         raise DefaultCredentialsError("there are none")
 
-    monkeypatch.setattr(credentials._default_project, "_look_up", look_up)
+    monkeypatch.setattr(default_project, "_look_up", look_up)
     with ThreadPoolExecutor(20) as threads:
         answers = [threads.submit(GcpCredentials().resolve_project) for _ in range(20)]
     assert [str(answer.exception()) for answer in answers] == ["there are none"] * 20
     assert len(lookups) == 1
-    monkeypatch.setattr(credentials._default_project, "_failure", (0.0, ""))
+    default_project._ends = 0.0
     with pytest.raises(DefaultCredentialsError):
         GcpCredentials().resolve_project()
     assert len(lookups) == 2
 
 
+def test_a_default_project_that_is_not_there_yet_is_looked_up_again(default_project, monkeypatch):
+    answers = [None, "late-project"]
+    monkeypatch.setattr(default_project, "_look_up", lambda _request: answers.pop(0))
+    assert GcpCredentials().resolve_project() is None
+    default_project._ends = 0.0
+    assert GcpCredentials().resolve_project() == "late-project"
+    assert GcpCredentials().resolve_project() == "late-project"
+
+
+@pytest.fixture
+def kill(monkeypatch):
+    """Kills a job with the environment's credentials, on an emulator that is not there."""
+    monkeypatch.delenv("CLOUD_RUN_EMULATOR_HOST", raising=False)
+    monkeypatch.setenv("PREFECT_INTEGRATIONS_GCP_CLOUD_RUN_WORKER_RETRY_MAX_SECONDS", "5")
+    configuration = CloudRunWorkerJobConfiguration(job_body=_get_base_job_body())
+    return lambda: CloudRunWorker(work_pool_name="p").kill_infrastructure("j", configuration)
+
+
 @pytest.mark.anyio
 @pytest.mark.usefixtures("default_project")
-async def test_a_run_without_project_and_credentials_is_an_error_that_says_what_to_do(monkeypatch):
-    monkeypatch.delenv("CLOUD_RUN_EMULATOR_HOST", raising=False)
-    configuration = CloudRunWorkerJobConfiguration(job_body=_get_base_job_body())
+async def test_a_run_without_project_and_credentials_is_an_error_that_says_what_to_do(kill):
     with pytest.raises(CloudRunAuthenticationError, match="Set 'project' on the work pool's GCP credentials") as caught:
-        await CloudRunWorker(work_pool_name="p").kill_infrastructure("j", configuration)
+        await kill()
     assert "credentials were not found" in str(caught.value)
+
+
+@pytest.mark.anyio
+async def test_a_project_that_can_not_be_looked_up_for_a_while_is_waited_for(default_project, kill, monkeypatch):
+    answers = [TransportError("no answer"), TransportError("no answer"), None]
+
+    def look_up(_request):
+        if isinstance(answer := answers.pop(0), Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(default_project, "_look_up", look_up)
+    with pytest.raises(ValueError, match="There is no Google Cloud project"):
+        await kill()
+    assert answers == []
+    answers += [TransportError("no answer")] * 10
+    default_project._ends = 0.0
+    with pytest.raises(CloudRunUnavailableError, match="no answer"):
+        await kill()
+
+
+def test_a_key_that_could_be_read_for_ever_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero", tmp_path):
+        with pytest.raises(ValidationError, match="The provided path to the service account is invalid"):
+            GcpCredentials(service_account_file=path)
+    (tmp_path / "large").write_bytes(b" " * (64 * 1024 + 1))
+    with pytest.raises(ValidationError, match="not a readable JSON key file"):
+        GcpCredentials(service_account_file=tmp_path / "large")
 
 
 @pytest.mark.parametrize(

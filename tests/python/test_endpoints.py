@@ -16,23 +16,29 @@ from tests.python.fake_google import Google
 from tests.python.probe import probe
 
 GOOGLE = "https://{region}-run.googleapis.com"
+GOOGLES = {"token_uri": "https://oauth2.googleapis.com/token"}
 
 
 def test_googles_endpoint_is_reached_through_a_proxy_and_trusted_by_the_environments_roots(
     google, tmp_path, in_its_place
 ):
-    answer = probe(GOOGLE, in_its_place, tmp_path, service_account_info=json.dumps(google.key))
-    assert answer["error"] is None, answer
+    answer = probe(GOOGLE, in_its_place, tmp_path, service_account_info=json.dumps(google.key | GOOGLES))
+    assert (answer["error"], google.problems) == (None, []), answer
     assert google.authorizations == ["Bearer token-1"]
-    assert set(google.proxied) == {"us-east1-run.googleapis.com:443"}
+    assert set(google.proxied) == {"oauth2.googleapis.com:443", "us-east1-run.googleapis.com:443"}
 
 
-def test_a_certificate_of_nobody_is_not_trusted(google, tmp_path, in_its_place):
+def test_a_certificate_of_nobody_is_not_trusted(google, authority, tmp_path, in_its_place):
     del in_its_place["SSL_CERT_FILE"]
-    answer = probe(GOOGLE, in_its_place, tmp_path, service_account_info=json.dumps(google.key))
-    assert answer["error"] == "CloudRunUnavailableError"
-    assert "certificate" in answer["text"]
-    assert google.authorizations == []
+    in_its_place["NO_PROXY"] = "localhost"
+    with Google(authority) as api:
+        url = api.serve_tls("localhost")
+        threading.Thread(target=api.serve_forever, daemon=True).start()
+        answer = probe(url, in_its_place, tmp_path, service_account_info=json.dumps(google.key))
+        assert answer["error"] == "CloudRunUnavailableError"
+        assert "certificate" in answer["text"]
+        assert api.authorizations == []
+        api.shutdown()
 
 
 def test_a_token_endpoint_of_nobody_is_not_trusted(google, authority, tmp_path):
@@ -47,6 +53,28 @@ def test_a_token_endpoint_of_nobody_is_not_trusted(google, authority, tmp_path):
         answer = probe(google.url, roots, tmp_path, service_account_info=json.dumps(key))
         assert (answer["error"], answer["google_auth"], other.problems) == (None, False, []), answer
         other.shutdown()
+
+
+def test_a_token_endpoint_of_nobody_is_not_trusted_by_google_auth_either(google, tmp_path, in_its_place):
+    del in_its_place["SSL_CERT_FILE"]
+    answer = probe(google.url, in_its_place, tmp_path, service_account_info=json.dumps(google.key | GOOGLES))
+    assert (answer["error"], answer["google_auth"]) == ("CloudRunAuthenticationError", True)
+    assert "CERTIFICATE_VERIFY_FAILED" in answer["text"]
+    assert google.token_calls == []
+
+
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:{port}/admin", "https://localhost:{port}/admin", "https://h.example/"]
+)
+def test_a_key_can_not_make_the_worker_call_something_else(google, tmp_path, in_its_place, address):
+    key = google.key | {"token_uri": address.format(port=google.server_port)}
+    path = tmp_path / "key.json"
+    path.write_text(json.dumps(key))
+    for source in ({"service_account_info": json.dumps(key)}, {"service_account_file": str(path)}):
+        answer = probe(GOOGLE, in_its_place, tmp_path, **source)
+        assert answer["error"] == "CloudRunAuthenticationError"
+        assert "token_uri is not Google's" in answer["text"]
+    assert (google.token_calls, google.proxied, google.paths) == ([], [], [])
 
 
 def test_no_proxy_where_the_environment_wants_none(google, authority, tmp_path, in_its_place):

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import os
 import shlex
+import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID, uuid4
@@ -25,8 +26,14 @@ from pydantic import ConfigDict, Field, PrivateAttr, field_validator
 from typing_extensions import Self
 
 from prefect_gcp import _core
+from prefect_gcp._discreet import hide_input
 from prefect_gcp.credentials import GcpCredentials
-from prefect_gcp.exceptions import CloudRunAuthenticationError, CloudRunNotFoundError
+from prefect_gcp.exceptions import (
+    CloudRunAuthenticationError,
+    CloudRunError,
+    CloudRunNotFoundError,
+    CloudRunUnavailableError,
+)
 from prefect_gcp.models.cloud_run_v2 import SecretKeySelector
 from prefect_gcp.settings import CloudRunWorkerSettings
 from prefect_gcp.utilities import slugify_name
@@ -35,7 +42,10 @@ from prefect_gcp.workers._templates import get_default_job_body_template as _get
 from prefect_gcp.workers._templates import render_configuration
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import anyio.abc
+    from google.auth.exceptions import GoogleAuthError
     from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.objects import Flow, FlowRun, WorkPool
     from prefect.client.schemas.responses import DeploymentResponse
@@ -110,6 +120,7 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
 
     # Job variables may hold secrets, which an error must not repeat.
     model_config = ConfigDict(hide_input_in_errors=True)
+    _hide_input = hide_input()
 
     # Labels that a prepare put at each path, so that the next one can take them out again.
     _injected_labels: dict[tuple[str, ...], dict[str, str]] = PrivateAttr(default_factory=dict)
@@ -126,6 +137,10 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
         if problem := _core.check_body_skeleton(job_body):
             raise ValueError(problem)
         return job_body
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Without the environment, and the job that it is part of."""
+        return _without_env(super().__repr_args__())
 
     @property
     def project(self) -> str | None:
@@ -259,13 +274,15 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
         if isinstance(name, str) and _core.is_job_name(name):
             return
         # A name of which no letter or digit can stay would be the same for all such runs.
-        if name is not None and (slug := slugify_name(str(name), 63)):
+        # What is no text by mistake is no name, and may be a mapping with secrets.
+        if isinstance(name, (str, int, float)) and (slug := slugify_name(str(name), 63)):
             metadata["name"] = _core.job_name(slug)
         else:
             metadata["name"] = _core.job_name(slugify_name(self.name or ""), unique=uuid4().hex)
         if name is not None:
+            shown = repr(name) if isinstance(name, str) else f"What is of type {type(name).__name__!r}"
             self._logger.warning(
-                f"{name!r} is not a legal name of a Cloud Run job; the job is named {metadata['name']!r}"
+                f"{shown} is not a legal name of a Cloud Run job; the job is named {metadata['name']!r}"
             )
 
     def _check_job_body(self) -> None:
@@ -306,6 +323,7 @@ class CloudRunWorkerVariables(BaseVariables):
     """Job variables of the default pool template."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
+    _hide_input = hide_input()
 
     region: str = Field(default=_DEFAULT_REGION, description="Region of the Cloud Run job.", examples=[_DEFAULT_REGION])
     credentials: _Credentials = Field(default_factory=GcpCredentials)
@@ -342,6 +360,10 @@ class CloudRunWorkerVariables(BaseVariables):
     )
     keep_job: _KeepJob = False
     timeout: _Timeout = _DEFAULT_TIMEOUT
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Without the environment."""
+        return _without_env(super().__repr_args__())
 
 
 class CloudRunWorkerResult(BaseWorkerResult):
@@ -452,14 +474,13 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
 
     async def _cloud_run_client(self, configuration: CloudRunWorkerJobConfiguration) -> _core.Client:
         credentials = configuration.credentials or GcpCredentials()
-        # Without a project of its own, the block may have to ask files, gcloud and the metadata server.
-        project = credentials.project or await asyncio.to_thread(_find_project, configuration)
+        settings = self._settings
+        project = credentials.project or await self._find_project(configuration, credentials)
         if not project:
             raise ValueError(
                 "There is no Google Cloud project to run the job in: set 'project' on the work pool's GCP credentials "
                 "block, or GOOGLE_CLOUD_PROJECT in the worker's environment"
             )
-        settings = self._settings
         return _core.Client(
             project=project,
             region=configuration.region,
@@ -477,24 +498,37 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
             quota_period_seconds=settings.quota_period_seconds,
         )
 
+    async def _find_project(
+        self, configuration: CloudRunWorkerJobConfiguration, credentials: GcpCredentials
+    ) -> str | None:
+        """The configuration's project, where files, gcloud or the metadata server have to tell it."""
+        settings = self._settings
+        pause, ends = settings.retry_initial_delay_seconds, time.monotonic() + settings.retry_max_seconds
+        while True:
+            try:
+                await credentials._prepare_project()
+                return configuration.project
+            except Exception as error:
+                from google.auth.exceptions import GoogleAuthError
 
-def _find_project(configuration: CloudRunWorkerJobConfiguration) -> str | None:
-    """The configuration's project, by files, gcloud or the metadata server if need be: it takes its time."""
-    try:
-        return configuration.project
-    except Exception as error:
-        from google.auth.exceptions import GoogleAuthError
+                if not isinstance(error, GoogleAuthError):
+                    raise
+                if not error.retryable or time.monotonic() + pause > ends:
+                    raise _no_project(error, configuration.region) from error
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, settings.retry_max_delay_seconds)
 
-        if not isinstance(error, GoogleAuthError):
-            raise
-        hint = (
-            "Set 'project' on the work pool's GCP credentials block, or give the worker application default credentials"
-        )
-        raise CloudRunAuthenticationError(
-            f"There is no Google Cloud project to run the job in: {error.args[0] if error.args else error} {hint}.",
-            region=configuration.region,
-            hint=hint,
-        ) from error
+
+def _no_project(error: GoogleAuthError, region: str) -> CloudRunError:
+    kind = CloudRunUnavailableError if error.retryable else CloudRunAuthenticationError
+    hint = "Set 'project' on the work pool's GCP credentials block, or give the worker application default credentials"
+    message = f"No Google Cloud project could be found to run the job in: {str(error).rstrip('.')}. {hint}."
+    return kind(message, region=region, hint=hint)
+
+
+def _without_env(fields: Iterable[tuple[str | None, Any]]) -> Iterable[tuple[str | None, Any]]:
+    """Fields of a model, as its representation shows them: the environment may hold secrets."""
+    return [(name, value) for name, value in fields if name not in ("env", "job_body")]
 
 
 def _labels(configuration: CloudRunWorkerJobConfiguration) -> dict[str, str]:

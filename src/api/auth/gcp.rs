@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, LazyLock},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,57 +14,71 @@ use gcp_auth::{CustomServiceAccount, GCloudAuthorizedUser, TokenProvider as _};
 use tokio::sync::Semaphore;
 
 use super::{
-    Credentials, Prospect, Secret, Token, TokenError, TokenFuture, TokenProvider,
+    Identity, Prospect, Secret, Token, TokenError, TokenFuture, TokenProvider,
     key::{self, Found},
     threads,
 };
 
 /// gcp_auth for keys of service accounts and for gcloud, another provider for all else.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct GcpAuth {
     other: Option<Arc<dyn TokenProvider>>,
+    /// Whether the other has once found credentials where there is no file of any: this machine's.
+    has_machine: AtomicBool,
 }
 
 impl fmt::Debug for GcpAuth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GcpAuth").field("has_other", &self.other.is_some()).finish()
+        f.debug_struct("GcpAuth").field("has_other", &self.other.is_some()).finish_non_exhaustive()
     }
 }
 
 impl GcpAuth {
     /// One that asks `other` for what gcp_auth can't do, and why it refused what it can.
     pub fn beside(other: Arc<dyn TokenProvider>) -> Self {
-        Self { other: Some(other) }
+        Self { other: Some(other), has_machine: AtomicBool::new(false) }
     }
 
-    async fn find(&self, credentials: &Credentials, scope: &'static str) -> Result<Token, TokenError> {
-        let other = |error: TokenError| async move {
-            match &self.other {
-                Some(other) => other.token(credentials, scope).await,
-                None => Err(error),
-            }
-        };
-        match key::find(credentials).await? {
-            Found::Key(key) => match of_key(key, scope).await {
-                // In gcp_auth's errors a failing server and a refusal look the same.
-                Err(error) if error.prospect == Prospect::Doubtful => other(error).await,
+    async fn find(&self, identity: &Identity) -> Result<Token, TokenError> {
+        match key::find(identity).await? {
+            Found::Key(key) => match of_key(key, identity.scope).await {
+                // Its errors don't tell a failing server from a refusal, and it can't read every key.
+                Err(error) if error.prospect != Prospect::Passing => self.ask_other(identity, error).await,
                 answer => answer,
             },
-            Found::Other => other(TokenError::new(Prospect::Refused, "such credentials take google-auth")).await,
+            Found::Other => {
+                let error = TokenError::new(Prospect::Refused, "such credentials take google-auth");
+                self.ask_other(identity, error).await
+            }
             Found::Nothing => {
-                let nothing = TokenError::new(Prospect::Doubtful, "there are no application default credentials");
-                match other(nothing).await {
-                    Ok(token) => Ok(token),
-                    Err(error) => of_gcloud().await.ok_or(error),
+                let error = TokenError::new(Prospect::Missing, "there are no application default credentials");
+                let answer = self.ask_other(identity, error).await;
+                match answer {
+                    // A machine whose metadata server is silent for a while does not become somebody else.
+                    Err(error) if error.prospect == Prospect::Missing && !self.has_machine.load(Ordering::Relaxed) => {
+                        of_gcloud().await.ok_or(error)
+                    }
+                    Ok(token) => {
+                        self.has_machine.store(true, Ordering::Relaxed);
+                        Ok(token)
+                    }
+                    Err(error) => Err(error),
                 }
             }
+        }
+    }
+
+    async fn ask_other(&self, identity: &Identity, otherwise: TokenError) -> Result<Token, TokenError> {
+        match &self.other {
+            Some(other) => other.token(identity).await,
+            None => Err(otherwise),
         }
     }
 }
 
 impl TokenProvider for GcpAuth {
-    fn token<'a>(&'a self, credentials: &'a Credentials, scope: &'static str) -> TokenFuture<'a> {
-        Box::pin(self.find(credentials, scope))
+    fn token<'a>(&'a self, identity: &'a Identity) -> TokenFuture<'a> {
+        Box::pin(self.find(identity))
     }
 }
 
@@ -99,9 +116,14 @@ fn judge(error: gcp_auth::Error) -> TokenError {
         Error::Str("token request failed") => Prospect::Doubtful,
         _ => Prospect::Refused,
     };
-    // serde repeats what it finds in the wrong place, which may be the key or the token.
-    if let Error::Json(..) = error {
-        return TokenError::new(prospect, "the answer of the token's server is not the JSON that is expected");
+    match &error {
+        // serde repeats what it finds in the wrong place, which may be the key or the token.
+        Error::Json(..) => {
+            return TokenError::new(prospect, "the answer of the token's server is not the JSON that is expected");
+        }
+        // What is not of the network is about the key, of which its reader repeats a line that it can't read.
+        Error::Other(what, _) if prospect != Prospect::Passing => return TokenError::new(prospect, *what),
+        _ => {}
     }
     let mut message = error.to_string();
     let mut source = std::error::Error::source(&error);
@@ -110,4 +132,22 @@ fn judge(error: gcp_auth::Error) -> TokenError {
         source = cause.source();
     }
     TokenError::new(prospect, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_gcp_auth_says_of_a_key_does_not_show_it() {
+        let line = "-----BEGIN PRIVATE KEY-----very-private";
+        let bytes = format!("{:?}", line.as_bytes());
+        for pem in [line.to_owned(), format!("-----BEGIN {line}-----\nvery-private"), format!("{line}\n-----END")] {
+            let key = serde_json::json!({"private_key": pem, "client_email": "a@b", "token_uri": "https://t.example/"});
+            let error = judge(CustomServiceAccount::from_json(&key.to_string()).unwrap_err());
+            assert_eq!((error.prospect, error.retry_after), (Prospect::Refused, None));
+            assert!(!error.message.contains("very-private") && !error.message.contains(&bytes[1..40]), "{error}");
+            assert!(error.message.contains("key"), "{error}");
+        }
+    }
 }

@@ -3,8 +3,8 @@
 use std::{
     env,
     ffi::OsString,
-    fs,
-    io::ErrorKind,
+    fs::File,
+    io::{self, Read},
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -12,13 +12,17 @@ use std::{
 use serde_json::Value;
 use url::Url;
 
-use super::{Credentials, Prospect, Secret, TokenError, threads::blocking};
+use super::{Credentials, Identity, Prospect, Secret, TokenError, threads::blocking};
 use crate::api::endpoint::is_loopback;
 
 /// The universe of Google's public cloud.
 const PUBLIC_UNIVERSE: &str = "googleapis.com";
 /// gcloud's file of application default credentials, in its folder.
 const WELL_KNOWN: &str = "application_default_credentials.json";
+/// More than any file of credentials has, in bytes.
+const LARGEST_FILE: u64 = 64 * 1024;
+/// Names the project that calls count for.
+const QUOTA_PROJECT: &str = "GOOGLE_CLOUD_QUOTA_PROJECT";
 /// Any of these may carry a call to an HTTPS address.
 const PROXIES: [&str; 4] = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
 
@@ -55,25 +59,28 @@ pub(super) async fn stamp(credentials: &Credentials) -> Option<Stamp> {
 ///
 /// # Errors
 /// When they can't be read, or a key lacks what every key has. Never with a word of their content.
-pub(super) async fn find(credentials: &Credentials) -> Result<Found, TokenError> {
-    match credentials.clone() {
+pub(super) async fn find(identity: &Identity) -> Result<Found, TokenError> {
+    let check_key = |text: &str| check_key(text, identity.is_local);
+    match identity.credentials.clone() {
         Credentials::ServiceAccountInfo(text) => check_key(text.reveal()),
-        Credentials::ServiceAccountFile(path) => check_key(&read(path, "the key file").await?.unwrap_or_default()),
+        Credentials::ServiceAccountFile(path) => check_key(&read(path).await?),
         Credentials::ApplicationDefault => {
             let Some((path, is_named)) = adc_file() else { return Ok(Found::Nothing) };
-            let text = match read(path.clone(), "the file of application default credentials").await {
-                Ok(Some(text)) => text,
-                Ok(None) if is_named => {
-                    return Err(refused(format!(
-                        "GOOGLE_APPLICATION_CREDENTIALS names '{}', which does not exist",
-                        path.display()
-                    )));
+            let text = match read(path.clone()).await {
+                Ok(text) => text,
+                Err(error) if is_named => {
+                    let message = format!("GOOGLE_APPLICATION_CREDENTIALS: {}", error.message);
+                    return Err(TokenError { message, ..error });
                 }
-                Ok(None) => return Ok(Found::Nothing),
+                // As google-auth has it: what is no file there is none.
+                Err(_) if !is_file(path.clone()).await => return Ok(Found::Nothing),
                 Err(error) => return Err(error),
             };
             match kind(&text).as_deref() {
+                // gcp_auth knows no quota project.
+                Some("service_account") if set(QUOTA_PROJECT).is_some() => Ok(Found::Other),
                 Some("service_account") => check_key(&text),
+                Some("gdch_service_account") => Err(refused("Google Distributed Cloud has no Cloud Run jobs")),
                 Some(_) => Ok(Found::Other),
                 None => Err(refused(format!("'{}' is not a JSON file of Google credentials", path.display()))),
             }
@@ -84,7 +91,6 @@ pub(super) async fn find(credentials: &Credentials) -> Result<Found, TokenError>
 /// The file of application default credentials, and whether the environment names it, as google-auth finds it. That
 /// of gcloud need not exist.
 pub(super) fn adc_file() -> Option<(PathBuf, bool)> {
-    let set = |name: &str| env::var_os(name).filter(|value: &OsString| !value.is_empty());
     if let Some(path) = set("GOOGLE_APPLICATION_CREDENTIALS") {
         return Some((path.into(), true));
     }
@@ -95,13 +101,29 @@ pub(super) fn adc_file() -> Option<(PathBuf, bool)> {
     Some((folder.join(WELL_KNOWN), false))
 }
 
-async fn read(path: PathBuf, what: &'static str) -> Result<Option<String>, TokenError> {
+fn set(name: &str) -> Option<OsString> {
+    env::var_os(name).filter(|value| !value.is_empty())
+}
+
+async fn is_file(path: PathBuf) -> bool {
+    blocking(move || path.is_file()).await.unwrap_or(false)
+}
+
+/// The text of a file. A device or a pipe could be read for ever, and is none.
+async fn read(path: PathBuf) -> Result<String, TokenError> {
     let shown = path.display().to_string();
-    match blocking(move || fs::read_to_string(path)).await {
-        Some(Ok(text)) => Ok(Some(text)),
-        Some(Err(error)) if error.kind() == ErrorKind::NotFound && what.contains("application") => Ok(None),
-        Some(Err(error)) => Err(refused(format!("{what} '{shown}' can't be read: {error}"))),
-        None => Err(refused("there are no threads to read them")),
+    let read = move || {
+        if !path.metadata()?.is_file() {
+            return Err(io::Error::other("it is not a file"));
+        }
+        let mut text = String::new();
+        File::open(path)?.take(LARGEST_FILE + 1).read_to_string(&mut text)?;
+        if text.len() as u64 > LARGEST_FILE { Err(io::Error::other("it is too large")) } else { Ok(text) }
+    };
+    match blocking(read).await {
+        Some(Ok(text)) => Ok(text),
+        Some(Err(error)) => Err(refused(format!("the file '{shown}' of credentials can't be read: {error}"))),
+        None => Err(refused("there are no threads to read files")),
     }
 }
 
@@ -111,7 +133,7 @@ fn kind(text: &str) -> Option<String> {
 
 /// Checks a service account's key. Anything else is refused here, because blocks and job variables may carry it: a
 /// configuration of external credentials names addresses and programs.
-fn check_key(text: &str) -> Result<Found, TokenError> {
+fn check_key(text: &str, is_local: bool) -> Result<Found, TokenError> {
     let Ok(Value::Object(key)) = serde_json::from_str(text) else {
         return Err(refused("the service account's key is not a JSON object"));
     };
@@ -128,17 +150,25 @@ fn check_key(text: &str) -> Result<Found, TokenError> {
     if !missing.is_empty() {
         return Err(refused(format!("the service account's key has no {}", missing.join(", no "))));
     }
+    if field("universe_domain").is_some_and(|domain| domain != PUBLIC_UNIVERSE) {
+        // Such keys sign their tokens themselves.
+        return Ok(Found::Other);
+    }
     let token_uri = Url::parse(field("token_uri").unwrap_or_default());
-    let is_proxied = match token_uri {
-        Ok(url) if url.scheme() == "https" => {
-            PROXIES.iter().any(|name| env::var_os(name).is_some_and(|v| !v.is_empty()))
+    let has_proxy = PROXIES.iter().any(|name| set(name).is_some());
+    match token_uri {
+        Ok(url) if is_local && is_loopback(&url) && url.scheme() == "http" => Ok(Found::Key(Secret::new(text))),
+        Ok(url) if url.scheme() == "https" && (is_googles(&url) || (is_local && is_loopback(&url))) => {
+            Ok(if has_proxy { Found::Other } else { Found::Key(Secret::new(text)) })
         }
-        // Plain HTTP stays on this machine.
-        Ok(url) if url.scheme() == "http" && is_loopback(&url) => false,
-        _ => return Err(refused("the key's token_uri is not an HTTPS address")),
-    };
-    let is_public = field("universe_domain").is_none_or(|domain| domain == PUBLIC_UNIVERSE);
-    Ok(if is_public && !is_proxied { Found::Key(Secret::new(text)) } else { Found::Other })
+        _ => Err(refused("the key's token_uri is not Google's, such as https://oauth2.googleapis.com/token")),
+    }
+}
+
+/// Whether an address is one of Google's token endpoints. Keys of old have accounts.google.com.
+fn is_googles(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    host == "accounts.google.com" || host.ends_with(".googleapis.com")
 }
 
 fn refused(message: impl Into<String>) -> TokenError {
@@ -163,15 +193,43 @@ mod tests {
 
     #[test]
     fn a_plain_key_is_gcp_auths() {
-        let text = key(json!({}));
-        assert_eq!(check_key(&text), Ok(Found::Key(Secret::new(text.clone()))));
-        assert!(matches!(check_key(&key(json!({"universe_domain": "googleapis.com"}))), Ok(Found::Key(_))));
-        assert!(matches!(check_key(&key(json!({"token_uri": "http://127.0.0.1:1/t"}))), Ok(Found::Key(_))));
+        for (changes, is_local) in [
+            (json!({}), false),
+            (json!({"universe_domain": "googleapis.com"}), false),
+            (json!({"token_uri": "https://accounts.google.com/o/oauth2/token"}), false),
+            (json!({"token_uri": "https://oauth2-mine.p.googleapis.com/token"}), false),
+            (json!({"token_uri": "http://127.0.0.1:1/t"}), true),
+        ] {
+            let text = key(changes);
+            assert_eq!(check_key(&text, is_local), Ok(Found::Key(Secret::new(text.clone()))), "{text}");
+        }
     }
 
     #[test]
     fn another_universe_goes_the_other_way() {
-        assert_eq!(check_key(&key(json!({"universe_domain": "example.goog"}))), Ok(Found::Other));
+        assert_eq!(check_key(&key(json!({"universe_domain": "example.goog"})), false), Ok(Found::Other));
+    }
+
+    #[test]
+    fn a_key_can_not_lead_elsewhere_than_to_google() {
+        for uri in [
+            "http://127.0.0.1:8080/admin",
+            "https://localhost/admin",
+            "http://hush.example/",
+            "https://hush.example/token",
+            "https://googleapis.com.hush.example/",
+            "https://hush-googleapis.com/",
+            "http://oauth2.googleapis.com/token",
+            "https://169.254.169.254/",
+            "file:///hush",
+            "hush",
+        ] {
+            let error = check_key(&key(json!({"token_uri": uri})), false).unwrap_err();
+            assert!(error.message.contains("is not Google's") && !error.message.contains("hush"), "{uri}: {error}");
+        }
+        for uri in ["http://hush.example/", "https://hush.example/"] {
+            assert!(check_key(&key(json!({"token_uri": uri})), true).is_err(), "{uri}");
+        }
     }
 
     #[test]
@@ -182,22 +240,23 @@ mod tests {
             (key(json!({"token_uri": null})), "no token_uri"),
             (key(json!({"private_key": ["hush"], "client_email": ""})), "no client_email, no private_key"),
             (key(json!({"type": "external_account"})), "type 'external_account'"),
-            (key(json!({"type": "'\n; hush"})), "type 'hush'"),
-            (key(json!({"token_uri": "http://hush.example/"})), "not an HTTPS address"),
-            (key(json!({"token_uri": "file:///hush"})), "not an HTTPS address"),
-            (key(json!({"token_uri": "hush"})), "not an HTTPS address"),
+            (key(json!({"type": "'\n; external"})), "type 'external'"),
         ] {
-            let error = check_key(&text).unwrap_err();
-            assert!(error.message.contains(words), "{error}");
-            assert!(words.contains("hush") || !error.message.contains("hush"), "{error}");
+            let error = check_key(&text, false).unwrap_err();
+            assert!(error.message.contains(words) && !error.message.contains("hush"), "{error}");
         }
     }
 
     #[tokio::test]
-    async fn a_file_that_is_not_there_is_named() {
-        let credentials = Credentials::ServiceAccountFile("/nowhere/key.json".into());
-        let error = find(&credentials).await.unwrap_err();
-        assert!(error.message.contains("/nowhere/key.json"), "{error}");
-        assert_eq!(stamp(&credentials).await, Some(("/nowhere/key.json".into(), None)));
+    async fn what_could_be_read_for_ever_is_no_file() {
+        for path in ["/dev/zero", "/", "/nowhere/key.json"] {
+            let identity = Identity::new(Credentials::ServiceAccountFile(path.into()), false);
+            let error = find(&identity).await.unwrap_err();
+            assert!(error.message.contains(path), "{error}");
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(LARGEST_FILE + 1).unwrap();
+        let identity = Identity::new(Credentials::ServiceAccountFile(file.path().into()), false);
+        assert!(find(&identity).await.unwrap_err().message.contains("too large"));
     }
 }

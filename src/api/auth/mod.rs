@@ -12,4 +12,4 @@ mod token;
 
 pub use gcp::GcpAuth;
 pub use source::{TokenCache, TokenSource};
-pub use token::{Credentials, Prospect, Secret, Token, TokenError, TokenFuture, TokenProvider};
+pub use token::{Credentials, Identity, Prospect, Secret, Token, TokenError, TokenFuture, TokenProvider};

@@ -10,12 +10,10 @@ use std::{
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    Credentials, Prospect, Secret, Token, TokenError, TokenProvider,
+    Identity, Prospect, Token, TokenError, TokenProvider,
     key::{self, Stamp},
 };
 
-/// Scope of every token (discovery document, `auth.oauth2.scopes`).
-const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 /// Longest time that a look-up may take.
 const LONGEST_LOOKUP: Duration = Duration::from_secs(60);
 /// First pause after a look-up that failed; it doubles each time.
@@ -34,8 +32,7 @@ const BETWEEN_RENEWALS: Duration = Duration::from_secs(1);
 pub struct TokenSource(Arc<Shared>);
 
 struct Shared {
-    credentials: Credentials,
-    scope: &'static str,
+    identity: Identity,
     provider: Arc<dyn TokenProvider>,
     state: Mutex<State>,
 }
@@ -66,14 +63,14 @@ struct Failure {
 
 impl fmt::Debug for TokenSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenSource").field("credentials", &self.0.credentials).finish_non_exhaustive()
+        f.debug_struct("TokenSource").field("identity", &self.0.identity).finish_non_exhaustive()
     }
 }
 
 impl TokenSource {
-    /// A source for these credentials; nothing is looked up before the first token.
-    pub fn new(credentials: Credentials, provider: Arc<dyn TokenProvider>) -> Self {
-        Self(Arc::new(Shared { credentials, scope: SCOPE, provider, state: Mutex::default() }))
+    /// A source for this identity; nothing is looked up before the first token.
+    pub fn new(identity: Identity, provider: Arc<dyn TokenProvider>) -> Self {
+        Self(Arc::new(Shared { identity, provider, state: Mutex::default() }))
     }
 
     /// What no other source has, while this one is there.
@@ -85,7 +82,7 @@ impl TokenSource {
     ///
     /// # Errors
     /// What the last look-up said, until it is time for another.
-    pub(in crate::api) async fn token(&self) -> Result<(Secret, u64), TokenError> {
+    pub(in crate::api) async fn token(&self) -> Result<(Token, u64), TokenError> {
         loop {
             let ended = {
                 let mut state = self.state();
@@ -93,7 +90,7 @@ impl TokenSource {
                     if token.is_old() && state.lookup.is_none() && !state.is_pausing() {
                         self.look_up(&mut state);
                     }
-                    return Ok((token.secret().clone(), state.generation));
+                    return Ok((token, state.generation));
                 }
                 match state.lookup.clone() {
                     Some(lookup) => Some(lookup),
@@ -136,16 +133,18 @@ impl TokenSource {
                 tokio::time::sleep_until(time).await;
             }
             let shared = source.0.clone();
-            let file = key::stamp(&shared.credentials).await;
             let answer = tokio::spawn(async move {
-                let lookup = shared.provider.token(&shared.credentials, shared.scope);
+                let lookup = async {
+                    let file = key::stamp(&shared.identity.credentials).await;
+                    (shared.provider.token(&shared.identity).await, file)
+                };
                 tokio::time::timeout(LONGEST_LOOKUP, lookup).await
             });
-            let answer = match answer.await {
+            let (answer, file) = match answer.await {
                 Ok(Ok(answer)) => answer,
-                Ok(Err(_elapsed)) => Err(TokenError::new(Prospect::Passing, "no answer in time")),
+                Ok(Err(_elapsed)) => (Err(TokenError::new(Prospect::Passing, "no answer in time")), None),
                 // A panic, which must not take others along.
-                Err(_) => Err(TokenError::new(Prospect::Refused, "these credentials can't be used")),
+                Err(_) => (Err(TokenError::new(Prospect::Refused, "these credentials can't be used")), None),
             };
             source.state().land(answer, file);
             drop(ends);
@@ -155,7 +154,7 @@ impl TokenSource {
 
     /// The last failure, as those are told who come after it; none when it is out of date, because the file is another.
     async fn remembered(&self) -> Option<TokenError> {
-        let file = key::stamp(&self.0.credentials).await;
+        let file = key::stamp(&self.0.identity.credentials).await;
         let mut state = self.state();
         let failure = state.failure.as_ref()?;
         if failure.file == file {
@@ -195,7 +194,7 @@ impl State {
                 self.has_worked = true;
             }
             Err(mut error) => {
-                if error.prospect == Prospect::Doubtful && self.has_worked {
+                if matches!(error.prospect, Prospect::Doubtful | Prospect::Missing) && self.has_worked {
                     error.prospect = Prospect::Passing;
                 }
                 let first = if error.prospect == Prospect::Refused { FIRST_PAUSE_REFUSED } else { FIRST_PAUSE };
@@ -228,7 +227,7 @@ impl Failure {
 /// One token source for each identity and scope, while it has a token or is in use.
 pub struct TokenCache {
     provider: Arc<dyn TokenProvider>,
-    sources: Mutex<HashMap<(Credentials, &'static str), TokenSource>>,
+    sources: Mutex<HashMap<Identity, TokenSource>>,
 }
 
 impl fmt::Debug for TokenCache {
@@ -243,17 +242,16 @@ impl TokenCache {
         Self { provider, sources: Mutex::default() }
     }
 
-    /// The source for these credentials, the same one every time.
-    pub fn source(&self, credentials: Credentials) -> TokenSource {
+    /// The source for this identity, the same one every time.
+    pub fn source(&self, identity: Identity) -> TokenSource {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (credentials, SCOPE);
-        if let Some(source) = sources.get(&key) {
+        if let Some(source) = sources.get(&identity) {
             return source.clone();
         }
         // Keys that were replaced are forgotten, and do not pile up.
         sources.retain(|_, source| source.is_of_use());
-        let source = TokenSource::new(key.0.clone(), self.provider.clone());
-        sources.insert(key, source.clone());
+        let source = TokenSource::new(identity.clone(), self.provider.clone());
+        sources.insert(identity, source.clone());
         source
     }
 }
@@ -269,7 +267,10 @@ impl TokenSource {
 mod tests {
     use std::{collections::VecDeque, future::pending};
 
-    use super::{super::TokenFuture, *};
+    use super::{
+        super::{Credentials, Secret, TokenFuture},
+        *,
+    };
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -289,7 +290,7 @@ mod tests {
     }
 
     impl TokenProvider for Script {
-        fn token<'a>(&'a self, _credentials: &'a Credentials, _scope: &'static str) -> TokenFuture<'a> {
+        fn token<'a>(&'a self, _identity: &'a Identity) -> TokenFuture<'a> {
             Box::pin(async {
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 let number = {
@@ -308,13 +309,20 @@ mod tests {
         }
     }
 
+    fn identity(credentials: Credentials) -> Identity {
+        Identity::new(credentials, false)
+    }
+
     fn source(answers: impl IntoIterator<Item = Answer>) -> (TokenSource, Arc<Script>) {
         let script = Arc::new(Script { answers: Mutex::new(answers.into_iter().collect()), ..Script::default() });
-        (TokenSource::new(Credentials::ServiceAccountInfo(Secret::new("very-private")), script.clone()), script)
+        (
+            TokenSource::new(identity(Credentials::ServiceAccountInfo(Secret::new("very-private"))), script.clone()),
+            script,
+        )
     }
 
     async fn token(source: &TokenSource) -> String {
-        source.token().await.unwrap().0.reveal().to_owned()
+        source.token().await.unwrap().0.secret().reveal().to_owned()
     }
 
     #[tokio::test(start_paused = true)]
@@ -456,7 +464,7 @@ mod tests {
     async fn a_file_that_was_replaced_is_read_at_once() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let source = TokenSource::new(
-            Credentials::ServiceAccountFile(file.path().into()),
+            identity(Credentials::ServiceAccountFile(file.path().into())),
             Arc::new(super::super::GcpAuth::default()),
         );
         assert!(source.token().await.unwrap_err().message.contains("not a JSON object"));
@@ -468,7 +476,7 @@ mod tests {
     async fn one_identity_has_one_source_for_as_long_as_it_is_of_use() {
         let (_, script) = source([Answer::Token(HOUR)]);
         let cache = TokenCache::new(script);
-        let of = |key: &str| cache.source(Credentials::ServiceAccountInfo(Secret::new(key)));
+        let of = |key: &str| cache.source(identity(Credentials::ServiceAccountInfo(Secret::new(key))));
         let (first, other) = (of("a"), of("b"));
         assert_eq!(first.id(), of("a").id());
         assert_ne!(first.id(), other.id());

@@ -5,6 +5,8 @@ use std::{fmt, path::PathBuf, pin::Pin, time::Duration};
 use thiserror::Error;
 use tokio::time::Instant;
 
+/// Scope of every token (discovery document, `auth.oauth2.scopes`).
+const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 /// Longest time before its end that a token is renewed: the metadata server gives out its own until five minutes before.
 const EARLIEST_RENEWAL: Duration = Duration::from_secs(240);
 /// How long before its end a token is not sent any more, since it takes time to arrive.
@@ -46,10 +48,30 @@ pub enum Credentials {
     ServiceAccountInfo(Secret),
 }
 
+/// Whom a token is for, and what.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Identity {
+    /// Whom the worker authenticates as.
+    pub credentials: Credentials,
+    /// What the token is for.
+    pub scope: &'static str,
+    /// Whether a key's token endpoint may be on this machine, as the API's own is. Else it is Google's: blocks and job
+    /// variables, which carry keys, must not make the worker call something else.
+    pub is_local: bool,
+}
+
+impl Identity {
+    /// Whoever calls the API, which is on this machine or Google's.
+    pub fn new(credentials: Credentials, is_local: bool) -> Self {
+        Self { credentials, scope: SCOPE, is_local }
+    }
+}
+
 /// An access token, and when to get another.
 #[derive(Clone, Debug)]
 pub struct Token {
     secret: Secret,
+    quota_project: Option<String>,
     renew_at: Instant,
     ends_at: Instant,
 }
@@ -60,14 +82,25 @@ impl Token {
         let (now, lifetime) = (Instant::now(), lifetime.min(LONGEST_LIFETIME));
         Self {
             secret,
+            quota_project: None,
             renew_at: now + lifetime - EARLIEST_RENEWAL.min(lifetime / 4),
             ends_at: now + lifetime - ON_THE_WAY.min(lifetime / 10),
         }
     }
 
+    /// The same, with the project that its calls count for (`x-goog-user-project`), if it is not the API's own.
+    pub fn with_quota_project(self, quota_project: Option<String>) -> Self {
+        Self { quota_project, ..self }
+    }
+
     /// The token itself.
-    pub(super) fn secret(&self) -> &Secret {
+    pub(in crate::api) fn secret(&self) -> &Secret {
         &self.secret
+    }
+
+    /// The project that its calls count for.
+    pub(in crate::api) fn quota_project(&self) -> Option<&str> {
+        self.quota_project.as_deref()
     }
 
     /// Whether it can be sent.
@@ -100,6 +133,8 @@ pub enum Prospect {
     Passing,
     /// It can't be told a failing server from a refusal.
     Doubtful,
+    /// There are no credentials.
+    Missing,
     /// These credentials can't be read, or are refused.
     Refused,
 }
@@ -116,8 +151,8 @@ pub type TokenFuture<'a> = Pin<Box<dyn Future<Output = Result<Token, TokenError>
 
 /// Gets a new token from Google, or from whoever gives it, with every call.
 pub trait TokenProvider: Send + Sync {
-    /// A token of `credentials` for `scope`.
-    fn token<'a>(&'a self, credentials: &'a Credentials, scope: &'static str) -> TokenFuture<'a>;
+    /// A token of `identity`.
+    fn token<'a>(&'a self, identity: &'a Identity) -> TokenFuture<'a>;
 }
 
 #[cfg(test)]

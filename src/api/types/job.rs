@@ -1,5 +1,7 @@
 //! Jobs (schema `Job` and what it holds).
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Condition, Extra, ObjectMeta, find_condition, lenient};
@@ -143,7 +145,7 @@ pub struct Container {
 }
 
 /// Schema `EnvVar`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EnvVar {
     /// Name of the variable.
@@ -154,6 +156,13 @@ pub struct EnvVar {
     /// All other fields.
     #[serde(flatten)]
     pub extra: Extra,
+}
+
+/// Without the value, which may be a secret.
+impl fmt::Debug for EnvVar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnvVar").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// Schema `JobStatus`.

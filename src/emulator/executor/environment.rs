@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::Attempt;
-use crate::{api::types::EnvVar, emulator::validate::secret_name};
+use crate::{
+    api::{Secret, types::EnvVar},
+    emulator::validate::secret_name,
+};
 
 /// The environment of one try; the error names a secret that does not exist.
 ///
@@ -11,13 +14,13 @@ use crate::{api::types::EnvVar, emulator::validate::secret_name};
 /// document, `EnvVar.value`, `Container.args`).
 pub(super) fn of(
     attempt: &Attempt,
-    secrets: &BTreeMap<String, String>,
+    secrets: &BTreeMap<String, Secret>,
     path: &str,
 ) -> Result<BTreeMap<String, String>, String> {
     let mut environment = BTreeMap::from([("PATH".to_owned(), path.to_owned())]);
     for variable in &attempt.container.env {
         let value = match secret_of(variable) {
-            Some(name) => secrets.get(name).ok_or_else(|| missing_secret(name))?.clone(),
+            Some(name) => secrets.get(name).ok_or_else(|| missing_secret(name))?.reveal().to_owned(),
             None => variable.value.clone().unwrap_or_default(),
         };
         environment.insert(variable.name.clone(), value);

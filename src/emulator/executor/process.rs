@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio::{process::Command, sync::watch};
 
 use super::{Attempt, AttemptEnd, environment, group::Group, guardian::Guardian, stopped};
-use crate::emulator::executions::Stop;
+use crate::{api::Secret, emulator::executions::Stop};
 
 /// Exit codes of a shell for a program that is not there, and one that can't be started.
 const NOT_FOUND: i32 = 127;
@@ -28,7 +28,7 @@ pub(in crate::emulator) struct ProcessExecutor {
     pub(in crate::emulator) guardian: Arc<Guardian>,
     pub(in crate::emulator) log_dir: PathBuf,
     pub(in crate::emulator) path: String,
-    pub(in crate::emulator) secrets: BTreeMap<String, String>,
+    pub(in crate::emulator) secrets: BTreeMap<String, Secret>,
     pub(in crate::emulator) kill_grace: Duration,
 }
 
