@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CARGO ?= cargo
-DENY := .tools/bin/cargo-deny
+DENY_VERSION := 0.20.2
+DENY := .tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find src -name '*.rs' -o -name '*.html')
 WHEEL_SOURCES := $(RUST_SOURCES) pyproject.toml $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
 
@@ -69,11 +70,14 @@ lint: $(VENV)/.wheel $(DENY) ## check formatting, lints, types, licences and sou
 
 .PHONY: audit
 audit: $(VENV)/.packages $(DENY) ## look for known vulnerabilities, where the advisory databases can be reached
-	@$(DENY) --locked check advisories || { echo "make audit: an advisory applies to a crate," \
-		"or RustSec's database (github.com) can't be reached: see above"; exit 1; }
-	@$(BIN)/uv tool run --quiet pip-audit@2.10.1 --strict --disable-pip --require-hashes --requirement requirements.lock \
-		|| { echo "make audit: an advisory applies to a Python package," \
-		"or PyPI's advisories (pypi.org) can't be reached: see above"; exit 1; }
+	@found=$$($(DENY) --locked check advisories 2>&1) || { echo "$$found"; case "$$found" in \
+		*"failed to fetch"*) echo "make audit: RustSec's advisory database (github.com) can't be reached from here";; \
+		*) echo "make audit: an advisory applies to a crate";; esac; exit 1; }
+	@for lock in requirements.lock benches/requirements.lock tests/prefect-*.lock; do \
+		found=$$($(BIN)/uv tool run --quiet pip-audit@2.10.1 --strict --disable-pip --require-hashes -r $$lock 2>&1) || { \
+		echo "$$found"; case "$$found" in \
+		*"ound "*"vulnerabilit"*) echo "make audit: an advisory applies to a package of $$lock";; \
+		*) echo "make audit: PyPI's advisories (pypi.org) can't be reached from here";; esac; exit 1; }; done
 
 .PHONY: lock
 lock: $(VENV)/.packages ## renew the pinned Python packages of demo, tests and benches (KEEP=1: only add and remove)
@@ -99,7 +103,7 @@ $(VENV)/.packages: requirements.lock
 	@touch $@
 
 $(DENY):
-	$(CARGO) install --quiet --locked --debug --root .tools cargo-deny@0.20.2
+	$(CARGO) install --quiet --locked --debug --root $(@D)/.. cargo-deny@$(DENY_VERSION)
 
 # The known worker's environment.
 $(VENV)-bench/.packages: $(VENV)/.packages benches/requirements.lock

@@ -139,7 +139,8 @@ class GcpCredentials(CredentialsBlock):
             A google-auth object: the key's, else the application default credentials.
 
         Raises:
-            google.auth.exceptions.GoogleAuthError: When the key is malformed, or there are no default credentials.
+            google.auth.exceptions.GoogleAuthError: When there are no default credentials.
+            ValueError: When the key is malformed.
         """
         info = self.service_account_info.get_secret_value() if self.service_account_info else None
         return _google_auth.load(info, self.service_account_file, _google_auth.transport())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import ssl
+import time
 from base64 import b64decode
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -51,6 +52,7 @@ class Google(ThreadingHTTPServer):
         refused: Authorizations that the API refuses.
         token_answer: Status, body and headers in the place of a token, if set.
         api_answer: The same for the API.
+        silence: How long the token endpoint takes, in seconds.
         lifetime: Of tokens, in seconds.
         quota_projects: Of calls of the API that name one.
         outages: How often the token endpoint is out of order before it answers.
@@ -91,6 +93,7 @@ class Google(ThreadingHTTPServer):
         self.api_answer: tuple[int, Any, dict[str, str]] | None = None
         self.outages = 0
         self.lifetime = 3600
+        self.silence = 0.0
         self.quota_projects: list[str] = []
         self.token_uri = self.key["token_uri"]
 
@@ -143,6 +146,7 @@ class Handler(BaseHTTPRequestHandler):
             f"/v1/projects/-/serviceAccounts/{TARGET}:generateAccessToken": self.impersonated,
         }
         self.server.token_calls.append(f"{self.host}{path}")
+        time.sleep(self.server.silence)
         if self.server.outages:
             self.server.outages -= 1
             self.answer(503, {})
@@ -211,7 +215,9 @@ class Handler(BaseHTTPRequestHandler):
             "/": "",
             "/computeMetadata/v1/project/project-id": "machine-project",
             f"{account}/": {"email": TARGET, "scopes": [SCOPE], "aliases": ["default"]},
+            # Older versions of google-auth ask by name.
             f"{account}/token": self.token("machine"),
+            f"{account.replace('default', TARGET)}/token": self.token("machine"),
             "/computeMetadata/v1/universe/universe-domain": "googleapis.com",
         }
         if path.endswith("/token"):

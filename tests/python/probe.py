@@ -33,7 +33,13 @@ def probe(url: str, env: dict[str, str], home: Path, **arguments: Any) -> dict[s
 
 
 async def main(
-    url: str, calls: int = 1, pause: float = 0, at_once: bool = False, attempts: int = 4, **credentials: Any
+    url: str,
+    calls: int = 1,
+    pause: float = 0,
+    at_once: bool = False,
+    attempts: int = 4,
+    leave: float = 60,
+    **credentials: Any,
 ) -> dict[str, Any]:
     from prefect_gcp import _core
     from prefect_gcp.exceptions import CloudRunError
@@ -53,7 +59,9 @@ async def main(
     async def answered(number: int) -> None:
         await asyncio.sleep(0 if at_once else number * pause)
         try:
-            await kill()
+            await asyncio.wait_for(kill(), leave)
+        except asyncio.TimeoutError:
+            answer.update(error="left")
         except CloudRunError as error:
             answer.update(error=type(error).__name__, text=str(error))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,7 @@ def test_the_metadata_server(google, tmp_path, proxy):
     env |= {"NO_GCE_CHECK": "", "GCE_METADATA_HOST": host, "GCE_METADATA_IP": host}
     answer = probe(google.url, env, tmp_path)
     succeeds(google, answer, "machine-1", by_google_auth=True)
-    assert google.token_calls == ["127.0.0.1/computeMetadata/v1/instance/service-accounts/default/token"]
+    assert len(google.token_calls) == 1
 
 
 @pytest.mark.parametrize("what", ["nothing", "a directory", "no home"])
@@ -319,3 +320,14 @@ def test_no_token_endpoint_leads_elsewhere(google, tmp_path):
         assert answer["error"] == "CloudRunAuthenticationError"
         assert (other.token_calls, other.claims) == ([], [])
         other.shutdown()
+
+
+def test_a_process_may_end_while_a_token_endpoint_is_silent(google, tmp_path):
+    (tmp_path / "subject").write_text("s")
+    google.silence = 15
+    began = time.monotonic()
+    for leave in (0.3, 0.6):
+        env = named(tmp_path, external(google, {"file": str(tmp_path / "subject")}))
+        answer = probe(google.url, env, tmp_path, leave=leave)
+        assert (answer["error"], answer["stderr"]) == ("left", "")
+    assert time.monotonic() - began < 14

@@ -105,7 +105,12 @@ impl TokenSource {
                 }
             };
             _ = ended.changed().await;
-            let state = self.state();
+            let mut state = self.state();
+            if state.lookup.as_ref().is_some_and(|lookup| lookup.has_changed().is_err()) {
+                // It ended without an answer, with its runtime.
+                state.lookup = None;
+                return Err(TokenError::new(Prospect::Passing, "the look-up was broken off"));
+            }
             if let Some(failure) = state.failure.as_ref().filter(|_| state.lookup.is_none()) {
                 return Err(failure.told());
             }
