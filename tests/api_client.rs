@@ -148,12 +148,14 @@ async fn every_page_of_a_list_is_read_and_what_can_not_be_read_counts() {
 #[tokio::test]
 async fn an_answer_that_may_lack_executions_is_no_empty_list() {
     let same = r#"{"kind": "ExecutionList", "metadata": {"continue": "a"}}"#;
+    let other = r#"{"kind": "ExecutionList", "metadata": {"continue": "b"}}"#;
     for answers in [
         vec!["{}"],
         vec![r#"{"kind": "Execution"}"#],
         vec![r#"{"kind": "JobList"}"#],
         vec![r#"{"kind": "ExecutionList", "unreachable": ["us-east1"]}"#],
         vec![same, same],
+        vec![same, other, same],
     ] {
         let Setup { client, .. } = setup(answers.iter().map(|body| Answer::Http(200, body)).collect()).await;
         let error = failed(client.list_executions("j").await);
@@ -288,6 +290,31 @@ async fn a_start_is_held_back_until_its_gate_opens() {
     assert!(queue.requests().is_empty());
     open.send_replace(true);
     start.await.unwrap().unwrap();
+}
+
+/// The same, and the job is another one by then.
+struct GateOfAnother(Gate);
+
+impl Guard for GateOfAnother {
+    fn opens(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        self.0.opens()
+    }
+
+    fn still_holds(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        Box::pin(std::future::ready(false))
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_was_held_back_is_not_sent_to_another_job() {
+    let Setup { queue, client, .. } = setup(vec![Answer::Http(200, JOB)]).await;
+    let (open, gate) = tokio::sync::watch::channel(false);
+    let start = tokio::spawn(async move { client.run_job("j", &GateOfAnother(Gate(gate))).await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    open.send_replace(true);
+    let error = failed(start.await.unwrap());
+    assert_eq!((error.kind, error.maybe_done), (ErrorKind::NotFound, false), "{error}");
+    assert!(queue.requests().is_empty());
 }
 
 /// The job is another one by now.

@@ -72,7 +72,9 @@ async fn the_containers_own_path_wins_and_finds_the_program() {
 #[tokio::test]
 async fn a_secret_becomes_a_variable_and_a_missing_one_an_unready_job() {
     let secrets = [("token".to_owned(), Secret::new("hunter2"))].into();
-    let cloud = Cloud::start(EmulatorConfig { secrets, ..quick() }).await;
+    let config = EmulatorConfig { secrets, ..quick() };
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let cloud = Cloud::start(config).await;
     let with_secret = |name: &str, secret: &str| {
         let mut job = job(name, "test \"$KEY\" = hunter2");
         let reference = json!({"secretKeyRef": {"name": secret, "key": "latest"}});

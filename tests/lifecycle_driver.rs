@@ -11,7 +11,7 @@ use std::{
 
 use driver_support::{LABEL, body, emulator, faults, no_jobs, plan, quiet, run, transport};
 use prefect_gcp_core::{
-    api::ErrorKind,
+    api::{ErrorKind, RetryPolicy, Transport},
     emulator::{Emulator, EmulatorConfig, EventKind, Faults, Outcome as Simulated},
     lifecycle::{
         driver::{self, Office},
@@ -108,11 +108,16 @@ struct Known {
 
 impl Known {
     fn start(emulator: &Emulator) -> Self {
+        Self::start_by(transport(emulator))
+    }
+
+    fn start_by(transport: Transport) -> Self {
         let office = Office::default();
         let (sender, told) = tokio::sync::mpsc::unbounded_channel();
         // Between two looks it would take too long.
-        let plan = Plan { poll_interval: Duration::from_secs(60), ..plan("j") };
-        let (transport, known) = (transport(emulator), office.clone());
+        let owner_label = Some((LABEL.to_owned(), "this".to_owned()));
+        let plan = Plan { poll_interval: Duration::from_secs(60), owner_label, ..plan("j") };
+        let known = office.clone();
         let run = tokio::spawn(async move {
             let observer = Arc::new(move |progress| _ = sender.send(progress));
             driver::run(transport, &known, body("j").into(), plan, observer).await
@@ -177,6 +182,27 @@ async fn a_kill_of_a_job_that_is_being_created_waits_for_it() {
     assert!(no_jobs(&emulator).await);
     let begun = |kind| emulator.history()[0].events.iter().any(|event| event.kind == kind);
     assert!(!begun(EventKind::ExecutionCreated));
+}
+
+#[tokio::test]
+async fn a_kill_and_the_removal_of_a_job_whose_creation_was_not_heard_of_do_not_wait_for_each_other() {
+    let emulator = emulator(Duration::from_secs(600), Simulated::Success).await;
+    // It is created by the first attempt, and no attempt hears of it.
+    let lost = json!({"fault": {"status": {"code": 503}}, "calls": ["jobs.create"], "when": "after", "times": 1});
+    let busy = json!({"fault": {"status": {"code": 503}}, "calls": ["jobs.create"]});
+    let late = json!({"fault": {"delay": 1.0}, "calls": ["jobs.get"]});
+    emulator.set_faults(faults(&json!({"rules": [lost, busy, late]})));
+    let retry = RetryPolicy { max_attempts: 2, ..RetryPolicy::default() };
+    let mut run = Known::start_by(Transport { retry, ..transport(&emulator) });
+    run.tells("retrying").await;
+    let kill = kill::kill(transport(&emulator), &run.office.registry, "j", None, quiet());
+    let (killed, result) = tokio::time::timeout(Duration::from_secs(30), async { (kill.await, run.run.await) })
+        .await
+        .expect("neither waits for the other");
+    // Whoever deletes it: the other finds it gone.
+    assert!(killed.is_ok() || killed.unwrap_err().kind == ErrorKind::NotFound);
+    assert!(result.unwrap().is_err());
+    assert!(no_jobs(&emulator).await && emulator.executions().is_empty());
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, quote_plus, urlsplit
 
 if TYPE_CHECKING:
     import requests
@@ -27,10 +27,10 @@ _LIFETIME = 3600.0
 _LARGEST_KEY = 64 * 1024
 # Longest part of a foreign text that an error repeats, in characters.
 _LONGEST_TEXT = 300
+# Shorter values are words that a reason may have of its own.
+_SHORTEST_SECRET = 6
 # As long are keys, assertions and tokens, and nothing that an error has to say.
 _LONG_WORD = re.compile(r"[^\s'\"]{60,}")
-# Somebody's name and password in the address of a proxy.
-_USER = re.compile(r"//[^\s/'\"]*@")
 
 # What google-auth reads of a service account's key, all of it text.
 _KEY_FIELDS = ("private_key", "private_key_id", "client_email", "token_uri", "project_id", "universe_domain")
@@ -286,11 +286,18 @@ def _reason(answer: requests.Response) -> str:
         body = answer.json()
         error = body["error"]
         if isinstance(error, dict):
-            return _short(str(error["message"]))
-        return _short(": ".join(str(part) for part in (error, body.get("error_description")) if part))
+            reason = str(error["message"])
+        else:
+            reason = ": ".join(str(part) for part in (error, body.get("error_description")) if part)
     except (AttributeError, KeyError, TypeError, ValueError):
         return ""
+    sent = answer.request.body
+    for _name, value in parse_qsl(sent.decode(errors="replace") if isinstance(sent, bytes) else str(sent or "")):
+        if len(value) >= _SHORTEST_SECRET:
+            # Some endpoints repeat what they were sent, as it came or read.
+            reason = reason.replace(value, "…").replace(quote_plus(value), "…")
+    return _short(reason)
 
 
 def _short(text: str) -> str:
-    return _LONG_WORD.sub("…", _USER.sub("//…@", text))[:_LONGEST_TEXT]
+    return _LONG_WORD.sub("…", text)[:_LONGEST_TEXT]

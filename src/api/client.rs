@@ -17,6 +17,9 @@ pub struct CloudRunClient {
 /// What a survey asks for of a list (partial responses: discovery document, parameter `fields`).
 const SURVEY: &str = "kind,unreachable,metadata/continue,items(metadata/name,status(conditions,runningCount,logUri))";
 
+/// More pages than any list has.
+const MOST_PAGES: usize = 1000;
+
 /// The answer of a call, or why it failed.
 type Answer<T> = Result<T, Box<ApiError>>;
 
@@ -80,22 +83,22 @@ impl CloudRunClient {
 
     async fn list(&self, parameters: &[(&str, &str)]) -> Answer<Vec<Execution>> {
         let mut executions = Vec::new();
-        let mut page = String::new();
+        let mut pages: Vec<String> = Vec::new();
         loop {
             let mut query = parameters.to_vec();
-            if !page.is_empty() {
-                query.push(("continue", &page));
+            if let Some(page) = pages.last() {
+                query.push(("continue", page));
             }
             let list: List<Value> =
                 self.call(Request { query: &query, ..Request::of(Call::ListExecutions, &["executions"], "") }).await?;
             executions.extend(list.items.into_iter().map(|item| serde_json::from_value(item).unwrap_or_default()));
             match list.metadata.continue_token.filter(|token| !token.is_empty()) {
-                Some(token) if token == page => {
-                    let message = "the list leads back to the same page".to_owned();
+                Some(token) if pages.contains(&token) || pages.len() >= MOST_PAGES => {
+                    let message = "the list does not come to an end".to_owned();
                     let error = self.transport.error(Call::ListExecutions, "", ErrorKind::Unavailable, message);
                     return Err(Box::new(ApiError { status: Some(200), ..error }));
                 }
-                Some(token) => page = token,
+                Some(token) => pages.push(token),
                 None => return Ok(executions),
             }
         }

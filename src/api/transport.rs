@@ -37,6 +37,8 @@ const LONGEST_WISH: Duration = Duration::from_secs(3600);
 const EXCERPT: usize = 200;
 /// How much of such a body is looked at.
 const LONGEST_PAGE: usize = 64 * 1024;
+/// Longest look at a job before a call that can't be taken back.
+const LONGEST_LOOK: Duration = Duration::from_secs(5);
 /// How long after a look what it saw is taken to be there.
 const SEEN_LATELY: Duration = Duration::from_secs(1);
 /// Attempts when it is in doubt whether credentials were refused.
@@ -102,8 +104,8 @@ pub trait Guard: Send + Sync {
         Box::pin(ready(()))
     }
 
-    /// Whether the job is still the one that was seen. Asked when the call had to wait for its turn; if not, it fails as
-    /// if the job were not found.
+    /// Whether the job is still the one that was seen. Asked when the call had to wait, for its turn or between attempts;
+    /// if not, it fails as if the job were not found.
     fn still_holds(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
         Box::pin(ready(true))
     }
@@ -256,6 +258,8 @@ impl Transport {
         let (mut waited, mut spent) = (Duration::ZERO, Duration::ZERO);
         let (mut attempts, mut tries, mut refusal) = (0, 0, None);
         let (mut maybe_done, mut renewed) = (false, false);
+        // Who makes a call that has a guard has just looked.
+        let mut seen = Some(Instant::now());
         loop {
             let asked = Instant::now();
             let on_wait = || (self.on_notice)(Notice::Quota(call.quota()));
@@ -267,17 +271,22 @@ impl Transport {
                 return Err(Box::new(ApiError { attempts, maybe_done, ..*error }));
             };
             if let Some(guard) = request.guard {
+                if seen.is_none_or(|seen| seen.elapsed() > SEEN_LATELY) {
+                    // One that takes long is as good as none: it holds the turn.
+                    if tokio::time::timeout(LONGEST_LOOK, guard.still_holds()).await == Ok(false) {
+                        pass.give_back();
+                        let message = "while the call waited for its turn, the job was deleted or replaced".to_owned();
+                        let error = self.error(call, request.name, ErrorKind::NotFound, message);
+                        return Err(Box::new(ApiError { attempts, maybe_done, ..error }));
+                    }
+                    seen = Some(Instant::now());
+                }
                 if tokio::time::timeout(Duration::ZERO, guard.opens()).await.is_err() {
-                    // Others may have the turn meanwhile.
+                    // Others may have the turn meanwhile, and what held it back may have changed the job.
                     pass.give_back();
                     guard.opens().await;
+                    seen = None;
                     continue;
-                }
-                if asked.elapsed() > SEEN_LATELY && !guard.still_holds().await {
-                    pass.give_back();
-                    let message = "while the call waited for its turn, the job was deleted or replaced".to_owned();
-                    let error = self.error(call, request.name, ErrorKind::NotFound, message);
-                    return Err(Box::new(ApiError { attempts, maybe_done, ..error }));
                 }
             }
 

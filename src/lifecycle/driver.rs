@@ -79,7 +79,9 @@ pub async fn run(
                     }),
                     ask => Box::pin(async {
                         sleep(after).await;
-                        let guard = JobGuard { client: &client, job: &job, identity, kills: Some(kills) };
+                        // A delete is what the kill wants, and it may wait to hear of the job's end from here.
+                        let kills = (ask == Ask::RunJob).then_some(kills);
+                        let guard = JobGuard { client: &client, job: &job, identity, kills };
                         answer(&client, &job, body.as_ref(), ask, &guard).await
                     }),
                 };

@@ -117,6 +117,7 @@ class EvilGoogle(Google):
         super().__init__()
         self.RequestHandlerClass = Handler
         self.assertions: list[str] = []
+        self.token_requests = 0
         self.jobs: dict[str, Any] = {}
         # Answers that repeated a request.
         self.echoes = 0
@@ -133,6 +134,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("content-length") or 0)).decode()
         request = Request(f"{self.command} {self.path}", str(self.headers), body)
         if self.path.startswith("/token"):
+            self.server.token_requests += 1
             self.server.assertions += parse_qs(body).get("assertion", [])
             good = 200, json.dumps({"access_token": TOKEN, "expires_in": 3600})
             way = EVIL_TOKENS.get(self.path.removeprefix("/token").strip("/"))

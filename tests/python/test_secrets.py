@@ -9,11 +9,13 @@ import asyncio
 import json
 import pickle
 import urllib.request
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
+from google.auth.exceptions import GoogleAuthError
 
-from prefect_gcp import _core
+from prefect_gcp import _core, _google_auth
 from prefect_gcp.credentials import GcpCredentials
 from prefect_gcp.emulator import Emulator
 from prefect_gcp.settings import CloudRunWorkerSettings
@@ -224,8 +226,18 @@ async def test_a_block_that_gets_no_token_shows_no_secret(evil_google, watch, mo
 async def test_credentials_of_the_environment_do_not_show(evil_google, watch, monkeypatch, tmp_path, way):
     file = tmp_path / "adc.json"
     secrets = {"client_secret": leaks.CLIENT_SECRET, "refresh_token": leaks.REFRESH_TOKEN}
+    file.write_text(json.dumps({"type": "authorized_user", "client_id": "c"} | secrets))
+    # google-auth takes no other from the file.
     uri = f"{evil_google.url}/token/{way}"
-    file.write_text(json.dumps({"type": "authorized_user", "client_id": "c", "token_uri": uri} | secrets))
+    monkeypatch.setattr("google.oauth2.credentials._GOOGLE_OAUTH2_TOKEN_ENDPOINT", uri)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
-    monkeypatch.setenv(f"{SETTING}API_ENDPOINT", evil_google.url)
-    await run(watch, way, project="reset-never")
+    told: list[Any] = []
+    await asyncio.to_thread(_google_auth._fetch, None, None, _google_auth.SCOPE, lambda *answer: told.append(answer))
+    assert evil_google.token_requests
+    ((token, *words),) = told
+    assert token is None or way == "wrong-type"
+    watch.hear("what the core is told", words)
+    with pytest.raises(GoogleAuthError) if token is None else nullcontext() as caught:
+        await GcpCredentials().get_access_token()
+    if caught:
+        watch.catch("a block", caught.value)

@@ -53,9 +53,9 @@ BAD_FIELDS = [
     {"client_email": [leaks.BROKEN_KEY]},
     {"client_email": None},
     {"token_uri": leaks.BROKEN_KEY},
-    {"token_uri": f"http://{leaks.BROKEN_KEY}@h.example/"},
+    {"token_uri": f"ftp://{leaks.BROKEN_KEY}@127.0.0.1:1/"},
     {"token_uri": f"https://user:{leaks.BROKEN_KEY}@127.0.0.1:1/"},
-    {"token_uri": f"https://h:{leaks.BROKEN_KEY}/"},
+    {"token_uri": f"https://127.0.0.1:{leaks.BROKEN_KEY}/"},
     {"token_uri": {"uri": leaks.BROKEN_KEY}},
     {"type": "authorized_user", "refresh_token": leaks.REFRESH_TOKEN},
     {"type": [leaks.BROKEN_KEY]},
@@ -104,6 +104,25 @@ async def test_a_malformed_key_does_not_show(evil_google, watch, monkeypatch, tm
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
         await run(watch, f"a run, the environment's, {where}", project="reset-never")
         monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS")
+
+
+async def test_a_key_file_that_was_broken_since_does_not_show(evil_google, watch, monkeypatch, tmp_path):
+    monkeypatch.setenv(f"{SETTING}API_ENDPOINT", evil_google.url)
+    file = tmp_path / "key.json"
+    for text in ("", leaks.BROKEN_KEY, json.dumps(leaks.BROKEN_KEY), json.dumps([leaks.BROKEN_KEY]), f'{{"a": "{PEM}"'):
+        file.write_text(json.dumps(evil_google.key))
+        block = GcpCredentials(service_account_file=file, project="reset-never")
+        file.write_text(text)
+        for use in (block.get_credentials_from_service_account, block.get_access_token):
+            try:
+                await answer if hasattr(answer := use(), "__await__") else pytest.fail("it is no key")
+            except Exception as error:
+                watch.catch(use.__name__, error)
+        configuration = await prepared(a_flow_run())
+        configuration.credentials = block
+        with pytest.raises(Exception, match="key") as caught:
+            await CloudRunWorker(work_pool_name="p").run(a_flow_run(), configuration)
+        watch.catch("a run", caught.value)
 
 
 def test_the_core_refuses_a_key_of_the_wrong_type_without_showing_it(watch):
