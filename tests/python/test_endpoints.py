@@ -63,6 +63,7 @@ def test_a_token_endpoint_of_nobody_is_not_trusted_by_google_auth_either(google,
     assert google.token_calls == []
 
 
+@pytest.mark.difference("googles-keys")
 @pytest.mark.parametrize(
     "address", ["http://127.0.0.1:{port}/admin", "https://localhost:{port}/admin", "https://h.example/"]
 )
