@@ -59,7 +59,7 @@ BAD_FIELDS = [
     {"token_uri": {"uri": leaks.BROKEN_KEY}},
     {"type": "authorized_user", "refresh_token": leaks.REFRESH_TOKEN},
     {"type": [leaks.BROKEN_KEY]},
-    {"project_id": [leaks.BROKEN_KEY]},
+    {"project_id": [leaks.BROKEN_KEY], "private_key": PEM},
     {"universe_domain": "example.goog", "private_key": PEM},
     {"universe_domain": "example.goog", "private_key": leaks.BROKEN_KEY},
     {"universe_domain": [leaks.BROKEN_KEY], "private_key": PEM},
@@ -100,9 +100,11 @@ async def test_a_malformed_key_does_not_show(evil_google, watch, monkeypatch, tm
         if isinstance(key, dict) and "a" not in key:
             file.write_text(json.dumps(key))
         await look_at_block(watch, f"a file, {where}", service_account_file=file)
-        await run(watch, f"a run, a file, {where}", credentials={"service_account_file": str(file), "project": "p"})
+        credentials = {"service_account_file": str(file), "project": "reset-never"}
+        await run(watch, f"a run, a file, {where}", credentials=credentials)
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
-        await run(watch, f"a run, the environment's, {where}", project="reset-never")
+        # A token would be kept for the tests that follow, since they are the same credentials to the process.
+        assert isinstance(await run(watch, f"a run, the environment's, {where}", project="reset-never"), Exception)
         monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS")
 
 
