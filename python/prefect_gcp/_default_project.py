@@ -68,6 +68,7 @@ class DefaultProject:
     def _look_up(request: Request) -> str | None:
         import google.auth
 
+        _google_auth.checked_default_file()
         credentials, project = google.auth.default(scopes=[_google_auth.SCOPE], request=request)
         return getattr(credentials, "quota_project_id", None) or project
 

@@ -23,6 +23,8 @@ SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _TIMEOUT = 20.0
 # Lifetime of a token that does not say when it ends, in seconds.
 _LIFETIME = 3600.0
+# Longest path, in characters.
+_LONGEST_PATH = 1024
 # More than any key file has, in bytes.
 _LARGEST_KEY = 64 * 1024
 # Longest part of a foreign text that an error repeats, in characters.
@@ -30,7 +32,7 @@ _LONGEST_TEXT = 300
 # Shorter values are words that a reason may have of its own.
 _SHORTEST_SECRET = 6
 # As long are keys, assertions and tokens, and nothing that an error has to say.
-_LONG_WORD = re.compile(r"[^\s'\"]{60,}")
+_LONG_WORD = re.compile(r"(?!https://[\w./-]+(?:[\s'\"]|$))[^\s'\"]{60,}")
 
 # What google-auth reads of a service account's key, all of it text.
 _KEY_FIELDS = ("private_key", "private_key_id", "client_email", "token_uri", "project_id", "universe_domain")
@@ -139,7 +141,7 @@ def load(info: MutableMapping[str, Any] | None, file: Path | None, request: Requ
             raise MalformedError(f"The service account's key has no text as {' and '.join(wrong)}")  # type: ignore[no-untyped-call]
         return service_account.Credentials.from_service_account_info(info, scopes=[scope])  # type: ignore[no-any-return, no-untyped-call]
     # Scopes come afterwards: with them, it would ask for the name of a project.
-    if found := _default_file():
+    if found := checked_default_file():
         credentials, _project = google.auth.load_credentials_from_file(found, request=request)  # type: ignore[no-untyped-call]
     else:
         credentials, _project = google.auth.default(request=request)
@@ -153,6 +155,32 @@ def _default_file() -> str | None:
     folder = os.environ.get("CLOUDSDK_CONFIG") or Path("~/.config/gcloud").expanduser()
     path = Path(folder) / "application_default_credentials.json"
     return str(path) if path.is_file() else None
+
+
+def checked_default_file() -> str | None:
+    """The same, once it is sure that google-auth can read it, whose errors repeat what they can't.
+
+    Raises:
+        google.auth.exceptions.DefaultCredentialsError: When it is no JSON file, without a word of its content.
+    """
+    from google.auth.exceptions import DefaultCredentialsError
+
+    found = _default_file()
+    if found is None:
+        return None
+    problem = ""
+    if len(found) > _LONGEST_PATH or "{" in found or "\n" in found:
+        problem = "GOOGLE_APPLICATION_CREDENTIALS has to name a file, and seems to hold the key itself"
+    else:
+        try:
+            json.loads(read_key_file(Path(found)))
+        except OSError as error:
+            problem = f"The file {found} of credentials can't be read: {error.strerror or error}"
+        except ValueError:
+            problem = f"The file {found} is not a JSON file of Google credentials"
+    if problem:
+        raise DefaultCredentialsError(problem)  # type: ignore[no-untyped-call]
+    return found
 
 
 def read_key_file(file: Path) -> bytes:

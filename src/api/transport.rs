@@ -399,7 +399,11 @@ impl Transport {
             value.set_sensitive(true);
             builder = builder.header(AUTHORIZATION, value);
             if let Some(project) = token.quota_project() {
-                builder = builder.header(QUOTA_PROJECT, project);
+                let value = HeaderValue::try_from(project).map_err(|_| {
+                    let message = "the credentials' quota project (GOOGLE_CLOUD_QUOTA_PROJECT) is not plain text";
+                    Failure::new(ErrorKind::Authentication, false, message.to_owned())
+                })?;
+                builder = builder.header(QUOTA_PROJECT, value);
             }
             token_used = Some((token, generation));
         }

@@ -7,6 +7,7 @@ the names of variables.
 from __future__ import annotations
 
 import asyncio
+import base64
 import copy
 import json
 import pickle
@@ -14,9 +15,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from google.auth.exceptions import GoogleAuthError
 from pydantic import BaseModel
 
 from prefect_gcp import _core
+from prefect_gcp._default_project import DefaultProject
 from prefect_gcp.credentials import GcpCredentials
 from prefect_gcp.settings import CloudRunWorkerSettings
 from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfiguration, CloudRunWorkerVariables
@@ -325,3 +328,19 @@ def test_a_key_is_held_by_what_is_asked_for_it_and_by_pickles(evil_google, watch
     assert leaks.PASSWORD in configuration.model_dump_json()
     variables = CloudRunWorkerVariables(env=leaks.ENV)
     watch.see("models", [configuration, variables])
+
+
+@pytest.mark.parametrize("way", ["the key itself", "in base64", "a broken file"])
+async def test_a_key_where_a_file_belongs_does_not_show(evil_google, watch, monkeypatch, tmp_path, way):
+    text = json.dumps({"type": "service_account", "private_key": leaks.BROKEN_KEY})
+    (tmp_path / "broken.json").write_text(text[:-1])
+    named = {"the key itself": text, "in base64": base64.b64encode(text.encode() * 30).decode()}
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", named.get(way, str(tmp_path / "broken.json")))
+    monkeypatch.setattr("prefect_gcp.credentials.default_project", DefaultProject())
+    await run(watch, way, project="reset-never")
+    for use in (GcpCredentials().resolve_project, GcpCredentials().get_credentials_from_service_account):
+        with pytest.raises(GoogleAuthError) as caught:
+            use()
+        watch.catch(way, caught.value)
+        assert leaks.BROKEN_KEY[:20] not in json.dumps(vars(caught.value), default=str)
+        assert "key itself" in str(caught.value) or "not a JSON file" in str(caught.value)

@@ -21,6 +21,8 @@ const PUBLIC_UNIVERSE: &str = "googleapis.com";
 const WELL_KNOWN: &str = "application_default_credentials.json";
 /// More than any file of credentials has, in bytes.
 const LARGEST_FILE: u64 = 64 * 1024;
+/// Longest path that an error shows, in bytes.
+const LONGEST_PATH: usize = 1024;
 /// Names the project that calls count for.
 const QUOTA_PROJECT: &str = "GOOGLE_CLOUD_QUOTA_PROJECT";
 /// Any of these may carry a call to an HTTPS address.
@@ -109,9 +111,19 @@ async fn is_file(path: PathBuf) -> bool {
     blocking(move || path.is_file()).await.unwrap_or(false)
 }
 
+/// A path as an error shows it. What is too long for one, or has braces or line breaks, may be a key that somebody put in
+/// its place.
+fn shown(path: &Path) -> Option<String> {
+    let text = path.to_str()?;
+    let is_one = text.len() <= LONGEST_PATH && !text.contains(['{', '\n']);
+    is_one.then(|| text.to_owned())
+}
+
 /// The text of a file. A device or a pipe could be read for ever, and is none.
 async fn read(path: PathBuf) -> Result<String, TokenError> {
-    let shown = path.display().to_string();
+    let Some(shown) = shown(&path) else {
+        return Err(refused("it has to name a file, and seems to hold the key itself"));
+    };
     let read = move || {
         if !path.metadata()?.is_file() {
             return Err(io::Error::other("it is not a file"));
@@ -244,6 +256,15 @@ mod tests {
         ] {
             let error = check_key(&text, false).unwrap_err();
             assert!(error.message.contains(words) && !error.message.contains("hush"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_in_the_place_of_its_path_does_not_show() {
+        for text in [key(json!({})), "hush".repeat(300), "hush\nhush".to_owned()] {
+            let identity = Identity::new(Credentials::ServiceAccountFile(text.into()), false);
+            let error = find(&identity).await.unwrap_err();
+            assert!(error.message.contains("has to name a file") && !error.message.contains("hush"), "{error}");
         }
     }
 
