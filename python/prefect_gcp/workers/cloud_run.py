@@ -479,7 +479,7 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
         if not project:
             raise ValueError(
                 "There is no Google Cloud project to run the job in: set 'project' on the work pool's GCP credentials "
-                "block, or GOOGLE_CLOUD_PROJECT in the worker's environment"
+                "block or, where that has no key, GOOGLE_CLOUD_PROJECT in the worker's environment"
             )
         return _core.Client(
             project=project,
