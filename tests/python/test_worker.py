@@ -22,6 +22,7 @@ from prefect.flows import flow
 from pydantic import ValidationError
 
 from prefect_gcp import exceptions
+from prefect_gcp._default_project import DefaultProject
 from prefect_gcp.emulator import Emulator
 from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfiguration
 from tests.python.run_schema import validate_call
@@ -491,7 +492,9 @@ async def test_an_endpoint_is_checked_at_the_start_and_its_password_does_not_sho
 
 
 async def test_without_a_project_the_error_says_where_to_set_one(worker, flow_run, monkeypatch):
-    monkeypatch.setattr("prefect_gcp.credentials._default_project", lambda: None)
+    nowhere = DefaultProject()
+    monkeypatch.setattr(nowhere, "_look_up", lambda _request: None)
+    monkeypatch.setattr("prefect_gcp.credentials.default_project", nowhere)
     with pytest.raises(ValueError, match="GOOGLE_CLOUD_PROJECT"):
         await worker.run(flow_run, await prepared(flow_run))
 
