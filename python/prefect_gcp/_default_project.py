@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from concurrent.futures import Future
@@ -10,7 +11,11 @@ from typing import TYPE_CHECKING
 from prefect_gcp import _google_auth
 
 if TYPE_CHECKING:
+    from google.auth.exceptions import GoogleAuthError
     from google.auth.transport.requests import Request
+
+    # The project, or why it could not be looked up.
+    Answer = tuple[str | None, GoogleAuthError | None]
 
 # How long a look-up that failed is not repeated, in seconds: it may take ten.
 _PAUSE = 10.0
@@ -27,16 +32,22 @@ class DefaultProject:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._future: Future[str | None] | None = None
+        self._future: Future[Answer] | None = None
         self._ends = 0.0
 
-    def future(self) -> Future[str | None]:
-        """The look-up under way, or its answer.
+    def wait(self) -> str | None:
+        """The project, or None when the credentials name none; for who may wait.
 
-        Returns:
-            The project, or None when the credentials name none. It raises google-auth's `GoogleAuthError`, which is
-            `retryable` when the failure may pass.
+        Raises:
+            google.auth.exceptions.GoogleAuthError: When it can't be looked up; `retryable` when that may pass.
         """
+        return _read(self._look_up_once().result(_LONGEST))
+
+    async def find(self) -> str | None:
+        """The same, for who may not."""
+        return _read(await asyncio.wrap_future(self._look_up_once()))
+
+    def _look_up_once(self) -> Future[Answer]:
         with self._lock:
             if self._future is None or (self._future.done() and time.monotonic() >= self._ends):
                 self._future = Future()
@@ -45,24 +56,21 @@ class DefaultProject:
                 threading.Thread(target=self._run, args=[self._future], name="cloud-run-project", daemon=True).start()
             return self._future
 
-    def wait(self) -> str | None:
-        """The same for who may wait."""
-        return self.future().result(_LONGEST)
-
-    def _run(self, future: Future[str | None]) -> None:
+    def _run(self, future: Future[Answer]) -> None:
         from google.auth.exceptions import DefaultCredentialsError
 
-        request = _google_auth.transport()
+        request = None
         try:
+            request = _google_auth.transport()
             project = self._look_up(request)
         except Exception as error:
             failure = _google_auth.told(error, request, DefaultCredentialsError)
             self._ends = time.monotonic() + (_PAUSE_PASSING if failure.retryable else _PAUSE)
-            future.set_exception(failure)
+            future.set_result((None, failure))
         else:
             # One that is not there may be there soon: the metadata server of a young machine does not know it yet.
             self._ends = float("inf") if project else time.monotonic() + _PAUSE
-            future.set_result(project)
+            future.set_result((project, None))
 
     @staticmethod
     def _look_up(request: Request) -> str | None:
@@ -71,6 +79,14 @@ class DefaultProject:
         _google_auth.checked_default_file()
         credentials, project = google.auth.default(scopes=[_google_auth.SCOPE], request=request)
         return getattr(credentials, "quota_project_id", None) or project
+
+
+def _read(answer: Answer) -> str | None:
+    project, failure = answer
+    if failure is not None:
+        # A new one for each: one that is raised again and again grows a traceback of all who did.
+        raise type(failure)(*failure.args, retryable=failure.retryable)
+    return project
 
 
 default_project = DefaultProject()

@@ -229,14 +229,14 @@ def refresh(credentials: Credentials, request: Request) -> None:
     raise failure
 
 
-def told(error: Exception, request: Request, kind: type[GoogleAuthError]) -> GoogleAuthError:
+def told(error: Exception, request: Request | None, kind: type[GoogleAuthError]) -> GoogleAuthError:
     """A failure in few words, which is `retryable` when it may pass; not to be raised while `error` is handled."""
     prospect, words = _verdict(error, _last_answer(request))
     return kind(words, retryable=prospect == "passing")
 
 
-def _last_answer(request: Request) -> requests.Response | None:
-    return getattr(request.session, "last", None)
+def _last_answer(request: Request | None) -> requests.Response | None:
+    return getattr(request.session, "last", None) if request else None
 
 
 def fetch_in_background(
@@ -265,7 +265,7 @@ def _fetch(service_account_info: str | None, service_account_file: Path | None, 
         token, lifetime = str(credentials.token), _lifetime(credentials)
         quota_project = credentials.quota_project_id
     except Exception as error:
-        done(None, 0.0, None, *_verdict(error, _last_answer(request) if request else None))
+        done(None, 0.0, None, *_verdict(error, _last_answer(request)))
     else:
         done(token, lifetime, quota_project, "", "")
 
@@ -299,7 +299,8 @@ def _verdict(error: Exception, answer: requests.Response | None) -> tuple[Prospe
     cause = error
     while isinstance(cause.__cause__, Exception):
         cause = cause.__cause__
-    text = _short(str(error.args[0]) if error.args else "")
+    said = error.strerror if isinstance(error, OSError) and error.strerror else error.args[0] if error.args else ""
+    text = _short(str(said))
     words = f"{text or type(error).__name__}" + (f" ({type(cause).__name__})" if cause is not error else "")
     if isinstance(error, TransportError) or isinstance(error.__cause__, TransportError):
         return "passing", words

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import json
 import os
@@ -128,9 +127,9 @@ class GcpCredentials(CredentialsBlock):
         Raises:
             google.auth.exceptions.GoogleAuthError: As `resolve_project`.
         """
-        is_known = self.project or self.service_account_file or self.service_account_info
+        is_known = self.project is not None or self.service_account_file or self.service_account_info
         if not is_known and not os.environ.get("CLOUD_RUN_EMULATOR_HOST"):
-            await asyncio.wrap_future(default_project.future())
+            await default_project.find()
 
     def get_credentials_from_service_account(self) -> Credentials:
         """Credentials for Google's own libraries.

@@ -69,18 +69,15 @@ fn begin(
     _ = begun();
 }
 
+/// A token, its lifetime in seconds and the quota project, or else what to expect of another try, and why it failed.
+type Told = (Option<String>, f64, Option<String>, String, String);
+
 fn read(args: &Bound<'_, PyTuple>) -> Answer {
     let read = || -> PyResult<Answer> {
-        let (token, seconds, quota_project, prospect, message): (Option<_>, f64, Option<String>, String, String) =
-            args.extract()?;
-        Ok(match token {
-            Some(token) => {
-                let token: String = token;
-                let lifetime = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-                Ok(Token::new(Secret::new(token), lifetime).with_quota_project(quota_project))
-            }
-            None => Err(TokenError::new(prospect_of(&prospect), message)),
-        })
+        let (token, seconds, quota_project, prospect, message) = args.extract::<Told>()?;
+        let Some(token) = token else { return Ok(Err(TokenError::new(prospect_of(&prospect), message))) };
+        let lifetime = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        Ok(Ok(Token::new(Secret::new(token), lifetime).with_quota_project(quota_project)))
     };
     read().unwrap_or_else(|_| Err(failed("google-auth's answer can't be read")))
 }

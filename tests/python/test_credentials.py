@@ -4,12 +4,13 @@ import json
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from google.auth.exceptions import DefaultCredentialsError, TransportError
 from pydantic import ValidationError
 
-from prefect_gcp import _default_project, credentials
+from prefect_gcp import _default_project, _google_auth, credentials
 from prefect_gcp.credentials import GcpCredentials
 from prefect_gcp.exceptions import CloudRunAuthenticationError, CloudRunUnavailableError
 from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfiguration, _get_base_job_body
@@ -91,12 +92,22 @@ def test_many_share_a_look_up_of_the_default_project_and_none_repeats_one_that_f
     monkeypatch.setattr(default_project, "_look_up", look_up)
     with ThreadPoolExecutor(20) as threads:
         answers = [threads.submit(GcpCredentials().resolve_project) for _ in range(20)]
-    assert [str(answer.exception()) for answer in answers] == ["there are none"] * 20
+    failures = [answer.exception() for answer in answers]
+    assert [str(failure) for failure in failures] == ["there are none"] * 20
     assert len(lookups) == 1
+    # A shared one would grow a traceback of all who raised it.
+    assert len({id(failure) for failure in failures}) == 20
     default_project._ends = 0.0
     with pytest.raises(DefaultCredentialsError):
         GcpCredentials().resolve_project()
     assert len(lookups) == 2
+
+
+@pytest.mark.usefixtures("default_project")
+def test_a_look_up_that_can_not_begin_is_an_error_and_no_wait(monkeypatch):
+    monkeypatch.setattr(_google_auth, "transport", Path("/nowhere.pem").read_text)
+    with pytest.raises(DefaultCredentialsError, match="No such file"):
+        GcpCredentials().resolve_project()
 
 
 def test_a_default_project_that_is_not_there_yet_is_looked_up_again(default_project, monkeypatch):

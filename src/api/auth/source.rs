@@ -49,9 +49,8 @@ struct State {
     failures: u32,
     /// Whether it ever gave a token. What fails after that for an unknown reason is taken for a fault that may pass.
     has_worked: bool,
-    /// When the next look-up may be made after a token was refused, and the one after it.
-    not_before: Option<Instant>,
-    next_renewal: Option<Instant>,
+    /// When a token that the API refused was, or is to be, replaced.
+    renewed_at: Option<Instant>,
 }
 
 struct Failure {
@@ -121,9 +120,9 @@ impl TokenSource {
     pub(in crate::api) fn renew(&self, generation: u64) {
         let mut state = self.state();
         if state.generation == generation && state.token.take().is_some() {
-            let next = state.next_renewal.max(Some(Instant::now()));
-            state.not_before = next;
-            state.next_renewal = next.map(|next| next + BETWEEN_RENEWALS);
+            let now = Instant::now();
+            let earliest = state.renewed_at.map_or(now, |last| last + BETWEEN_RENEWALS);
+            state.renewed_at = Some(earliest.max(now));
         }
     }
 
@@ -132,7 +131,7 @@ impl TokenSource {
         let (ends, ended) = watch::channel(());
         state.lookup = Some(ended.clone());
         let source = self.clone();
-        let not_before = state.not_before.take();
+        let not_before = state.renewed_at;
         tokio::spawn(async move {
             if let Some(time) = not_before {
                 tokio::time::sleep_until(time).await;
