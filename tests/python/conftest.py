@@ -55,6 +55,18 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _logs_for_nobody(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Where no test needs Prefect's server, nothing is sent there, and nobody complains that it is missing."""
+    if any("prefect_server" in item.fixturenames for item in request.session.items):
+        yield
+        return
+    from prefect.settings import PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
+
+    with temporary_settings({PREFECT_LOGGING_TO_API_ENABLED: False}):
+        yield
+
+
 @pytest.fixture(scope="session")
 def authority() -> trustme.CA:
     """Signs the certificates of HTTPS on loopback."""
