@@ -171,7 +171,7 @@ async fn what_may_pass_is_tried_again_and_told() {
     let answers = vec![Answer::Http(503, ""), Answer::Http(429, QUOTA), Answer::Drop, Answer::Http(200, JOB)];
     let Setup { client, retried, .. } = setup(answers).await;
     assert_eq!(client.get_job("j").await.unwrap().metadata.name, "j");
-    assert_eq!(*retried.lock().unwrap(), [ErrorKind::Unavailable, ErrorKind::Quota, ErrorKind::Unavailable]);
+    assert_eq!(*retried.lock().unwrap(), [ErrorKind::Unavailable, ErrorKind::LimitReached, ErrorKind::Unavailable]);
 }
 
 #[tokio::test]
@@ -225,7 +225,7 @@ async fn a_delete_is_not_repeated_when_it_may_have_happened() {
 async fn a_start_that_a_quota_refuses_is_the_callers_to_wait_for() {
     let Setup { queue, client, .. } = setup(vec![Answer::Http(429, QUOTA), Answer::Http(200, JOB)]).await;
     let error = failed(start(&client).await);
-    assert_eq!((error.kind, error.maybe_done, error.reason), (ErrorKind::Quota, false, Some("WHY".to_owned())));
+    assert_eq!((error.kind, error.maybe_done, error.reason), (ErrorKind::LimitReached, false, Some("WHY".to_owned())));
     assert_eq!(queue.requests().len(), 1);
 }
 
@@ -254,7 +254,7 @@ async fn a_quota_of_calls_per_minute_is_waited_for_outside_the_budget() {
 async fn a_quota_that_takes_nothing_is_given_up_in_the_end() {
     let Setup { client, .. } = setup(vec![Answer::Http(429, RATE); 100]).await;
     let error = failed(client.create_job("j", &json!({}).into()).await);
-    assert!(error.kind == ErrorKind::Quota && error.is_rate(), "{error}");
+    assert!(error.kind == ErrorKind::RateLimited, "{error}");
     assert!(error.to_string().contains("calls in a minute"), "{error}");
 }
 

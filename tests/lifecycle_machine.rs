@@ -7,7 +7,7 @@ mod world;
 use std::{collections::BTreeSet, time::Duration};
 
 use prefect_gcp_core::{
-    api::{Call, ErrorKind, types::ConditionStatus},
+    api::{ApiMethod, ErrorKind, types::ConditionStatus},
     lifecycle::{
         progress::Progress,
         step::{Ask, Outcome, RunError},
@@ -297,7 +297,11 @@ fn a_full_region_is_waited_for_and_told_once() {
 fn a_region_that_stays_full_is_given_up_with_its_own_budget() {
     let mut world = World { full_until: 10_000 * SECOND, ..World::default() };
     let ran = run(&mut world, plan(), &[]);
-    assert!(matches!(&ran.result, Err(RunError::Api(error)) if error.kind == ErrorKind::Quota), "{:?}", ran.result);
+    assert!(
+        matches!(&ran.result, Err(RunError::Api(error)) if error.kind == ErrorKind::LimitReached),
+        "{:?}",
+        ran.result
+    );
     assert!((3500 * SECOND..3601 * SECOND).contains(&ran.took), "{:?}", ran.took);
     assert!(world.job.is_none() && world.starts == 0);
 }
@@ -551,7 +555,7 @@ proptest! {
             Ok(Outcome::Removed) => prop_assert!(false, "nobody has removed it"),
             // The client has spent its whole budget on these calls before the machine hears of it.
             Err(error) => prop_assert!(
-                matches!(&error, RunError::Api(error) if error.may_pass() && error.call == Call::CreateJob),
+                matches!(&error, RunError::Api(error) if error.may_pass() && error.method == ApiMethod::CreateJob),
                 "{}", error
             ),
         }

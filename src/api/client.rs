@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    ApiError, Call, ErrorKind, Guard, Secret, Transport,
+    ApiError, ApiMethod, ErrorKind, Guard, Secret, Transport,
     transport::{Request, Usable},
     types::{Deletion, Execution, JOB_LABEL, Job, List},
 };
@@ -38,19 +38,19 @@ impl CloudRunClient {
 
     /// Creates the job that `body` describes and returns it as the service completed it.
     pub async fn create_job(&self, name: &str, body: &JobBody) -> Answer<Job> {
-        self.call(Request { body: Some(body.0.reveal()), ..Request::of(Call::CreateJob, &["jobs"], name) }).await
+        self.call(Request { body: Some(body.0.reveal()), ..Request::of(ApiMethod::CreateJob, &["jobs"], name) }).await
     }
 
     /// Reads a job.
     pub async fn get_job(&self, name: &str) -> Answer<Job> {
-        self.call(Request::of(Call::GetJob, &["jobs", name], name)).await
+        self.call(Request::of(ApiMethod::GetJob, &["jobs", name], name)).await
     }
 
     /// Deletes a job and stops its executions, in the background. Not repeated when it may have done so, because the name
     /// may be another job's by then: see [`ApiError::maybe_done`].
     pub async fn delete_job(&self, name: &str, guard: &dyn Guard) -> Answer<()> {
         let path = ["jobs", name];
-        let request = Request { guard: Some(guard), ..Request::of(Call::DeleteJob, &path, name) };
+        let request = Request { guard: Some(guard), ..Request::of(ApiMethod::DeleteJob, &path, name) };
         self.call::<Deletion>(request).await.map(drop)
     }
 
@@ -60,12 +60,12 @@ impl CloudRunClient {
         // No overrides: they need a permission that starting a job does not.
         let path = format!("{name}:run");
         let path = ["jobs", path.as_str()];
-        self.call(Request { body: Some("{}"), guard: Some(guard), ..Request::of(Call::RunJob, &path, name) }).await
+        self.call(Request { body: Some("{}"), guard: Some(guard), ..Request::of(ApiMethod::RunJob, &path, name) }).await
     }
 
     /// Reads an execution.
     pub async fn get_execution(&self, name: &str) -> Answer<Execution> {
-        self.call(Request::of(Call::GetExecution, &["executions", name], name)).await
+        self.call(Request::of(ApiMethod::GetExecution, &["executions", name], name)).await
     }
 
     /// All executions of a job, from every page. One that can't be read is there without a name, so that an empty list
@@ -89,13 +89,14 @@ impl CloudRunClient {
             if let Some(page) = pages.last() {
                 query.push(("continue", page));
             }
-            let list: List<Value> =
-                self.call(Request { query: &query, ..Request::of(Call::ListExecutions, &["executions"], "") }).await?;
+            let list: List<Value> = self
+                .call(Request { query: &query, ..Request::of(ApiMethod::ListExecutions, &["executions"], "") })
+                .await?;
             executions.extend(list.items.into_iter().map(|item| serde_json::from_value(item).unwrap_or_default()));
             match list.metadata.continue_token.filter(|token| !token.is_empty()) {
                 Some(token) if pages.contains(&token) || pages.len() >= MOST_PAGES => {
                     let message = "the list does not come to an end".to_owned();
-                    let error = self.transport.error(Call::ListExecutions, "", ErrorKind::Unavailable, message);
+                    let error = self.transport.error(ApiMethod::ListExecutions, "", ErrorKind::Unavailable, message);
                     return Err(Box::new(ApiError { status: Some(200), ..error }));
                 }
                 Some(token) => pages.push(token),
@@ -107,7 +108,7 @@ impl CloudRunClient {
     /// Deletes an execution, and stops it if it runs. One that is gone when an attempt of ours may have removed it counts
     /// as deleted: no other will have its name.
     pub async fn delete_execution(&self, name: &str) -> Answer<()> {
-        match self.call::<Deletion>(Request::of(Call::DeleteExecution, &["executions", name], name)).await {
+        match self.call::<Deletion>(Request::of(ApiMethod::DeleteExecution, &["executions", name], name)).await {
             Err(error) if error.kind != ErrorKind::NotFound || !error.maybe_done => Err(error),
             _ => Ok(()),
         }
@@ -117,11 +118,11 @@ impl CloudRunClient {
     pub async fn cancel_execution(&self, name: &str) -> Answer<Execution> {
         let path = format!("{name}:cancel");
         let path = ["executions", path.as_str()];
-        self.call(Request { body: Some("{}"), ..Request::of(Call::CancelExecution, &path, name) }).await
+        self.call(Request { body: Some("{}"), ..Request::of(ApiMethod::CancelExecution, &path, name) }).await
     }
 
     /// The failure of a call that has nothing to send.
-    pub(crate) fn not_made(&self, call: Call, name: &str) -> ApiError {
+    pub(crate) fn not_made(&self, call: ApiMethod, name: &str) -> ApiError {
         let error = self.transport.error(call, name, ErrorKind::InvalidRequest, "there is nothing to send".to_owned());
         ApiError { attempts: 0, ..error }
     }
@@ -132,7 +133,7 @@ impl CloudRunClient {
     }
 
     /// Refuses what can be no project or resource: `..`, say, would make another path of the URL.
-    fn check_names(&self, call: Call, name: &str) -> Answer<()> {
+    fn check_names(&self, call: ApiMethod, name: &str) -> Answer<()> {
         let project = &self.transport.project;
         let legal = |text: &str, others: &str| {
             text.bytes()
@@ -141,7 +142,7 @@ impl CloudRunClient {
         // Projects of an organisation's domain are written example.com:name.
         let message = if !legal(project, "-.:") || !project.bytes().any(|byte| byte.is_ascii_alphanumeric()) {
             format!("'{project}' is not a project id")
-        } else if !legal(name, "-") || (name.is_empty() && call != Call::ListExecutions) {
+        } else if !legal(name, "-") || (name.is_empty() && call != ApiMethod::ListExecutions) {
             format!("'{name}' is not a name: letters in lower case, digits and dashes only")
         } else {
             return Ok(());

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use reqwest::StatusCode;
 use thiserror::Error;
 
-use super::{Call, types::ErrorStatus};
+use super::{ApiMethod, types::ErrorStatus};
 
 /// The cause of a failed call, as far as what to do next depends on it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -22,8 +22,10 @@ pub enum ErrorKind {
     InvalidRequest,
     /// The address serves no Cloud Run API: most often a region that does not exist.
     NoSuchRegion,
-    /// A quota or a limit is reached.
-    Quota,
+    /// A quota of calls per minute is used up.
+    RateLimited,
+    /// A limit of what there may be is reached: jobs or running executions of a region.
+    LimitReached,
     /// No token can be had, or the API refuses it.
     Authentication,
     /// No token could be had for now.
@@ -35,7 +37,7 @@ pub enum ErrorKind {
 impl ErrorKind {
     /// Whether the same call may succeed later without anybody's doing.
     pub fn is_transient(self) -> bool {
-        matches!(self, Self::Unavailable | Self::Quota | Self::NoToken)
+        matches!(self, Self::Unavailable | Self::RateLimited | Self::LimitReached | Self::NoToken)
     }
 }
 
@@ -44,8 +46,8 @@ impl ErrorKind {
 pub struct ApiError {
     /// Why.
     pub kind: ErrorKind,
-    /// Which call.
-    pub call: Call,
+    /// The method that was called.
+    pub method: ApiMethod,
     /// Project of the call.
     pub project: String,
     /// Region of the call.
@@ -68,7 +70,7 @@ pub struct ApiError {
 
 impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Could not {}", self.call.purpose())?;
+        write!(f, "Could not {}", self.method.row().purpose)?;
         if !self.name.is_empty() {
             write!(f, " '{}'", self.name)?;
         }
@@ -86,11 +88,11 @@ impl fmt::Display for ApiError {
 
 impl ApiError {
     /// A failure in this project and region, as after one attempt without an answer.
-    pub fn new(call: Call, kind: ErrorKind, place: (&str, &str), name: &str, message: String) -> Self {
+    pub fn new(method: ApiMethod, kind: ErrorKind, place: (&str, &str), name: &str, message: String) -> Self {
         let (project, region) = place;
         Self {
             kind,
-            call,
+            method,
             project: project.to_owned(),
             region: region.to_owned(),
             name: name.to_owned(),
@@ -114,11 +116,6 @@ impl ApiError {
         pause.max(self.retry_after.unwrap_or_default())
     }
 
-    /// Whether it is a quota of calls per minute, which passes, and no limit of what there may be.
-    pub fn is_rate(&self) -> bool {
-        self.kind == ErrorKind::Quota && is_rate(self.reason.as_deref(), &self.message)
-    }
-
     /// What it is lacked on, as the message has it.
     pub fn missing_permission_on(&self) -> Option<&str> {
         let words = ["denied on resource '", "denied on service account '", "denied on '"];
@@ -136,7 +133,7 @@ impl ApiError {
         }
         let named = quoted_after(&self.message, "ermission '").filter(|name| name.contains('.'));
         let acting = self.message.contains(ACT_AS).then_some(ACT_AS);
-        Some(acting.or(named).unwrap_or(self.call.permission()))
+        Some(acting.or(named).unwrap_or(self.method.row().permission))
     }
 
     /// What a person can do about it, in one sentence or two.
@@ -173,20 +170,20 @@ impl ApiError {
                 "Check the job variable 'region': no Cloud Run API answers for '{region}' (gcloud run regions list \
                  shows those that exist)."
             ),
-            ErrorKind::Quota if self.is_rate() => format!(
+            ErrorKind::RateLimited => format!(
                 "Too many calls in a minute: start fewer runs at a time, or ask for a higher quota of the Cloud Run \
                  Admin API in region '{region}'."
             ),
-            ErrorKind::Quota if self.call == Call::CreateJob => format!(
+            ErrorKind::LimitReached if self.method == ApiMethod::CreateJob => format!(
                 "Region '{region}' may have reached its 1,000 jobs: delete some with gcloud run jobs delete JOB \
                  --region {region} --project {project} (gcloud run jobs list --region {region} --project {project} \
                  shows them)."
             ),
-            ErrorKind::Quota if self.call == Call::RunJob => format!(
+            ErrorKind::LimitReached if self.method == ApiMethod::RunJob => format!(
                 "Region '{region}' may have reached its 1,000 running executions, or its quota of starts per minute: \
                  use another region or ask for more (the setting quota_wait_max_seconds says how long a run waits)."
             ),
-            ErrorKind::Quota => {
+            ErrorKind::LimitReached => {
                 format!("Wait, or ask for a higher quota of the Cloud Run Admin API in region '{region}'.")
             }
             ErrorKind::Authentication | ErrorKind::NoToken => {
@@ -208,11 +205,11 @@ impl ApiError {
 const ACT_AS: &str = "iam.serviceAccounts.actAs";
 
 /// Google's reason when it is a quota of calls per minute that refuses one.
-pub(super) const RATE: &str = "RATE_LIMIT_EXCEEDED";
+const RATE: &str = "RATE_LIMIT_EXCEEDED";
 
 /// Whether a refusal for a quota is about calls per minute, by its reason or its words.
-fn is_rate(reason: Option<&str>, message: &str) -> bool {
-    reason == Some(RATE) || message.starts_with("Quota exceeded for quota metric")
+fn is_rate(error: &ErrorStatus) -> bool {
+    error.reason() == Some(RATE) || error.message.starts_with("Quota exceeded for quota metric")
 }
 
 /// The text between `start` and the next apostrophe.
@@ -233,7 +230,8 @@ pub(super) fn classify(status: StatusCode, error: Option<&ErrorStatus>) -> Error
         // Two writes met: neither is wrong, and the next attempt finds them in order.
         409 if error.is_some_and(|error| error.status == "ABORTED") => ErrorKind::Unavailable,
         409 => ErrorKind::AlreadyExists,
-        429 => ErrorKind::Quota,
+        429 if error.is_some_and(is_rate) => ErrorKind::RateLimited,
+        429 => ErrorKind::LimitReached,
         300..=399 | 408 | 421 | 425 | 499 | 500..=599 => ErrorKind::Unavailable,
         400 | 413 | 414 | 422 => ErrorKind::InvalidRequest,
         // Whatever else is no answer of the API's comes from something in between.
@@ -245,8 +243,8 @@ pub(super) fn classify(status: StatusCode, error: Option<&ErrorStatus>) -> Error
 #[cfg(test)]
 impl ApiError {
     /// A failure for tests to change.
-    pub(crate) fn example(call: Call, kind: ErrorKind) -> Self {
-        Self::new(call, kind, ("p", "r"), "j", "made up".to_owned())
+    pub(crate) fn example(method: ApiMethod, kind: ErrorKind) -> Self {
+        Self::new(method, kind, ("p", "r"), "j", "made up".to_owned())
     }
 }
 
@@ -270,7 +268,11 @@ mod tests {
         assert_eq!(kind(404, None), ErrorKind::NoSuchRegion);
         assert_eq!(kind(409, Some(json!({"status": "ALREADY_EXISTS"}))), ErrorKind::AlreadyExists);
         assert_eq!(kind(409, Some(json!({"status": "ABORTED"}))), ErrorKind::Unavailable);
-        assert_eq!(kind(429, None), ErrorKind::Quota);
+        assert_eq!(kind(429, None), ErrorKind::LimitReached);
+        assert_eq!(kind(429, Some(json!({"message": "Quota exceeded."}))), ErrorKind::LimitReached);
+        assert_eq!(kind(429, Some(json!({"details": [{"reason": RATE}]}))), ErrorKind::RateLimited);
+        let message = "Quota exceeded for quota metric 'Read requests'";
+        assert_eq!(kind(429, Some(json!({"message": message}))), ErrorKind::RateLimited);
         for status in [302, 307, 405, 408, 418, 421, 425, 499, 500, 501, 502, 503, 504, 511, 520, 599] {
             assert_eq!(kind(status, None), ErrorKind::Unavailable, "{status}");
         }
@@ -287,7 +289,7 @@ mod tests {
         let denied = ApiError {
             status: Some(403),
             message: "Permission denied.".into(),
-            ..ApiError::example(Call::CreateJob, ErrorKind::PermissionDenied)
+            ..ApiError::example(ApiMethod::CreateJob, ErrorKind::PermissionDenied)
         };
         assert_eq!(
             denied.to_string(),
@@ -304,21 +306,16 @@ mod tests {
         assert_eq!(act_as.missing_permission(), Some("iam.serviceAccounts.actAs"));
         assert_eq!(act_as.missing_permission_on(), Some("a@b"));
         assert!(act_as.hint().contains("roles/iam.serviceAccountUser"));
-        assert_eq!(ApiError::example(Call::GetJob, ErrorKind::NotFound).missing_permission(), None);
+        assert_eq!(ApiError::example(ApiMethod::GetJob, ErrorKind::NotFound).missing_permission(), None);
     }
 
     #[test]
     fn a_quota_says_whether_waiting_helps() {
-        let quota = |call, reason: Option<&str>| ApiError {
-            reason: reason.map(str::to_owned),
-            ..ApiError::example(call, ErrorKind::Quota)
-        };
-        for call in [Call::CreateJob, Call::RunJob, Call::GetJob] {
-            let rate = quota(call, Some(RATE));
-            assert!(rate.is_rate() && rate.hint().contains("calls in a minute"));
+        for method in [ApiMethod::CreateJob, ApiMethod::RunJob, ApiMethod::GetJob] {
+            assert!(ApiError::example(method, ErrorKind::RateLimited).hint().contains("calls in a minute"));
         }
-        assert!(quota(Call::CreateJob, None).hint().contains("gcloud run jobs delete JOB --region r --project p"));
-        assert!(quota(Call::RunJob, None).hint().contains("1,000 running executions"));
-        assert!(!quota(Call::GetJob, None).is_rate());
+        let limit = |method| ApiError::example(method, ErrorKind::LimitReached).hint();
+        assert!(limit(ApiMethod::CreateJob).contains("gcloud run jobs delete JOB --region r --project p"));
+        assert!(limit(ApiMethod::RunJob).contains("1,000 running executions"));
     }
 }

@@ -3,11 +3,11 @@
 //! Every call goes through [`transport`], where pacing, retries, tokens and error typing have their one place.
 
 mod auth;
-mod call;
 mod client;
 mod endpoint;
 mod error;
 mod mask;
+mod method;
 mod pace;
 mod pacing;
 mod retry;
@@ -18,10 +18,10 @@ pub use auth::{
     Credentials, GcpAuth, Identity, Prospect, Secret, Token, TokenCache, TokenError, TokenFuture, TokenProvider,
     TokenSource,
 };
-pub use call::{Call, Quota};
 pub use client::{CloudRunClient, JobBody};
 pub use endpoint::{Endpoint, EndpointError, check_project};
 pub use error::{ApiError, ErrorKind};
+pub use method::{ApiMethod, ApiPath, MethodRow, Quota};
 pub use pacing::{Pacing, PacingCache};
 pub use retry::{Backoff, RetryPolicy};
 pub use transport::{Guard, Notice, RetryNotice, Transport, http_client};

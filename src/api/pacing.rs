@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    call::Quota,
+    method::Quota,
     pace::{Pace, Turn},
 };
 

@@ -21,8 +21,8 @@ use tokio::sync::Semaphore;
 use url::form_urlencoded;
 
 use super::{
-    ApiError, Call, Endpoint, ErrorKind, Pacing, Prospect, Quota, RetryPolicy, TokenError, TokenSource,
-    error::{RATE, classify},
+    ApiError, ApiMethod, Endpoint, ErrorKind, Pacing, Prospect, Quota, RetryPolicy, TokenError, TokenSource,
+    error::classify,
     mask::Mask,
     types::{Deletion, ErrorBody, ErrorStatus, Execution, Job, List},
 };
@@ -149,7 +149,7 @@ pub struct Transport {
 
 /// One call, before it is sent.
 pub(super) struct Request<'a> {
-    pub(super) call: Call,
+    pub(super) call: ApiMethod,
     /// Path segments below the project.
     pub(super) path: &'a [&'a str],
     /// Name of the resource, for errors.
@@ -162,7 +162,7 @@ pub(super) struct Request<'a> {
 
 impl<'a> Request<'a> {
     /// One without query and body.
-    pub(super) fn of(call: Call, path: &'a [&'a str], name: &'a str) -> Self {
+    pub(super) fn of(call: ApiMethod, path: &'a [&'a str], name: &'a str) -> Self {
         Self { call, path, name, query: &[], body: None, guard: None }
     }
 }
@@ -252,7 +252,7 @@ impl Transport {
     pub(super) async fn send<T: Usable>(&self, request: &Request<'_>) -> Result<T, Box<ApiError>> {
         let call = request.call;
         // What is not removed for lack of time is left behind.
-        let makes_room = call.is_write() && call.is_urgent();
+        let makes_room = call.is_write() && call.row().urgent;
         let longest_wait = if makes_room { self.quota_wait.max(self.retry.max_elapsed) } else { self.quota_wait };
         // The wait for turns and the attempts that a quota refused are outside the budget of retries.
         let (mut waited, mut spent) = (Duration::ZERO, Duration::ZERO);
@@ -262,9 +262,9 @@ impl Transport {
         let mut seen = Some(Instant::now());
         loop {
             let asked = Instant::now();
-            let on_wait = || (self.on_notice)(Notice::Quota(call.quota()));
-            let line = self.pacing.line(call.quota());
-            let pass = line.pass(call.is_urgent(), longest_wait.saturating_sub(waited), on_wait).await;
+            let on_wait = || (self.on_notice)(Notice::Quota(call.row().quota));
+            let line = self.pacing.line(call.row().quota);
+            let pass = line.pass(call.row().urgent, longest_wait.saturating_sub(waited), on_wait).await;
             waited += asked.elapsed();
             let Some(pass) = pass else {
                 let error = refusal.unwrap_or_else(|| self.no_turn(request, waited));
@@ -306,7 +306,7 @@ impl Transport {
                 maybe_done,
                 ..self.error(call, request.name, failure.kind, failure.message.clone())
             });
-            if error.is_rate() {
+            if error.kind == ErrorKind::RateLimited {
                 pass.refused(error.retry_after);
                 refusal = Some(error);
                 continue;
@@ -325,8 +325,8 @@ impl Transport {
                 }
                 _ if failure.is_doubtful && tries < DOUBTFUL_ATTEMPTS => delay(),
                 _ if !error.kind.is_transient() => None,
-                _ if error.kind == ErrorKind::Quota && call.is_queued() => None,
-                _ if failure.maybe_done && !call.is_repeatable() => None,
+                _ if error.kind == ErrorKind::LimitReached && call == ApiMethod::RunJob => None,
+                _ if failure.maybe_done && !call.row().repeatable => None,
                 _ => delay(),
             };
             let Some(pause) = pause else { return Err(error) };
@@ -338,14 +338,13 @@ impl Transport {
 
     /// The failure of a call whose turn has not come.
     fn no_turn(&self, request: &Request<'_>, waited: Duration) -> Box<ApiError> {
-        let quota = request.call.quota().name();
+        let quota = request.call.row().quota.name();
         let message = format!("no turn within {} s: the quota of {quota} is spent", waited.as_secs());
-        let error = self.error(request.call, request.name, ErrorKind::Quota, message);
-        Box::new(ApiError { reason: Some(RATE.to_owned()), ..error })
+        Box::new(self.error(request.call, request.name, ErrorKind::RateLimited, message))
     }
 
     /// A failure in this project and region, as after one attempt without an answer.
-    pub fn error(&self, call: Call, name: &str, kind: ErrorKind, message: String) -> ApiError {
+    pub fn error(&self, call: ApiMethod, name: &str, kind: ErrorKind, message: String) -> ApiError {
         ApiError::new(call, kind, (&self.project, &self.region), name, message)
     }
 
@@ -360,7 +359,7 @@ impl Transport {
     }
 
     fn request(&self, request: &Request<'_>) -> RequestBuilder {
-        let method = request.call.method();
+        let method = request.call.row().verb;
         let mut url = self.endpoint.url(&self.project, request.path);
         if request.query.is_empty() {
             let builder = self.http.request(method, url);

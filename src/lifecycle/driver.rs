@@ -13,7 +13,7 @@ use super::{
     step::{Answer, Ask, Event, Next, Outcome, Plan, RunError, Watched},
     watcher::{Look, Watcher, Watchers, pause_at},
 };
-use crate::api::{Call, CloudRunClient, ErrorKind, Guard, JobBody, Transport, types::Execution};
+use crate::api::{ApiMethod, CloudRunClient, ErrorKind, Guard, JobBody, Transport, types::Execution};
 
 /// What the runs of a process have in common.
 #[derive(Clone, Debug, Default)]
@@ -140,7 +140,7 @@ pub(super) async fn answer(
         Ask::CreateJob => Event::Created(match body {
             Some(body) => client.create_job(job, body).await,
             // The machine creates nothing after the creation.
-            None => Err(Box::new(client.not_made(Call::CreateJob, job))),
+            None => Err(Box::new(client.not_made(ApiMethod::CreateJob, job))),
         }),
         Ask::ReadJob => Event::JobRead(client.get_job(job).await),
         Ask::RunJob => Event::RunAnswered(client.run_job(job, guard).await),

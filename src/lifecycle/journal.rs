@@ -129,12 +129,12 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Call;
+    use crate::api::ApiMethod;
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn retrying(status: u16) -> Progress {
-        let error = ApiError { status: Some(status), ..ApiError::example(Call::GetJob, ErrorKind::Unavailable) };
+        let error = ApiError { status: Some(status), ..ApiError::example(ApiMethod::GetJob, ErrorKind::Unavailable) };
         Progress::Retrying { notice: RetryNotice { error, pause: SECOND }, unsaid: 0 }
     }
 
@@ -151,7 +151,8 @@ mod tests {
         assert_eq!(told(&mut journal, 1, retrying(503)), Some(0));
         assert_eq!((told(&mut journal, 2, retrying(503)), told(&mut journal, 60, retrying(503))), (None, None));
         assert_eq!(told(&mut journal, 3, retrying(500)), Some(0), "another cause");
-        let error = ApiError { status: Some(503), ..ApiError::example(Call::GetExecution, ErrorKind::Unavailable) };
+        let error =
+            ApiError { status: Some(503), ..ApiError::example(ApiMethod::GetExecution, ErrorKind::Unavailable) };
         let same = Progress::LookFailed { error, pause: SECOND, unsaid: 0 };
         assert_eq!(told(&mut journal, 4, same), None, "the same cause of another call");
         assert_eq!(told(&mut journal, 61, retrying(503)), Some(3));

@@ -13,7 +13,7 @@ use super::{
     registry::Registry,
     removal::{Patience, Removal, Verdict},
 };
-use crate::api::{ApiError, Call, CloudRunClient, ErrorKind, RetryNotice, Transport};
+use crate::api::{ApiError, ApiMethod, CloudRunClient, ErrorKind, RetryNotice, Transport};
 
 /// Deletes the job, which stops its executions: Cloud Run sends SIGTERM and, ten seconds later, SIGKILL.
 ///
@@ -38,7 +38,7 @@ pub async fn kill(
     // Nor would one, maybe, that was created a moment ago.
     let settled_at = created.map_or(Duration::ZERO, |moment| (moment + READ_LAG).saturating_duration_since(began));
     let not_ours = transport.error(
-        Call::DeleteJob,
+        ApiMethod::DeleteJob,
         job,
         ErrorKind::NotFound,
         "the job of this name belongs to another flow run".to_owned(),

@@ -66,7 +66,7 @@ use super::{
     state::State,
     step::{Event, Next, Outcome, Plan, RunError, Step},
 };
-use crate::api::{ApiError, Call, ErrorKind, RetryNotice};
+use crate::api::{ApiError, ApiMethod, ErrorKind, RetryNotice};
 
 /// The pause between the first look at a job and the second.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -255,7 +255,7 @@ impl Machine {
     fn no_answer_to_the_start(&self) -> ApiError {
         let place = (self.plan.project.as_str(), self.plan.region.as_str());
         let message = "the answer was lost".to_owned();
-        let error = ApiError::new(Call::RunJob, ErrorKind::Unavailable, place, &self.plan.job, message);
+        let error = ApiError::new(ApiMethod::RunJob, ErrorKind::Unavailable, place, &self.plan.job, message);
         ApiError { maybe_done: true, ..error }
     }
 }

@@ -206,7 +206,7 @@ impl Removal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Call;
+    use crate::api::ApiMethod;
     use proptest::prelude::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -248,7 +248,7 @@ mod tests {
             Self { now, holder, replaced_at, stolen: false, deletes: 0, lost: 0, failed: false }
         }
 
-        fn error(call: Call, kind: ErrorKind, maybe_done: bool) -> Box<ApiError> {
+        fn error(call: ApiMethod, kind: ErrorKind, maybe_done: bool) -> Box<ApiError> {
             Box::new(ApiError { maybe_done, ..ApiError::example(call, kind) })
         }
 
@@ -261,7 +261,7 @@ mod tests {
         }
 
         fn read(&self) -> Answer<Job> {
-            let holder = self.holder.ok_or_else(|| Self::error(Call::GetJob, ErrorKind::NotFound, false))?;
+            let holder = self.holder.ok_or_else(|| Self::error(ApiMethod::GetJob, ErrorKind::NotFound, false))?;
             let mut job = Job::default();
             job.metadata.uid = Some(format!("{holder:?}"));
             let value = if holder.ours { LABEL.1 } else { "theirs" };
@@ -270,14 +270,15 @@ mod tests {
         }
 
         fn delete(&mut self) -> Answer<()> {
-            let holder = self.holder.take().ok_or_else(|| Self::error(Call::DeleteJob, ErrorKind::NotFound, false))?;
+            let holder =
+                self.holder.take().ok_or_else(|| Self::error(ApiMethod::DeleteJob, ErrorKind::NotFound, false))?;
             self.deletes += 1;
             self.stolen |= !holder.ours && self.now > holder.since + SECOND;
             Ok(())
         }
 
         fn answer(&mut self, ask: &Ask, fault: Fault) -> Event {
-            let call = if *ask == Ask::ReadJob { Call::GetJob } else { Call::DeleteJob };
+            let call = if *ask == Ask::ReadJob { ApiMethod::GetJob } else { ApiMethod::DeleteJob };
             let lost = |kind, maybe_done| Self::error(call, kind, maybe_done);
             match (ask, fault) {
                 (_, Fault::None) => {}
@@ -298,7 +299,7 @@ mod tests {
                     _ = self.delete();
                     Err(lost(ErrorKind::Unavailable, true))
                 }
-                Fault::Refused => Err(lost(ErrorKind::Quota, false)),
+                Fault::Refused => Err(lost(ErrorKind::LimitReached, false)),
                 Fault::Forbidden => Err(lost(ErrorKind::PermissionDenied, false)),
             })
         }

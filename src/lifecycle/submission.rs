@@ -207,7 +207,9 @@ impl Machine {
         match answer {
             Ok(execution) => self.started(now, execution.metadata.name),
             Err(error) if error.maybe_done => self.recover(now, readiness, error),
-            Err(error) if error.kind == ErrorKind::Quota => self.refused_for_quota(now, readiness, error),
+            Err(error) if matches!(error.kind, ErrorKind::RateLimited | ErrorKind::LimitReached) => {
+                self.refused_for_quota(now, readiness, error)
+            }
             // Deleted, or the look-up lags, or what answered is not the API: the job tells. One that is being deleted
             // can't be run, which is a wrong request.
             Err(error) if readiness.starts < starts_despite(error.kind) => {

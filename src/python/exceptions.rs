@@ -92,7 +92,7 @@ fn class_of(kind: ErrorKind) -> &'static str {
         ErrorKind::ApiDisabled => "CloudRunApiDisabledError",
         ErrorKind::InvalidRequest => "CloudRunInvalidRequestError",
         ErrorKind::NoSuchRegion => "CloudRunRegionError",
-        ErrorKind::Quota => "CloudRunQuotaError",
+        ErrorKind::RateLimited | ErrorKind::LimitReached => "CloudRunQuotaError",
         ErrorKind::Authentication | ErrorKind::NoToken => "CloudRunAuthenticationError",
         ErrorKind::Unavailable => "CloudRunUnavailableError",
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 pub use prefect_gcp_core::lifecycle::step::Plan;
 use prefect_gcp_core::{
     api::{
-        ApiError, Call, ErrorKind,
+        ApiError, ApiMethod, ErrorKind,
         types::{Condition, ConditionStatus, Execution, ExecutionReference, Job},
     },
     lifecycle::{
@@ -96,13 +96,13 @@ pub const ODD: &[(&str, &str)] = &[
 ];
 
 /// The answer with an odd value in it, as the client reads it.
-fn odd<T: Serialize + DeserializeOwned>(call: Call, index: usize, answer: T) -> Answer<T> {
+fn odd<T: Serialize + DeserializeOwned>(call: ApiMethod, index: usize, answer: T) -> Answer<T> {
     let (place, text) = ODD[index % ODD.len()];
     let mut body = serde_json::to_value(answer).unwrap();
     if let Some(value) = body.pointer_mut(place) {
         *value = serde_json::from_str(text).unwrap();
     }
-    let is_write = !matches!(call, Call::GetJob | Call::GetExecution | Call::ListExecutions);
+    let is_write = !matches!(call, ApiMethod::GetJob | ApiMethod::GetExecution | ApiMethod::ListExecutions);
     let has_name = body.pointer("/metadata/name").is_some_and(Value::is_string);
     match serde_json::from_value(body) {
         Ok(answer) if has_name => Ok(answer),
@@ -392,48 +392,48 @@ impl World {
         match ask {
             Ask::CreateJob if fault == Fault::LostBeforeLateEffect => {
                 self.create_at = Some(self.now + LATE);
-                Event::Created(Err(error(Call::CreateJob, ErrorKind::Unavailable, true)))
+                Event::Created(Err(error(ApiMethod::CreateJob, ErrorKind::Unavailable, true)))
             }
             Ask::CreateJob => {
-                let answer = self.write(Call::CreateJob, fault, Self::create);
+                let answer = self.write(ApiMethod::CreateJob, fault, Self::create);
                 Event::Created(match (answer, fault) {
                     // The client repeats the create, and meets the job that it made.
-                    (Ok(job), Fault::Odd(index)) => odd(Call::CreateJob, index, job)
-                        .map_err(|_| error(Call::CreateJob, ErrorKind::AlreadyExists, true)),
+                    (Ok(job), Fault::Odd(index)) => odd(ApiMethod::CreateJob, index, job)
+                        .map_err(|_| error(ApiMethod::CreateJob, ErrorKind::AlreadyExists, true)),
                     (answer, _) => answer,
                 })
             }
             Ask::DeleteJob if fault == Fault::Stale && self.is_young() => {
-                Event::Deleted(Err(error(Call::DeleteJob, ErrorKind::NotFound, false)))
+                Event::Deleted(Err(error(ApiMethod::DeleteJob, ErrorKind::NotFound, false)))
             }
-            Ask::DeleteJob => Event::Deleted(self.write(Call::DeleteJob, unrepeated(fault), Self::delete)),
+            Ask::DeleteJob => Event::Deleted(self.write(ApiMethod::DeleteJob, unrepeated(fault), Self::delete)),
             Ask::RunJob if self.now < self.full_until => {
-                Event::RunAnswered(Err(error(Call::RunJob, ErrorKind::Quota, false)))
+                Event::RunAnswered(Err(error(ApiMethod::RunJob, ErrorKind::LimitReached, false)))
             }
             Ask::RunJob if fault == Fault::LostBeforeLateEffect => {
                 let at = self.now + LATE;
                 self.job.iter_mut().for_each(|job| job.starts_at = Some(at));
-                Event::RunAnswered(Err(error(Call::RunJob, ErrorKind::Unavailable, true)))
+                Event::RunAnswered(Err(error(ApiMethod::RunJob, ErrorKind::Unavailable, true)))
             }
             // The job that was read a moment ago is not found.
             Ask::RunJob if fault == Fault::Stale && self.is_young() => {
-                Event::RunAnswered(Err(error(Call::RunJob, ErrorKind::NotFound, false)))
+                Event::RunAnswered(Err(error(ApiMethod::RunJob, ErrorKind::NotFound, false)))
             }
             Ask::RunJob => {
-                let answer = self.write(Call::RunJob, unrepeated(fault), Self::start);
-                Event::RunAnswered(mangled(Call::RunJob, fault, answer))
+                let answer = self.write(ApiMethod::RunJob, unrepeated(fault), Self::start);
+                Event::RunAnswered(mangled(ApiMethod::RunJob, fault, answer))
             }
             Ask::ReadJob => {
-                let answer = self.read(Call::GetJob, fault, |world, at| world.read_job(fault, at));
-                Event::JobRead(mangled(Call::GetJob, fault, answer))
+                let answer = self.read(ApiMethod::GetJob, fault, |world, at| world.read_job(fault, at));
+                Event::JobRead(mangled(ApiMethod::GetJob, fault, answer))
             }
             Ask::WatchExecution(watched) => {
                 assert_eq!(watched.execution, EXECUTION);
-                let answer = self.read(Call::GetExecution, fault, Self::read_execution);
-                Event::ExecutionRead(mangled(Call::GetExecution, fault, answer))
+                let answer = self.read(ApiMethod::GetExecution, fault, Self::read_execution);
+                Event::ExecutionRead(mangled(ApiMethod::GetExecution, fault, answer))
             }
             Ask::ListExecutions => {
-                Event::Listed(self.read(Call::ListExecutions, fault, |world, at| Ok(world.list(fault, at))))
+                Event::Listed(self.read(ApiMethod::ListExecutions, fault, |world, at| Ok(world.list(fault, at))))
             }
         }
     }
@@ -443,7 +443,7 @@ impl World {
         self.job.as_ref().is_some_and(|job| self.now < job.created + LAG)
     }
 
-    fn write<T>(&mut self, call: Call, fault: Fault, effect: fn(&mut Self) -> Result<T, ErrorKind>) -> Answer<T> {
+    fn write<T>(&mut self, call: ApiMethod, fault: Fault, effect: fn(&mut Self) -> Result<T, ErrorKind>) -> Answer<T> {
         let answer = self.try_to_write(call, fault, effect);
         self.remember(self.now);
         answer
@@ -451,7 +451,7 @@ impl World {
 
     fn try_to_write<T>(
         &mut self,
-        call: Call,
+        call: ApiMethod,
         fault: Fault,
         effect: fn(&mut Self) -> Result<T, ErrorKind>,
     ) -> Answer<T> {
@@ -465,8 +465,8 @@ impl World {
                 _ = effect(self);
                 effect(self).map_err(|kind| error(call, kind, true))
             }
-            Fault::Refused => Err(error(call, ErrorKind::Quota, false)),
-            Fault::RefusedForAWhile => Err(put_off(error(call, ErrorKind::Quota, false))),
+            Fault::Refused => Err(error(call, ErrorKind::LimitReached, false)),
+            Fault::RefusedForAWhile => Err(put_off(error(call, ErrorKind::LimitReached, false))),
             Fault::Forbidden => Err(error(call, ErrorKind::PermissionDenied, false)),
             Fault::Page => Err(error(call, ErrorKind::NoSuchRegion, false)),
             Fault::None | Fault::Stale | Fault::Nameless | Fault::Missing | Fault::Odd(_) => {
@@ -475,7 +475,12 @@ impl World {
         }
     }
 
-    fn read<T>(&self, call: Call, fault: Fault, look: impl Fn(&Self, Duration) -> Result<T, ErrorKind>) -> Answer<T> {
+    fn read<T>(
+        &self,
+        call: ApiMethod,
+        fault: Fault,
+        look: impl Fn(&Self, Duration) -> Result<T, ErrorKind>,
+    ) -> Answer<T> {
         match fault {
             Fault::LostBeforeEffect
             | Fault::LostAfterEffect
@@ -485,7 +490,7 @@ impl World {
             Fault::RefusedForAWhile => Err(put_off(error(call, ErrorKind::Unavailable, false))),
             Fault::Forbidden => Err(error(call, ErrorKind::PermissionDenied, false)),
             Fault::Page => Err(error(call, ErrorKind::NoSuchRegion, false)),
-            Fault::Missing if call == Call::ListExecutions => {
+            Fault::Missing if call == ApiMethod::ListExecutions => {
                 look(self, Duration::ZERO).map_err(|kind| error(call, kind, false))
             }
             Fault::Missing => Err(error(call, ErrorKind::NotFound, false)),
@@ -588,7 +593,7 @@ impl World {
     }
 }
 
-fn mangled<T: Serialize + DeserializeOwned>(call: Call, fault: Fault, answer: Answer<T>) -> Answer<T> {
+fn mangled<T: Serialize + DeserializeOwned>(call: ApiMethod, fault: Fault, answer: Answer<T>) -> Answer<T> {
     match fault {
         Fault::Odd(index) => answer.and_then(|answer| odd(call, index, answer)),
         _ => answer,
@@ -607,7 +612,7 @@ fn put_off(mut error: Box<ApiError>) -> Box<ApiError> {
 
 type Answer<T> = Result<T, Box<ApiError>>;
 
-fn error(call: Call, kind: ErrorKind, maybe_done: bool) -> Box<ApiError> {
+fn error(call: ApiMethod, kind: ErrorKind, maybe_done: bool) -> Box<ApiError> {
     let error = ApiError::new(call, kind, ("p", "r"), JOB, "made up".into());
     Box::new(ApiError { maybe_done, ..error })
 }

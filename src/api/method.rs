@@ -1,0 +1,167 @@
+//! The methods of the Cloud Run Admin API v1 for jobs and their executions: one row for each.
+//!
+//! The client and the emulator read the same table. Sources: the discovery document
+//! (`resources.namespaces.resources`), <https://cloud.google.com/run/docs/reference/iam/permissions>,
+//! <https://cloud.google.com/run/quotas>.
+
+use reqwest::Method;
+
+/// A method of the API.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum ApiMethod {
+    /// `jobs.create`
+    CreateJob,
+    /// `jobs.list`
+    ListJobs,
+    /// `jobs.get`
+    GetJob,
+    /// `jobs.replaceJob`
+    ReplaceJob,
+    /// `jobs.delete`
+    DeleteJob,
+    /// `jobs.run`
+    RunJob,
+    /// `executions.list`
+    ListExecutions,
+    /// `executions.get`
+    GetExecution,
+    /// `executions.delete`
+    DeleteExecution,
+    /// `executions.cancel`
+    CancelExecution,
+}
+
+/// What Google counts apart, by project and region.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Quota {
+    /// Read requests.
+    Reads,
+    /// Write requests.
+    Writes,
+    /// Job run requests.
+    Runs,
+}
+
+impl Quota {
+    /// Its name on Google's quota page.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reads => "read requests",
+            Self::Writes => "write requests",
+            Self::Runs => "job run requests",
+        }
+    }
+}
+
+/// The path of a method below `namespaces/{project}`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ApiPath {
+    /// `{collection}`
+    Collection(&'static str),
+    /// `{collection}/{name}`
+    Resource(&'static str),
+    /// `{collection}/{name}:{action}`
+    Action(&'static str, &'static str),
+}
+
+/// What is known of a method.
+#[derive(Clone, Debug)]
+pub struct MethodRow {
+    /// Name in the discovery document, below `run.namespaces`.
+    pub id: &'static str,
+    /// HTTP method.
+    pub verb: Method,
+    /// Path below `namespaces/{project}`.
+    pub path: ApiPath,
+    /// The IAM permission that the caller needs.
+    pub permission: &'static str,
+    /// The quota that counts its calls.
+    pub quota: Quota,
+    /// Whether the same call may be sent again although the first one may have taken effect.
+    pub repeatable: bool,
+    /// Whether its calls go before others that wait for the same quota.
+    pub urgent: bool,
+    /// What it does, to stand after "could not".
+    pub purpose: &'static str,
+}
+
+impl ApiMethod {
+    /// All methods.
+    pub const ALL: [Self; 10] = [
+        Self::CreateJob,
+        Self::ListJobs,
+        Self::GetJob,
+        Self::ReplaceJob,
+        Self::DeleteJob,
+        Self::RunJob,
+        Self::ListExecutions,
+        Self::GetExecution,
+        Self::DeleteExecution,
+        Self::CancelExecution,
+    ];
+
+    /// The method's row of the table.
+    ///
+    /// Repeatable: a repeated create answers 409, which the caller can tell apart by [`super::ApiError::maybe_done`].
+    /// `jobs.run` would start a second execution, and after a delete the name may already be another job's.
+    ///
+    /// Urgent: deletes and cancels free what others wait for; a list tells many runs something at once.
+    #[rustfmt::skip]
+    pub fn row(self) -> MethodRow {
+        use ApiPath::{Action, Collection, Resource};
+        use Quota::{Reads, Runs, Writes};
+        let (id, verb, path, permission, quota, repeatable, urgent, purpose) = match self {
+            Self::CreateJob       => ("jobs.create",       Method::POST,   Collection("jobs"),             "run.jobs.create",       Writes, true,  false, "create the job"),
+            Self::ListJobs        => ("jobs.list",         Method::GET,    Collection("jobs"),             "run.jobs.list",         Reads,  true,  true,  "list the jobs"),
+            Self::GetJob          => ("jobs.get",          Method::GET,    Resource("jobs"),               "run.jobs.get",          Reads,  true,  false, "read the job"),
+            Self::ReplaceJob      => ("jobs.replaceJob",   Method::PUT,    Resource("jobs"),               "run.jobs.update",       Writes, false, false, "replace the job"),
+            Self::DeleteJob       => ("jobs.delete",       Method::DELETE, Resource("jobs"),               "run.jobs.delete",       Writes, false, true,  "delete the job"),
+            Self::RunJob          => ("jobs.run",          Method::POST,   Action("jobs", "run"),          "run.jobs.run",          Runs,   false, false, "run the job"),
+            Self::ListExecutions  => ("executions.list",   Method::GET,    Collection("executions"),       "run.executions.list",   Reads,  true,  true,  "list the executions"),
+            Self::GetExecution    => ("executions.get",    Method::GET,    Resource("executions"),         "run.executions.get",    Reads,  true,  false, "read the execution"),
+            Self::DeleteExecution => ("executions.delete", Method::DELETE, Resource("executions"),         "run.executions.delete", Writes, true,  true,  "delete the execution"),
+            Self::CancelExecution => ("executions.cancel", Method::POST,   Action("executions", "cancel"), "run.executions.cancel", Writes, true,  true,  "cancel the execution"),
+        };
+        MethodRow { id, verb, path, permission, quota, repeatable, urgent, purpose }
+    }
+
+    /// Whether it changes anything.
+    pub fn is_write(self) -> bool {
+        self.row().verb != Method::GET
+    }
+}
+
+impl ApiPath {
+    /// The segments below `namespaces/{project}`; `name` is the resource's, and not used for a collection.
+    pub fn segments(self, name: &str) -> Vec<String> {
+        match self {
+            Self::Collection(collection) => vec![collection.to_owned()],
+            Self::Resource(collection) => vec![collection.to_owned(), name.to_owned()],
+            Self::Action(collection, action) => vec![collection.to_owned(), format!("{name}:{action}")],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_method_has_a_row_of_its_own() {
+        for (index, method) in ApiMethod::ALL.into_iter().enumerate() {
+            let row = method.row();
+            for other in &ApiMethod::ALL[..index] {
+                let other = other.row();
+                assert!(row.id != other.id && row.permission != other.permission, "{method:?}");
+                assert!((&row.verb, row.path) != (&other.verb, other.path), "{method:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_path_has_its_segments() {
+        assert_eq!(ApiMethod::RunJob.row().path.segments("j"), ["jobs", "j:run"]);
+        assert_eq!(ApiMethod::GetExecution.row().path.segments("e"), ["executions", "e"]);
+        assert_eq!(ApiMethod::ListExecutions.row().path.segments("ignored"), ["executions"]);
+    }
+}
