@@ -55,7 +55,7 @@
 //! - a fault that may pass never ends a watch;
 //! - a kill of this process ends the run at once, from every state in which there is a job of ours.
 //!
-//! `tests/lifecycle_machine.rs` holds the diagram against all transitions that it finds.
+//! `tests/it/lifecycle_machine.rs` holds the diagram against all transitions that it finds.
 
 use std::{mem, time::Duration};
 
