@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from uuid import uuid4
 
@@ -18,6 +17,7 @@ from prefect.client.schemas.objects import BlockDocument
 
 from prefect_gcp.credentials import ClientType, GcpCredentials
 from prefect_gcp.workers.cloud_run import CloudRunWorkerJobConfiguration, CloudRunWorkerVariables
+from tests.python import forked
 from tests.python.fake_google import SCOPE, Google
 
 pytestmark = pytest.mark.anyio
@@ -69,8 +69,8 @@ async def test_a_file_and_the_environment_are_saved_as_they_are(google, name, tm
 
 @pytest.mark.usefixtures("prefect_server")
 def test_prefects_command_line_registers_the_block():
-    command = [sys.executable, "-m", "prefect", "block", "register", "--module", "prefect_gcp.credentials"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = forked.run("prefect", "block", "register", "--module", "prefect_gcp.credentials")
+    assert done.returncode == 0, done.stderr
     assert "GCP Credentials" in done.stdout
 
 
@@ -85,8 +85,8 @@ async def test_the_type_is_registered_with_its_schema():
     assert schema.fields["secret_fields"] == ["service_account_info.*"]
 
 
-async def saved_by_the_known_package(name: str, data: dict) -> BlockDocument:
-    """A document as it leaves one: the same type and fields, with other descriptions and so another checksum."""
+async def saved_by_the_upstream_package(name: str, data: dict) -> BlockDocument:
+    """Saves a document as the upstream package does: other descriptions, and so another checksum."""
     await GcpCredentials.aregister_type_and_schema()
     fields = GcpCredentials.model_json_schema() | {"description": "Somebody else's words."}
     async with get_client() as client:
@@ -102,8 +102,8 @@ async def saved_by_the_known_package(name: str, data: dict) -> BlockDocument:
 
 
 @pytest.mark.usefixtures("prefect_server")
-async def test_a_document_of_the_known_package_loads(google, name):
-    await saved_by_the_known_package(name, {"service_account_info": google.key, "project": None})
+async def test_a_document_of_the_upstream_package_loads(google, name):
+    await saved_by_the_upstream_package(name, {"service_account_info": google.key, "project": None})
     for loaded in (await GcpCredentials.aload(name), await Block.aload(f"gcp-credentials/{name}")):
         assert type(loaded) is GcpCredentials
         assert loaded.service_account_info.get_secret_value() == google.key
@@ -113,7 +113,7 @@ async def test_a_document_of_the_known_package_loads(google, name):
 @pytest.mark.usefixtures("prefect_server")
 @pytest.mark.parametrize("reference", ["document", "text"])
 async def test_a_pools_template_and_job_variables_refer_to_a_document(google, name, reference):
-    document = await saved_by_the_known_package(name, {"service_account_info": google.key})
+    document = await saved_by_the_upstream_package(name, {"service_account_info": google.key})
     template = {
         "job_configuration": {
             "credentials": "{{ credentials }}",

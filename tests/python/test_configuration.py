@@ -56,7 +56,7 @@ def env(made: CloudRunWorkerJobConfiguration) -> dict:
     return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in container(made)["env"]}
 
 
-def test_the_pool_template_is_the_known_one():
+def test_the_pool_template_is_the_upstream_workers():
     expected = json.loads((DATA / "base_job_template.json").read_text())
     assert without_descriptions(CloudRunWorker.get_default_base_job_template()) == expected
 
