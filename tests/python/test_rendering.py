@@ -23,6 +23,9 @@ from prefect.workers.base import BaseJobConfiguration
 from prefect_gcp.workers._templates import render
 from prefect_gcp.workers.cloud_run import CloudRunWorkerJobConfiguration
 
+# Some of these tests look at what the ones before them saw.
+pytestmark = pytest.mark.xdist_group("rendering")
+
 
 class Opaque:
     """A value that is nothing but itself, with items of its own."""
