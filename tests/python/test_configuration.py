@@ -491,6 +491,7 @@ LABELS = st.one_of(
     env=st.dictionaries(st.text(max_size=5), st.one_of(st.none(), st.text(max_size=5)), max_size=5),
     command=st.one_of(st.none(), st.text(alphabet="ab -\t", max_size=9), st.lists(st.text(max_size=3), max_size=3)),
 )
+@pytest.mark.slow
 def test_whatever_the_names_labels_and_variables_are_the_prepared_body_is_sound(
     name, run_name, prefects, own, env, command
 ):

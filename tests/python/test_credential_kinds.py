@@ -74,6 +74,7 @@ def test_gcloud_where_there_is_nothing_else(google, tmp_path):
     succeeds(google, answer, "gcloud-token", by_google_auth=True)
 
 
+@pytest.mark.slow
 def test_a_machine_whose_metadata_server_fails_is_not_somebody_else(google, tmp_path):
     gcloud = tmp_path / "bin" / "gcloud"
     gcloud.parent.mkdir()
@@ -307,6 +308,7 @@ def test_an_executables_configuration_is_taken_from_the_environment_only(google,
     assert not marker.exists()
 
 
+@pytest.mark.slow
 def test_no_token_endpoint_leads_elsewhere(google, tmp_path):
     (tmp_path / "subject").write_text("s")
     with Google() as other:

@@ -137,6 +137,7 @@ async def test_a_run_without_project_and_credentials_is_an_error_that_says_what_
 
 
 @pytest.mark.anyio
+@pytest.mark.slow
 async def test_a_project_that_can_not_be_looked_up_for_a_while_is_waited_for(default_project, kill, monkeypatch):
     answers = [TransportError("no answer"), TransportError("no answer"), None]
 

@@ -115,6 +115,7 @@ async def test_a_run_that_fails_shows_no_secret(emulator, evil_google, watch, va
     "fault",
     ["reset", "hang", {"refuse": 0.5}, *({"status": {"code": code}} for code in (400, 401, 429, 503))],
 )
+@pytest.mark.slow
 async def test_faults_that_are_switched_on_show_no_secret(emulator, evil_google, watch, fault):
     emulator.set_faults({"rules": [{"fault": fault, "calls": ["jobs.create"]}]})
     await run(watch, "a run", key=evil_google.key)
@@ -144,6 +145,7 @@ async def test_a_run_that_is_cancelled_shows_no_secret(emulator, evil_google, wa
 
 
 @pytest.mark.parametrize("call", ["create", "get", "run", "list", "delete"])
+@pytest.mark.slow
 async def test_an_answer_that_repeats_the_request_is_not_repeated(evil_google, watch, monkeypatch, call):
     monkeypatch.setenv(f"{SETTING}API_ENDPOINT", evil_google.url)
     runs = [run(watch, f"{way} {call}", key=evil_google.key, project=f"{way}-{call}") for way in EVIL]
@@ -168,6 +170,7 @@ async def test_a_kill_repeats_no_answer_that_repeats_the_request(evil_google, wa
 
 
 @pytest.mark.parametrize("call", ["create", "run"])
+@pytest.mark.slow
 async def test_events_show_no_secret(evil_google, watch, call):
     settings = CloudRunWorkerSettings(api_endpoint=evil_google.url).model_dump()
     watch.see("the settings", CloudRunWorkerSettings())
@@ -206,6 +209,7 @@ async def test_a_token_endpoint_that_repeats_the_request_is_not_repeated(evil_go
     assert sum(isinstance(end, Exception) for end in ends) > 10
 
 
+@pytest.mark.slow
 async def test_a_block_that_gets_no_token_shows_no_secret(evil_google, watch, monkeypatch):
     monkeypatch.setattr("prefect_gcp._google_auth._TIMEOUT", 1)
 
@@ -223,6 +227,7 @@ async def test_a_block_that_gets_no_token_shows_no_secret(evil_google, watch, mo
 
 
 @pytest.mark.parametrize("way", ["repeated", "repeated-parts", "repeated-page", "garbage", "wrong-type", "redirect"])
+@pytest.mark.slow
 async def test_credentials_of_the_environment_do_not_show(evil_google, watch, monkeypatch, tmp_path, way):
     file = tmp_path / "adc.json"
     secrets = {"client_secret": leaks.CLIENT_SECRET, "refresh_token": leaks.REFRESH_TOKEN}

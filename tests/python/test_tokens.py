@@ -88,6 +88,7 @@ async def test_a_token_endpoint_that_is_out_of_order_for_a_while_is_waited_for(g
     assert google.outages == 0
 
 
+@pytest.mark.slow
 async def test_credentials_that_have_worked_are_believed_in_for_the_whole_budget(google):
     await delete(google, service_account_info=json.dumps(google.key))
     google.refused = {"Bearer token-1"}
@@ -134,6 +135,7 @@ def test_no_proxy_sees_a_token_that_is_not_encrypted(google, tmp_path):
     assert (proxy.authorizations, proxy.paths, proxy.claims) == ([], [], [])
 
 
+@pytest.mark.slow
 def test_a_process_that_ends_with_the_last_answer_ends_in_order(google):
     # Without Prefect, whose import takes a second: it is the end that counts, and only some ends go wrong.
     script = """

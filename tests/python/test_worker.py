@@ -127,6 +127,7 @@ async def test_a_run_succeeds_and_leaves_nothing(emulator, worker, flow_run, cap
 
 
 @pytest.mark.difference("many-in-one-read")
+@pytest.mark.slow
 async def test_many_runs_are_watched_with_few_reads(worker, monkeypatch):
     with Emulator(ready_after=0.1, executor="simulated", duration=6) as emulator:
         monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", emulator.host)
@@ -142,6 +143,7 @@ async def test_many_runs_are_watched_with_few_reads(worker, monkeypatch):
 
 @pytest.mark.difference("paced")
 @pytest.mark.settings(QUOTA_PERIOD_SECONDS="1")
+@pytest.mark.slow
 async def test_runs_wait_for_what_the_quotas_take_and_say_so_once(worker, monkeypatch, caplog):
     quotas = {"writes": 10, "runs": 10, "minuteSeconds": 1}
     with Emulator(ready_after=0.1, executor="simulated", duration=0.1, faults={"quotas": quotas}) as emulator:
@@ -321,7 +323,7 @@ ACT_AS = "Permission 'iam.serviceAccounts.actAs' denied on service account 'a@b'
         (status(404, body="html"), "Region", "no Cloud Run API answers for 'us-central1'", ""),
         (status(429, reason="RATE_LIMIT_EXCEEDED"), "Quota", "calls in a minute", ""),
         ({"quotas": {"jobs": 0}}, "Quota", "delete some with gcloud run jobs delete JOB --region us-central1", ""),
-        (status(503), "Unavailable", "out of order", ""),
+        pytest.param(status(503), "Unavailable", "out of order", "", marks=pytest.mark.slow),
     ],
 )
 # After the request's time-out, and some seconds more, a create that was answered 503 has surely not happened.
@@ -385,6 +387,7 @@ async def test_a_run_that_waits_for_a_full_region_can_be_cancelled(emulator, wor
     assert len(emulator.jobs()) == 1
 
 
+@pytest.mark.slow
 async def test_the_event_loop_is_never_held_up(worker, monkeypatch, simulating_emulator):
     monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", simulating_emulator)
     gaps: list[float] = []
@@ -500,6 +503,7 @@ async def test_without_a_project_the_error_says_where_to_set_one(worker, flow_ru
 
 
 @pytest.mark.settings(POLL_INTERVAL_SECONDS="1")
+@pytest.mark.slow
 async def test_a_cancelled_run_lets_go_at_once_and_its_execution_goes_on(emulator, worker, flow_run):
     task = asyncio.create_task(worker.run(flow_run, await prepared(flow_run, "sleep 600"), status := Started()))
     await status.event.wait()
@@ -520,6 +524,7 @@ async def test_a_cancelled_run_lets_go_at_once_and_its_execution_goes_on(emulato
 
 
 @pytest.mark.difference("no-thread")
+@pytest.mark.slow
 async def test_waiting_runs_hold_no_threads(worker, monkeypatch, simulating_emulator):
     monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", simulating_emulator)
     # Enough for a thread of each run, should one be held.
