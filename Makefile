@@ -32,7 +32,7 @@ wheel: dist/.wheel ## build the release wheel into dist/
 dev: $(VENV)/.packages ## build the package in place, for development
 	@# The wheel that was installed is replaced.
 	rm -f $(VENV)/.wheel
-	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --quiet
+	VIRTUAL_ENV=$(abspath $(VENV)) PATH="$(abspath $(BIN)):$$PATH" maturin develop --uv --quiet
 
 .PHONY: check
 check: dev ## test what can be tested in three minutes: all of Rust with 1 000 property cases, Python without slow tests
