@@ -5,11 +5,11 @@ mod emulator_support;
 use std::time::Duration;
 
 use emulator_support::{Cloud, EXECUTIONS, JOBS, condition, job, quick, simulated, task};
-use prefect_gcp_core::emulator::{EmulatorConfig, Outcome};
+use prefect_gcp_core::emulator::{EmulatorConfig, SimulatedOutcome};
 use reqwest::Method;
 use serde_json::json;
 
-const SUCCESS: Outcome = Outcome::Success;
+const SUCCESS: SimulatedOutcome = SimulatedOutcome::Success;
 
 async fn instant() -> Cloud {
     Cloud::start(simulated(Duration::ZERO, SUCCESS)).await

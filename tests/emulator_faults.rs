@@ -7,7 +7,7 @@ mod emulator_support;
 use std::time::{Duration, Instant};
 
 use emulator_support::{Cloud, EXECUTIONS, JOBS, job, simulated};
-use prefect_gcp_core::emulator::{EmulatorConfig, EventKind, Faults, Outcome};
+use prefect_gcp_core::emulator::{EmulatorConfig, EventKind, Faults, SimulatedOutcome};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ fn faults(value: &Value) -> Faults {
 
 /// An emulator with these faults, in which a second is long for an execution.
 async fn faulty(value: Value) -> Cloud {
-    let config = EmulatorConfig { record_calls: true, ..simulated(SECOND, Outcome::Success) };
+    let config = EmulatorConfig { record_calls: true, ..simulated(SECOND, SimulatedOutcome::Success) };
     let cloud = Cloud::start(config).await;
     cloud.emulator.set_faults(faults(&value));
     cloud

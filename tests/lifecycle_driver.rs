@@ -12,7 +12,7 @@ use std::{
 use driver_support::{LABEL, body, emulator, faults, no_jobs, plan, quiet, run, transport};
 use prefect_gcp_core::{
     api::{ErrorKind, RetryPolicy, Transport},
-    emulator::{Emulator, EmulatorConfig, EventKind, Faults, Outcome as Simulated},
+    emulator::{Emulator, EmulatorConfig, EventKind, Faults, SimulatedOutcome as Simulated},
     lifecycle::{
         driver::{self, Office},
         kill,

@@ -13,7 +13,7 @@ use std::{
 use driver_support::{body, faults, no_jobs, plan, transport};
 use prefect_gcp_core::{
     api::{CloudRunClient, Endpoint, Pacing, Transport},
-    emulator::{Emulator, EmulatorConfig, ExecutorConfig, Outcome as Simulated},
+    emulator::{Emulator, EmulatorConfig, ExecutorConfig, SimulatedOutcome as Simulated},
     lifecycle::{
         driver::{self, Office},
         progress::Progress,

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use prefect_gcp_core::emulator::{Emulator, EmulatorConfig, ExecutorConfig, Outcome};
+use prefect_gcp_core::emulator::{Emulator, EmulatorConfig, ExecutorConfig, SimulatedOutcome};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ pub fn quick() -> EmulatorConfig {
 }
 
 /// A quick emulator that runs nothing.
-pub fn simulated(duration: Duration, outcome: Outcome) -> EmulatorConfig {
+pub fn simulated(duration: Duration, outcome: SimulatedOutcome) -> EmulatorConfig {
     EmulatorConfig { executor: ExecutorConfig::Simulated { duration, outcome }, ..quick() }
 }
 

@@ -1,0 +1,61 @@
+//! CPU and memory of a container: the combinations that Cloud Run accepts.
+//!
+//! The emulator checks the limits but does not enforce them while a task runs.
+
+use serde_json::{Map, Value};
+
+use crate::limits::{DEFAULT_CPU, DEFAULT_MEMORY, Size, quantity};
+
+/// The problem with a container's `resources.limits`: the name of the limit, and a sentence.
+pub(super) fn limits_violation(limits: Option<&Map<String, Value>>) -> Option<(&'static str, String)> {
+    let limit = |name: &str, default: &'static str| {
+        limits.and_then(|limits| limits.get(name)).and_then(Value::as_str).unwrap_or(default).to_owned()
+    };
+    let (cpu, memory) = (limit("cpu", DEFAULT_CPU), limit("memory", DEFAULT_MEMORY));
+    let Some(cpus) = quantity(&cpu) else { return Some(("cpu", format!("'{cpu}' is not a number of CPUs."))) };
+    let Some(bytes) = quantity(&memory) else {
+        return Some(("memory", format!("'{memory}' is not an amount of memory.")));
+    };
+    let Some(size) = Size::of(cpus) else {
+        return Some(("cpu", format!("'{cpu}' is not one of 1, 2, 4, 6 and 8 CPUs.")));
+    };
+    let words = || format!("'{memory}' is not in the range of {}, which goes with {cpus} CPUs.", size.memory());
+    (!size.takes(bytes)).then(|| ("memory", words()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn wrong(limits: Value) -> Option<&'static str> {
+        limits_violation(limits.as_object()).map(|(name, _)| name)
+    }
+
+    #[test]
+    fn documented_combinations_are_accepted() {
+        assert_eq!(limits_violation(None), None);
+        for (cpu, memory) in
+            [("1", "512Mi"), ("1000m", "4Gi"), ("2", "8Gi"), ("4000m", "2Gi"), ("8", "32Gi"), ("1", "2G")]
+        {
+            assert_eq!(wrong(json!({"cpu": cpu, "memory": memory})), None, "{cpu} {memory}");
+        }
+    }
+
+    #[test]
+    fn the_violation_names_the_limit() {
+        for (limits, name) in [
+            (json!({"cpu": "3"}), "cpu"),
+            (json!({"cpu": "500m"}), "cpu"),
+            (json!({"cpu": "many"}), "cpu"),
+            (json!({"memory": "5Gi"}), "memory"),
+            (json!({"memory": "256Mi"}), "memory"),
+            (json!({"memory": "512 MB"}), "memory"),
+            (json!({"memory": ""}), "memory"),
+            (json!({"cpu": "4"}), "memory"),
+        ] {
+            assert_eq!(wrong(limits.clone()), Some(name), "{limits}");
+        }
+    }
+}
