@@ -1,4 +1,4 @@
-//! The emulator's simulated executor: outcomes, and that it is cheap.
+//! The emulator's simulated executor: its outcomes and its cost.
 
 mod emulator_support;
 
@@ -9,7 +9,7 @@ use prefect_gcp_core::emulator::{DURATION_ANNOTATION, OUTCOME_ANNOTATION, Simula
 use serde_json::json;
 
 #[tokio::test]
-async fn simulated_outcomes_come_from_the_configuration_or_the_jobs_annotations() {
+async fn annotations_override_the_configured_duration_and_outcome() {
     let cloud = Cloud::start(simulated(Duration::from_secs(300), SimulatedOutcome::Failure)).await;
     for (name, annotations, timeout, status, words) in [
         ("success", json!({OUTCOME_ANNOTATION: "success", DURATION_ANNOTATION: "0.01"}), 600, "True", "success"),
@@ -34,7 +34,7 @@ async fn simulated_outcomes_come_from_the_configuration_or_the_jobs_annotations(
 }
 
 #[tokio::test]
-async fn ten_thousand_simulated_tasks_at_once_are_no_burden() {
+async fn ten_thousand_simulated_tasks_at_once_are_cheap() {
     let cloud = Cloud::start(simulated(Duration::from_millis(500), SimulatedOutcome::Success)).await;
     let mut wide = job("wide", "true");
     wide["spec"]["template"]["spec"]["taskCount"] = json!(10_000);

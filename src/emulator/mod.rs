@@ -14,9 +14,9 @@
 //!
 //! # Structure
 //!
-//! `http` serves requests. `wire` understands them, `validation` checks bodies, `faults` may inject a fault, `store` holds
-//! jobs and executions, `scheduler` and `tasks` make time pass, `executor` runs attempts of tasks. `state` is what they
-//! share.
+//! `http` serves requests, `wire` parses them, `validation` checks bodies, and `faults` may inject a fault. `store` holds
+//! jobs and executions. `scheduler` and `tasks` decide when they change, and `executor` runs attempts of tasks. `state` is
+//! the state that these modules share.
 
 mod call_log;
 mod config;

@@ -35,7 +35,8 @@ impl FromStr for SimulatedOutcome {
     }
 }
 
-/// The simulated duration in the annotations of an execution template. The error says what is wrong.
+/// The simulated duration in the annotations of an execution template; none when it is not set. The error is a phrase
+/// that names the malformed value.
 pub(super) fn annotated_duration(annotations: &BTreeMap<String, String>) -> Result<Option<Duration>, String> {
     annotations.get(DURATION_ANNOTATION).map_or(Ok(None), |text| {
         let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
@@ -43,7 +44,8 @@ pub(super) fn annotated_duration(annotations: &BTreeMap<String, String>) -> Resu
     })
 }
 
-/// The simulated outcome in the annotations of an execution template. The error says what is wrong.
+/// The simulated outcome in the annotations of an execution template; none when it is not set. The error is a phrase that
+/// names the malformed value.
 pub(super) fn annotated_outcome(annotations: &BTreeMap<String, String>) -> Result<Option<SimulatedOutcome>, String> {
     annotations.get(OUTCOME_ANNOTATION).map(|text| text.parse()).transpose()
 }

@@ -1,7 +1,7 @@
-//! What the emulator's integration tests share: an emulator that is quick, and a plain HTTP client.
+//! Shared by the emulator's integration tests: an emulator with short times, and a plain HTTP client.
 
-#![allow(dead_code, unreachable_pub, reason = "every test file uses a part of it")]
-#![allow(clippy::unwrap_used, reason = "a test may fail loudly, here too")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of this module")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::{
     sync::Once,
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 pub const JOBS: &str = "/apis/run.googleapis.com/v1/namespaces/demo/jobs";
 pub const EXECUTIONS: &str = "/apis/run.googleapis.com/v1/namespaces/demo/executions";
 
-/// An emulator whose pauses are short.
+/// A configuration with short times.
 pub fn quick() -> EmulatorConfig {
     EmulatorConfig {
         ready_after: Duration::from_millis(20),
@@ -25,7 +25,7 @@ pub fn quick() -> EmulatorConfig {
     }
 }
 
-/// A quick emulator that runs nothing.
+/// A configuration with short times that simulates tasks.
 pub fn simulated(duration: Duration, outcome: SimulatedOutcome) -> EmulatorConfig {
     EmulatorConfig { executor: ExecutorConfig::Simulated { duration, outcome }, ..quick() }
 }
@@ -80,14 +80,14 @@ impl Cloud {
         self.wait(&path, |job| condition(job, "Ready")["status"] != "Unknown").await
     }
 
-    /// Runs a job, and answers the path of its execution.
+    /// Runs a job, and returns the path of its execution.
     pub async fn run(&self, job: &str) -> String {
         let (status, execution) = self.post(&format!("{JOBS}/{job}:run"), json!({})).await;
         assert_eq!(status, 200, "{execution}");
         format!("{EXECUTIONS}/{}", execution["metadata"]["name"].as_str().unwrap())
     }
 
-    /// Waits until an execution has begun.
+    /// Waits until an execution has started.
     pub async fn wait_started(&self, path: &str) -> Value {
         self.wait(path, |execution| execution["status"]["runningCount"].is_number()).await
     }
@@ -97,7 +97,7 @@ impl Cloud {
         self.wait(path, |execution| condition(execution, "Completed")["status"] != "Unknown").await
     }
 
-    /// Waits until a resource is gone.
+    /// Waits until a resource no longer exists.
     pub async fn wait_gone(&self, path: &str) {
         self.wait(path, |answer| answer["error"]["code"] == 404).await;
     }
@@ -109,7 +109,7 @@ impl Cloud {
             if done(&resource) {
                 return resource;
             }
-            assert!(begin.elapsed() < Duration::from_secs(20), "waited in vain: {resource:#}");
+            assert!(begin.elapsed() < Duration::from_secs(20), "timed out waiting: {resource:#}");
             tokio::time::sleep(Duration::from_millis(15)).await;
         }
     }
@@ -121,7 +121,7 @@ impl Cloud {
     }
 }
 
-/// A condition of a resource by its type; null when there is none.
+/// The condition of this type; null when the resource has none.
 pub fn condition(resource: &Value, kind: &str) -> Value {
     let conditions = resource["status"]["conditions"].as_array().cloned().unwrap_or_default();
     conditions.into_iter().find(|condition| condition["type"] == kind).unwrap_or_default()
@@ -145,20 +145,20 @@ pub fn task(job: &mut Value) -> &mut Value {
     &mut job["spec"]["template"]["spec"]["template"]["spec"]
 }
 
-/// Whether a process lives.
+/// Whether a process is running.
 pub fn lives(pid: &str) -> bool {
     let state = std::process::Command::new("ps").args(["-o", "stat=", "-p", pid.trim()]).output().unwrap();
     let state = String::from_utf8_lossy(&state.stdout).trim().to_owned();
     !state.is_empty() && !state.starts_with('Z')
 }
 
-/// Waits until a file has content, and answers with it.
+/// Waits until a file has a complete line, and returns its content.
 pub async fn content(path: &std::path::Path) -> String {
     let begin = Instant::now();
     loop {
         match std::fs::read_to_string(path) {
             Ok(text) if text.ends_with('\n') => return text,
-            _ => assert!(begin.elapsed() < Duration::from_secs(20), "nobody wrote {}", path.display()),
+            _ => assert!(begin.elapsed() < Duration::from_secs(20), "{} was not written", path.display()),
         }
         tokio::time::sleep(Duration::from_millis(15)).await;
     }

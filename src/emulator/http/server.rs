@@ -92,7 +92,7 @@ async fn api(
     let Ok(body) = to_bytes(body, MAX_BODY).await else { return ApiRefusal::too_large().into_response() };
     let request = ParsedRequest::new(&parts, body);
     let token = parts.headers.get(header::AUTHORIZATION).cloned();
-    // A task of its own, so that a call takes effect and is recorded even if its caller closes the connection.
+    // Runs in a separate task, so that a call takes effect and is recorded even if its caller closes the connection.
     let handled = tokio::spawn(async move {
         let (result, fault) = match (request.region, ApiCall::parse(&request.method, &request.path)) {
             (Some(region), Some((project, call))) => {

@@ -1,5 +1,5 @@
-//! Executions in the store: creation by `jobs.run`, progress, end. Each change also updates what the status of the job
-//! says of its latest execution.
+//! Executions in the store: creation by `jobs.run`, progress, end. A change of the latest execution of a job also updates
+//! the job's status.
 
 use chrono::Utc;
 use serde_json::{Value, json};
@@ -21,14 +21,17 @@ use crate::{
         validation::apply_overrides,
         wire::{ApiRefusal, ProjectRegion},
     },
+    limits::MAX_LABEL_LENGTH,
 };
 
 /// Label of unfinished executions. gcloud selects them by it before it deletes a job.
 const SERVING_STATE_LABEL: &str = "run.googleapis.com/servingState";
 /// Characters of the random suffix in the name of an execution.
 const SUFFIX_CHARACTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-/// Maximum length of the job's name in the name of an execution, so that the latter fits a label (63 characters).
-const MAX_JOB_PREFIX: usize = 57;
+/// Length of the suffix.
+const SUFFIX_LENGTH: usize = 5;
+/// Maximum length of the job's name in the name of an execution, so that the latter fits a label.
+const MAX_JOB_PREFIX: usize = MAX_LABEL_LENGTH - 1 - SUFFIX_LENGTH;
 
 /// A new execution, for the scheduler. It is a copy: later changes of the job do not affect it.
 pub(crate) struct StartedExecution {
@@ -143,8 +146,9 @@ impl Store {
     fn free_execution_name(&mut self, place: &ProjectRegion, job: &str) -> String {
         let executions = &self.at(place).executions;
         loop {
-            let suffix: String =
-                (0..5).map(|_| fastrand::choice(SUFFIX_CHARACTERS).map_or('0', |byte| char::from(*byte))).collect();
+            let suffix: String = (0..SUFFIX_LENGTH)
+                .map(|_| fastrand::choice(SUFFIX_CHARACTERS).map_or('0', |byte| char::from(*byte)))
+                .collect();
             let name = format!("{}-{suffix}", job.get(..MAX_JOB_PREFIX).unwrap_or(job).trim_end_matches('-'));
             if !executions.contains(&name) {
                 return name;
@@ -233,15 +237,15 @@ impl Store {
         let (job, job_uid) = (record.job.clone(), record.job_uid.clone());
         self.add_event(place, name, kind, Some(message));
         self.execution_written(place, name);
-        let contents = self.at(place);
-        if contents.executions.get(name).is_some_and(ExecutionRecord::is_deleted) {
-            contents.executions.remove(name);
+        let region = self.at(place);
+        if region.executions.get(name).is_some_and(ExecutionRecord::is_deleted) {
+            region.executions.remove(name);
         }
-        if !contents.jobs.get(&job).is_some_and(|job| job.uid() == job_uid && job.is_deleted()) {
+        if !region.jobs.get(&job).is_some_and(|job| job.uid() == job_uid && job.is_deleted()) {
             return None;
         }
-        let idle = contents.executions.iter().all(|other| other.job_uid != job_uid || other.is_finished());
-        idle.then_some(job_uid)
+        let is_idle = region.executions.iter().all(|other| other.job_uid != job_uid || other.is_finished());
+        is_idle.then_some(job_uid)
     }
 
     /// Completes a change of an execution: gives it a new version, and updates the status of its job if the execution

@@ -128,30 +128,30 @@ impl Store {
             set_resource_version(&mut record.job.metadata, serial);
             record.life.push(EventKind::DeletionRequested, None, None);
         }
-        let mut idle = true;
+        let mut is_idle = true;
         for execution in self.at(place).executions.iter_mut().filter(|execution| execution.job_uid == uid) {
-            idle &= execution.is_finished();
+            is_idle &= execution.is_finished();
             execution.mark_deleted();
         }
-        Ok((uid, idle))
+        Ok((uid, is_idle))
     }
 
     /// Removes a deleted job and its executions, all of which have ended. Does nothing when the name belongs to another
     /// job by now.
     pub(crate) fn remove_job(&mut self, place: &ProjectRegion, uid: &str, name: &str) {
-        let contents = self.at(place);
-        if contents.jobs.get(name).is_none_or(|record| record.uid() != uid) {
+        let region = self.at(place);
+        if region.jobs.get(name).is_none_or(|record| record.uid() != uid) {
             return;
         }
-        contents.executions.remove_if(|execution| execution.job_uid == uid);
-        if let Some(mut record) = contents.jobs.remove(name) {
+        region.executions.remove_if(|execution| execution.job_uid == uid);
+        if let Some(mut record) = region.jobs.remove(name) {
             record.life.push(EventKind::Deleted, None, None);
             self.deleted.push(record.life);
         }
     }
 }
 
-/// The status of a new generation. It keeps what the old status says of executions.
+/// The status of a new generation: new conditions, and the executions in the old status.
 fn new_status(old: JobStatus, generation: i64) -> JobStatus {
     JobStatus { observed_generation: Some(generation), conditions: new_job_conditions(), ..old }
 }

@@ -1,6 +1,6 @@
 //! The jobs and executions that the emulator holds, by project and region, and their history.
 //!
-//! Everything here is synchronous and cheap. `scheduler` makes time pass.
+//! Everything here is synchronous and cheap. `scheduler` and `tasks` decide when something changes.
 
 mod clock;
 mod collection;

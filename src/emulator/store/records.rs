@@ -1,4 +1,4 @@
-//! One job and one execution, with what the emulator keeps of them beside the API's resource.
+//! Records of jobs and executions: the API's resource, and the emulator's own data about it.
 
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;

@@ -153,7 +153,7 @@ impl ApiRefusal {
         let info = |reason| json!({"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason});
         let (code, status) =
             if code.is_success() { (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE") } else { (code, status) };
-        let message = message.unwrap_or("The emulator was told to answer with this error.");
+        let message = message.unwrap_or("The emulator was configured to return this error.");
         Self { details: reason.into_iter().map(info).collect(), ..Self::new(code, status, message) }
     }
 

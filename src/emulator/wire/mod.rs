@@ -1,6 +1,6 @@
 //! The API's forms on the wire: method and path, query parameters, refusals, partial responses, label selectors.
 //!
-//! Nothing here knows what the emulator holds or does.
+//! These modules do not depend on the state of the emulator.
 
 mod defaults;
 mod error;

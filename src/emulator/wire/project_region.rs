@@ -40,8 +40,8 @@ impl ProjectRegion {
     }
 }
 
-/// The number of a project, which the API answers with where people write the id. A number is its own number; an id
-/// has twelve digits that depend on the id alone.
+/// The number of the project with this id or number. People write ids; the API's responses have numbers. The emulator
+/// derives twelve digits from an id and keeps a number as it is.
 pub(crate) fn project_number(project: &str) -> String {
     if !project.is_empty() && project.bytes().all(|byte| byte.is_ascii_digit()) {
         return project.to_owned();
