@@ -1,15 +1,11 @@
 //! The promises of a run, each against the emulator with faults on. `lifecycle_machine.rs` has them as properties.
 
-#![allow(clippy::panic, clippy::unwrap_used, reason = "a test may fail loudly")]
-
-mod driver_support;
-
 use std::{
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use driver_support::{LABEL, body, emulator, faults, no_jobs, plan, quiet, run, transport};
+use crate::driver_support::{LABEL, body, emulator, faults, no_jobs, plan, quiet, run, transport};
 use prefect_gcp_core::{
     api::{CloudRunClient, ErrorKind},
     emulator::{Emulator, EmulatorConfig, EventKind, Outcome as Simulated},

@@ -1,8 +1,5 @@
 //! What the emulator's integration tests share: an emulator that is quick, and a plain HTTP client.
 
-#![allow(dead_code, unreachable_pub, reason = "every test file uses a part of it")]
-#![allow(clippy::unwrap_used, reason = "a test may fail loudly, here too")]
-
 use std::{
     sync::Once,
     time::{Duration, Instant},

@@ -1,10 +1,8 @@
 //! The emulator's process executor: what runs, with what, how it ends, and that nothing of it stays.
 
-mod emulator_support;
-
 use std::time::{Duration, Instant};
 
-use emulator_support::{Cloud, EXECUTIONS, JOBS, condition, content, job, lives, quick, task};
+use crate::emulator_support::{Cloud, EXECUTIONS, JOBS, condition, content, job, lives, quick, task};
 use prefect_gcp_core::{api::Secret, emulator::EmulatorConfig};
 use serde_json::{Value, json};
 

@@ -1,7 +1,5 @@
 //! The wire types take what the API sends, also what it should not, and lose nothing of it.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
-
 use prefect_gcp_core::api::types::{ConditionStatus, Execution, Job, List};
 use serde_json::{Value, json};
 

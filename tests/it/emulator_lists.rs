@@ -1,10 +1,8 @@
 //! The emulator's lists: order, pages, selectors, partial responses.
 
-mod emulator_support;
-
 use std::time::Duration;
 
-use emulator_support::{Cloud, EXECUTIONS, JOBS, job, simulated};
+use crate::emulator_support::{Cloud, EXECUTIONS, JOBS, job, simulated};
 use prefect_gcp_core::emulator::{EmulatorConfig, Outcome};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -15,7 +13,6 @@ async fn instant() -> Cloud {
     Cloud::start(simulated(Duration::ZERO, SUCCESS)).await
 }
 
-#[allow(clippy::unwrap_used, reason = "a test may fail loudly, here too")]
 fn names(list: &Value) -> Vec<&str> {
     let items = list["items"].as_array().unwrap();
     items.iter().map(|item| item["metadata"]["name"].as_str().unwrap()).collect()

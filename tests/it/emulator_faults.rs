@@ -1,12 +1,8 @@
 //! The emulator's faults, each as a caller meets it.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
-
-mod emulator_support;
-
 use std::time::{Duration, Instant};
 
-use emulator_support::{Cloud, EXECUTIONS, JOBS, job, simulated};
+use crate::emulator_support::{Cloud, EXECUTIONS, JOBS, job, simulated};
 use prefect_gcp_core::emulator::{EmulatorConfig, EventKind, Faults, Outcome};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};

@@ -1,16 +1,12 @@
 //! Many runs at once: who looks at their executions, and how often; and what a quota does to them.
 
-#![allow(clippy::panic, clippy::unwrap_used, reason = "a test may fail loudly")]
-
-mod driver_support;
-
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use driver_support::{body, faults, no_jobs, plan, transport};
+use crate::driver_support::{body, faults, no_jobs, plan, transport};
 use prefect_gcp_core::{
     api::{CloudRunClient, Endpoint, Pacing, Transport},
     emulator::{Emulator, EmulatorConfig, ExecutorConfig, Outcome as Simulated},

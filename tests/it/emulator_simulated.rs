@@ -1,10 +1,8 @@
 //! The emulator's simulated executor: outcomes, and that it is cheap.
 
-mod emulator_support;
-
 use std::time::Duration;
 
-use emulator_support::{Cloud, condition, job, simulated, task};
+use crate::emulator_support::{Cloud, condition, job, simulated, task};
 use prefect_gcp_core::emulator::{DURATION_ANNOTATION, OUTCOME_ANNOTATION, Outcome};
 use serde_json::json;
 

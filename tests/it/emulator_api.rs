@@ -1,10 +1,8 @@
 //! The emulator's API: the life of jobs and executions as its callers see it, refusals, lists.
 
-mod emulator_support;
-
 use std::time::Duration;
 
-use emulator_support::{Cloud, EXECUTIONS, JOBS, condition, job, quick, simulated, task};
+use crate::emulator_support::{Cloud, EXECUTIONS, JOBS, condition, job, quick, simulated, task};
 use prefect_gcp_core::emulator::{EmulatorConfig, Outcome};
 use reqwest::Method;
 use serde_json::json;

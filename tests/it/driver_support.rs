@@ -1,8 +1,5 @@
 //! What the tests of the driver share: a quick emulator that simulates, and runs against it.
 
-#![allow(dead_code, unreachable_pub, reason = "every test file uses a part of it")]
-#![allow(clippy::unwrap_used, reason = "a test may fail loudly, here too")]
-
 use std::{sync::Arc, time::Duration};
 
 use prefect_gcp_core::{

@@ -1,10 +1,5 @@
 //! Every call goes the one way of `api::transport`, with its retries, its pace, its tokens and its typed errors.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test may fail loudly")]
-
-#[allow(dead_code, reason = "another test uses the rest of it")]
-mod queue;
-
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -12,11 +7,11 @@ use std::{
     time::Duration,
 };
 
+use crate::queue::{Answer, Queue};
 use prefect_gcp_core::api::{
     ApiError, ApiMethod, CloudRunClient, Credentials, Endpoint, ErrorKind, GcpAuth, Identity, Notice, Pacing, Quota,
     RetryPolicy, TokenSource, Transport, http_client,
 };
-use queue::{Answer, Queue};
 use serde_json::json;
 
 /// Calls the method. A method that is added later can't be forgotten here.

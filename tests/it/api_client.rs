@@ -1,21 +1,17 @@
 //! The client against a server that answers from a queue: what is sent, what is repeated, what an answer means.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test may fail loudly")]
-
-mod queue;
-
 use std::{
     pin::Pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use crate::queue::{Answer, Queue};
 use prefect_gcp_core::api::types::Execution;
 use prefect_gcp_core::api::{
     ApiError, CloudRunClient, Credentials, Endpoint, ErrorKind, GcpAuth, Guard, Identity, Notice, Pacing, Quota,
     RetryPolicy, TokenSource, Transport, http_client,
 };
-use queue::{Answer, Queue};
 use serde_json::{Value, json};
 
 const NOT_FOUND: &str = r#"{"error": {"code": 404, "status": "NOT_FOUND", "message": "Resource 'j' does not exist."}}"#;
@@ -90,7 +86,7 @@ fn failed<T: std::fmt::Debug>(answer: Result<T, Box<ApiError>>) -> ApiError {
 }
 
 /// All that the client ever sends, which `tests/python/test_calls.py` holds against the API's discovery document.
-const CALLS: &str = include_str!("data/calls.json");
+const CALLS: &str = include_str!("../data/calls.json");
 
 #[tokio::test]
 async fn every_call_goes_to_its_path_without_a_token() {

@@ -1,11 +1,8 @@
 //! The machine against a small model of the service, which may fail at any call and lag at any read.
 
-#![allow(clippy::panic, clippy::unwrap_used, reason = "a test may fail loudly")]
-
-mod world;
-
 use std::{collections::BTreeSet, time::Duration};
 
+use crate::world::{self, End, Fault, JOB, World, condition, plan, run, run_for, run_with};
 use prefect_gcp_core::{
     api::{ApiMethod, ErrorKind, types::ConditionStatus},
     lifecycle::{
@@ -14,7 +11,6 @@ use prefect_gcp_core::{
     },
 };
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
-use world::{End, Fault, JOB, World, condition, plan, run, run_for, run_with};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -359,7 +355,7 @@ fn a_kill_ends_the_run_where_it_stands() {
 
 #[test]
 fn the_diagram_shows_every_transition_and_no_other() {
-    let source = include_str!("../src/lifecycle/machine.rs");
+    let source = include_str!("../../src/lifecycle/machine.rs");
     let documented: BTreeSet<(String, String)> = source
         .lines()
         .filter_map(|line| line.strip_prefix("//!     ")?.split_once(" --> "))

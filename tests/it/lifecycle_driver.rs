@@ -1,15 +1,11 @@
 //! The driver and a kill against the emulator, in one process.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test may fail loudly")]
-
-mod driver_support;
-
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use driver_support::{LABEL, body, emulator, faults, no_jobs, plan, quiet, run, transport};
+use crate::driver_support::{LABEL, body, emulator, faults, no_jobs, plan, quiet, run, transport};
 use prefect_gcp_core::{
     api::{ErrorKind, RetryPolicy, Transport},
     emulator::{Emulator, EmulatorConfig, EventKind, Faults, Outcome as Simulated},
