@@ -12,7 +12,7 @@ use std::{
 
 use driver_support::{body, faults, no_jobs, plan, transport};
 use prefect_gcp_core::{
-    api::{CloudRunClient, Endpoint, Pacing, Transport},
+    api::{CloudRunClient, Endpoint, QuotaQueues, Transport},
     emulator::{Emulator, EmulatorConfig, ExecutorConfig, Outcome as Simulated},
     lifecycle::{
         driver::{self, Office},
@@ -218,8 +218,8 @@ fn hurried(emulator: &Emulator, region: &str) -> Transport {
     Transport {
         endpoint: Endpoint::emulator(&emulator.address().to_string(), region).unwrap(),
         region: region.into(),
-        pacing: Arc::new(Pacing::new(SECOND)),
-        quota_wait: 600 * SECOND,
+        quotas: Arc::new(QuotaQueues::new(SECOND)),
+        quota_wait_max: 600 * SECOND,
         ..transport(emulator)
     }
 }

@@ -43,7 +43,7 @@ pub async fn run(
 ) -> Result<Outcome, RunError> {
     let began = Instant::now();
     let teller = Teller::new(observer);
-    let mut registration = office.registry.register(transport.address_of(&plan.job), plan.owner_label.clone());
+    let mut registration = office.registry.register(transport.job_address(&plan.job), plan.owner_label.clone());
     let watcher = office.watchers.of(&transport);
     let client = CloudRunClient::new(Transport { on_notice: teller.notices(), ..transport });
     let job = plan.job.clone();
@@ -110,7 +110,7 @@ pub(super) struct JobGuard<'a> {
 }
 
 impl Guard for JobGuard<'_> {
-    fn opens(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    fn wait_until_open(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async {
             if let Some(kills) = &self.kills {
                 kills.none_under_way().await;
@@ -118,7 +118,7 @@ impl Guard for JobGuard<'_> {
         })
     }
 
-    fn still_holds(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+    fn still_valid(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
         Box::pin(async {
             match self.client.get_job(self.job).await {
                 Ok(job) => !self.identity.is_going(&job),

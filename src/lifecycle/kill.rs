@@ -31,7 +31,7 @@ pub async fn kill(
     owner_label: Option<(String, String)>,
     observer: Observer,
 ) -> Result<(), Box<ApiError>> {
-    let killing = registry.kill(&transport.address_of(job), owner_label.as_ref());
+    let killing = registry.kill(&transport.job_address(job), owner_label.as_ref());
     // A job that is about to be created would not be found.
     let created = killing.jobs_created().await;
     let began = Instant::now();

@@ -48,7 +48,7 @@ impl Watchers {
     /// The watcher that reads through this transport, the same one for all runs of the place.
     pub(super) fn of(&self, transport: &Transport) -> Arc<Watcher> {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (transport.place(), transport.tokens.id());
+        let key = (transport.scope(), transport.tokens.id());
         if let Some(watcher) = places.get(&key).and_then(Weak::upgrade) {
             return watcher;
         }

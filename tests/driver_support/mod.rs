@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use prefect_gcp_core::{
-    api::{Credentials, Endpoint, GcpAuth, Identity, Pacing, RetryPolicy, TokenSource, Transport, http_client},
+    api::{Credentials, Endpoint, GcpAuth, Identity, QuotaQueues, RetryPolicy, TokenSource, Transport, http_client},
     emulator::{Emulator, EmulatorConfig, ExecutorConfig, Faults, Outcome as Simulated},
     lifecycle::{
         driver::{self, Office},
@@ -37,8 +37,8 @@ pub fn transport(emulator: &Emulator) -> Transport {
         project: "p".into(),
         region: REGION.into(),
         tokens: TokenSource::new(Identity::new(Credentials::ApplicationDefault, true), Arc::new(GcpAuth::default())),
-        pacing: Arc::new(Pacing::new(Duration::from_secs(60))),
-        quota_wait: Duration::from_secs(20),
+        quotas: Arc::new(QuotaQueues::new(Duration::from_secs(60))),
+        quota_wait_max: Duration::from_secs(20),
         retry: RetryPolicy::default(),
         attempt_timeout: Duration::from_secs(5),
         on_notice: Arc::new(|_| {}),
