@@ -1,4 +1,4 @@
-//! What the tests of the driver share: a quick emulator that simulates, and runs against it.
+//! Shared by the driver's tests: an emulator that simulates executions quickly, and runs against it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ pub async fn emulator(duration: Duration, outcome: Simulated) -> Emulator {
     let config = EmulatorConfig {
         ready_after: Duration::from_millis(20),
         start_after: Duration::from_millis(20),
-        // As with Google, a deleted job can still be read for a while.
+        // As at Google, a deleted job can be read for a while.
         delete_after: Duration::from_millis(1500),
         executor: ExecutorConfig::Simulated { duration, outcome },
         ..EmulatorConfig::default()
@@ -69,12 +69,12 @@ pub fn body(job: &str) -> Value {
     })
 }
 
-/// Nobody listens.
+/// A sink that drops everything.
 pub fn quiet() -> ProgressSink {
     Arc::new(|_| {})
 }
 
-/// A run that no kill knows of.
+/// A run that no kill can find.
 pub async fn run(transport: Transport, body: Value, plan: Plan, sink: ProgressSink) -> Result<Outcome, RunError> {
     driver::run(transport, &ProcessState::default(), body.into(), plan, sink).await
 }

@@ -1,4 +1,4 @@
-//! The machine against a small model of the service, which may fail at any call and lag at any read.
+//! The machine against a small model of the service, in which any call can fail and any read can lag.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -38,7 +38,7 @@ fn a_run_is_created_executed_once_and_removed() {
 }
 
 #[test]
-fn a_failed_execution_is_told_with_its_message() {
+fn a_failed_execution_is_reported_with_its_message() {
     let mut world = World { end: End::Failed, ..World::default() };
     let ran = run(&mut world, plan(), &[]);
     assert!(matches!(ran.result, Ok(Outcome::Failed(message)) if message == "exit 1"));
@@ -46,14 +46,14 @@ fn a_failed_execution_is_told_with_its_message() {
 }
 
 #[test]
-fn a_job_to_be_kept_is_kept() {
+fn a_job_with_keep_job_is_kept() {
     let mut world = World::default();
     run(&mut world, world::Plan { keep_job: true, ..plan() }, &[]);
     assert!(world.job.is_some());
 }
 
 #[test]
-fn the_first_looks_come_quickly_and_the_later_ones_at_the_poll_interval() {
+fn the_first_reads_come_quickly_and_later_ones_at_the_poll_interval() {
     let mut world = World { ready_after: 30 * SECOND, ..World::default() };
     let ran = run(&mut world, plan(), &[]);
     assert!(ran.pauses.contains(&Duration::from_millis(250)));
@@ -72,7 +72,7 @@ fn a_missing_image_ends_the_run_at_once_and_leaves_nothing() {
 }
 
 #[test]
-fn another_reason_gets_a_short_grace() {
+fn other_reasons_of_ready_false_get_a_short_grace() {
     let failing = condition("Ready", ConditionStatus::False, "Internal", "Something.");
     let mut world = World { ready: Some(failing), ..World::default() };
     let ran = run(&mut world, plan(), &[]);
@@ -81,7 +81,7 @@ fn another_reason_gets_a_short_grace() {
 }
 
 #[test]
-fn a_job_that_never_gets_ready_is_given_up_at_the_timeout() {
+fn a_job_that_never_becomes_ready_fails_at_the_timeout() {
     let mut world = World { ready_after: 10_000 * SECOND, ..World::default() };
     let ran = run(&mut world, plan(), &[]);
     assert!(matches!(ran.result, Err(RunError::ReadyTimeout { seconds: 60, .. })));
@@ -90,7 +90,7 @@ fn a_job_that_never_gets_ready_is_given_up_at_the_timeout() {
 }
 
 #[test]
-fn a_name_that_somebody_else_has_is_an_error_and_his_job_stays() {
+fn a_name_taken_by_somebody_elses_job_is_an_error_and_that_job_stays() {
     let mut world = World::with_other_job();
     let ran = run(&mut world, plan(), &[]);
     assert!(matches!(ran.result, Err(RunError::Api(error)) if error.kind == ErrorKind::AlreadyExists));
@@ -107,9 +107,9 @@ fn a_job_of_ours_that_somebody_deleted_is_not_created_again() {
 }
 
 #[test]
-fn a_single_read_that_does_not_find_the_job_costs_nothing() {
+fn a_single_404_does_not_end_the_run() {
     for at in [1, 15, 400] {
-        // While it gets ready, and while it waits for a quota.
+        // Before the job is ready, and while the region is full.
         let mut world = World { ready_after: 20 * SECOND, full_until: 900 * SECOND, ..World::default() };
         let met = std::cell::Cell::new(false);
         let ran = run_with(&mut world, plan(), |command, world| {
@@ -121,7 +121,7 @@ fn a_single_read_that_does_not_find_the_job_costs_nothing() {
 }
 
 #[test]
-fn a_name_that_is_being_freed_is_waited_for() {
+fn the_name_of_a_job_in_deletion_is_waited_for() {
     let mut world = World::with_other_job();
     world.delete_job_at(Duration::ZERO);
     let ran = run(&mut world, plan(), &[]);
@@ -129,16 +129,16 @@ fn a_name_that_is_being_freed_is_waited_for() {
 }
 
 #[test]
-fn a_lost_answer_of_the_create_is_found_to_be_ours() {
+fn after_a_lost_create_response_the_job_is_found_to_be_ours() {
     let mut world = World::default();
-    // The client repeats the create, and meets the job that the first attempt made.
+    // The client repeats the create and finds the job that the first attempt made.
     let ran = run(&mut world, plan(), &[Fault::RepeatedAfterEffect]);
     assert!(matches!(ran.result, Ok(Outcome::Succeeded)));
     assert!(world.job.is_none());
 }
 
 #[test]
-fn a_lost_answer_of_the_start_is_looked_up_and_not_repeated() {
+fn after_a_lost_start_response_the_execution_is_found_and_not_started_again() {
     let mut world = World::default();
     let ran = run(&mut world, plan(), &world::faults_at(&[("run", Fault::LostAfterEffect)]));
     assert!(matches!(ran.result, Ok(Outcome::Succeeded)));
@@ -147,7 +147,7 @@ fn a_lost_answer_of_the_start_is_looked_up_and_not_repeated() {
 }
 
 #[test]
-fn a_start_that_never_happened_is_repeated_after_some_looks() {
+fn a_start_that_never_took_effect_is_repeated_after_the_settle_time() {
     let mut world = World::default();
     let ran = run(&mut world, plan(), &world::faults_at(&[("run", Fault::LostBeforeEffect)]));
     assert!(matches!(ran.result, Ok(Outcome::Succeeded)));
@@ -156,7 +156,7 @@ fn a_start_that_never_happened_is_repeated_after_some_looks() {
 }
 
 #[test]
-fn a_start_that_happens_late_is_not_repeated() {
+fn a_start_that_takes_effect_late_is_not_repeated() {
     let mut world = World::default();
     let ran = run(&mut world, plan(), &world::faults_at(&[("run", Fault::LostBeforeLateEffect)]));
     assert!(matches!(ran.result, Ok(Outcome::Succeeded)));
@@ -164,7 +164,7 @@ fn a_start_that_happens_late_is_not_repeated() {
 }
 
 #[test]
-fn an_execution_that_shows_no_name_is_one_all_the_same() {
+fn an_execution_without_a_name_still_counts_as_an_execution() {
     let mut world = World { end: End::Late, ..World::default() };
     let faults = [[Fault::LostAfterEffect].as_slice(), &[Fault::Nameless; 200]].concat();
     let faults: Vec<_> = faults.into_iter().map(|fault| ("run", fault)).collect();
@@ -185,7 +185,7 @@ fn an_outage_does_not_end_a_watch() {
 }
 
 #[test]
-fn a_read_that_lags_behind_a_young_execution_does_not_end_its_watch() {
+fn lagging_reads_of_a_young_execution_do_not_end_its_watch() {
     let mut world = World::default();
     let faults = [[Fault::None].as_slice(), &[Fault::Stale; 8]].concat();
     let faults: Vec<_> = faults.into_iter().map(|fault| ("execution", fault)).collect();
@@ -194,7 +194,7 @@ fn a_read_that_lags_behind_a_young_execution_does_not_end_its_watch() {
 }
 
 #[test]
-fn a_refusal_ends_a_watch_and_leaves_the_execution_alone() {
+fn a_permission_error_ends_the_watch_and_leaves_the_execution_alone() {
     let mut world = World::default();
     let ran = run(&mut world, plan(), &world::faults_at(&[("execution", Fault::Forbidden)]));
     assert!(matches!(ran.result, Err(RunError::Api(error)) if error.kind == ErrorKind::PermissionDenied));
@@ -204,7 +204,7 @@ fn a_refusal_ends_a_watch_and_leaves_the_execution_alone() {
 }
 
 #[test]
-fn a_job_deleted_while_it_runs_is_told_apart_from_one_that_failed() {
+fn a_job_deleted_while_it_runs_is_told_apart_from_a_failed_one() {
     let mut world = World { end: End::Late, ..World::default() };
     world.delete_job_at(30 * SECOND);
     let ran = run(&mut world, plan(), &[]);
@@ -213,7 +213,7 @@ fn a_job_deleted_while_it_runs_is_told_apart_from_one_that_failed() {
 }
 
 #[test]
-fn a_kill_of_a_young_execution_is_noticed_before_reads_have_settled() {
+fn the_deletion_of_a_young_job_is_noticed_within_the_read_lag() {
     let mut world = World { end: End::Late, ..World::default() };
     world.delete_job_at(3 * SECOND);
     let ran = run(&mut world, plan(), &[]);
@@ -239,7 +239,7 @@ fn a_job_deleted_before_its_start_is_an_error() {
 }
 
 #[test]
-fn a_job_of_the_same_name_that_came_later_is_not_deleted() {
+fn a_later_job_of_the_same_name_is_not_deleted() {
     let mut world = World { end: End::Late, ..World::default() };
     world.replace_job_at(30 * SECOND);
     let ran = run(&mut world, plan(), &[]);
@@ -248,7 +248,7 @@ fn a_job_of_the_same_name_that_came_later_is_not_deleted() {
 }
 
 #[test]
-fn a_job_of_the_same_name_that_came_before_the_start_is_neither_run_nor_deleted() {
+fn a_job_that_replaced_ours_before_the_start_is_neither_started_nor_deleted() {
     let mut world = World { ready_after: 30 * SECOND, ..World::default() };
     world.replace_job_at(5 * SECOND);
     let ran = run(&mut world, plan(), &[]);
@@ -258,7 +258,7 @@ fn a_job_of_the_same_name_that_came_before_the_start_is_neither_run_nor_deleted(
 }
 
 #[test]
-fn a_cancelled_execution_is_told_from_a_deleted_one_after_a_fault() {
+fn a_cancelled_execution_is_told_apart_from_a_deleted_one_after_a_fault() {
     let mut world = World { end: End::Late, ..World::default() };
     world.delete_job_at(30 * SECOND);
     let ran = run_with(&mut world, plan(), |command, world| match command {
@@ -269,7 +269,7 @@ fn a_cancelled_execution_is_told_from_a_deleted_one_after_a_fault() {
 }
 
 #[test]
-fn a_start_that_is_not_found_is_repeated_when_the_job_is_there() {
+fn a_start_that_answers_404_is_repeated_if_the_job_exists() {
     let mut world = World::default();
     let ran = run(&mut world, plan(), &world::faults_at(&[("run", Fault::Stale)]));
     assert!(matches!(ran.result, Ok(Outcome::Succeeded)), "{:?}", ran.result);
@@ -277,7 +277,7 @@ fn a_start_that_is_not_found_is_repeated_when_the_job_is_there() {
 }
 
 #[test]
-fn a_full_region_is_waited_for_and_told_once() {
+fn a_full_region_is_waited_for_and_reported_once() {
     let mut world = World { full_until: 1800 * SECOND, ..World::default() };
     let ran = run(&mut world, plan(), &[]);
     assert!(matches!(ran.result, Ok(Outcome::Succeeded)), "{:?}", ran.result);
@@ -290,7 +290,7 @@ fn a_full_region_is_waited_for_and_told_once() {
 }
 
 #[test]
-fn a_region_that_stays_full_is_given_up_with_its_own_budget() {
+fn the_wait_for_a_full_region_ends_after_quota_wait_max() {
     let mut world = World { full_until: 10_000 * SECOND, ..World::default() };
     let ran = run(&mut world, plan(), &[]);
     assert!(
@@ -303,7 +303,7 @@ fn a_region_that_stays_full_is_given_up_with_its_own_budget() {
 }
 
 #[test]
-fn the_pauses_of_runs_that_wait_together_differ() {
+fn runs_that_wait_together_have_different_pauses() {
     let pauses = |seed| {
         let mut world = World { full_until: 600 * SECOND, ..World::default() };
         run(&mut world, world::Plan { seed, ..plan() }, &[]).pauses
@@ -313,7 +313,7 @@ fn the_pauses_of_runs_that_wait_together_differ() {
 }
 
 #[test]
-fn a_job_that_is_deleted_while_its_region_is_full_is_not_waited_for() {
+fn a_job_deleted_while_its_region_is_full_ends_the_wait() {
     let mut world = World { full_until: 1800 * SECOND, ..World::default() };
     world.delete_job_at(100 * SECOND);
     let ran = run(&mut world, plan(), &[]);
@@ -322,7 +322,7 @@ fn a_job_that_is_deleted_while_its_region_is_full_is_not_waited_for() {
 }
 
 #[test]
-fn an_outage_during_the_wait_for_a_quota_costs_nothing() {
+fn an_outage_during_the_wait_for_capacity_does_not_end_the_run() {
     let mut world = World { full_until: 1800 * SECOND, ..World::default() };
     let ran = run_with(&mut world, plan(), |command, world| match command {
         Command::ReadJob if world.now > 100 * SECOND && world.now < 1000 * SECOND => Fault::Refused,
@@ -332,8 +332,8 @@ fn an_outage_during_the_wait_for_a_quota_costs_nothing() {
 }
 
 #[test]
-fn a_kill_ends_the_run_where_it_stands() {
-    // While it gets ready, waits for a quota, runs.
+fn a_kill_ends_the_run_in_every_phase() {
+    // Before the job is ready, while the region is full, while the execution runs.
     for (ready_after, full_until) in [(50, 0), (1, 1000), (1, 0)] {
         let mut world = World {
             end: End::Late,
@@ -346,9 +346,9 @@ fn a_kill_ends_the_run_where_it_stands() {
         let has_started = world.starts == 1;
         assert_eq!(matches!(ran.result, Ok(Outcome::Removed)), has_started);
         let stopped = matches!(&ran.result, Err(error @ RunError::RemovedBeforeStart { killed: true, .. })
-            if error.to_string().ends_with("before it was executed, because its flow run was to be ended."));
+            if error.to_string().ends_with("before an execution started, because Prefect asked this worker to stop the flow run."));
         assert_eq!(stopped, !has_started, "{:?}", ran.result);
-        // The pause that it was in may be a long one of the model's; the driver cuts it short.
+        // The model finishes the current pause first; the driver does not.
         assert!(!world.calls.iter().any(|(command, _)| *command == Command::DeleteJob));
     }
 }
@@ -364,18 +364,19 @@ fn the_diagram_shows_every_transition_and_no_other() {
     let mut found = BTreeSet::new();
     let mut runner = TestRunner::deterministic();
     for _ in 0..30_000 {
-        let pick = (proptest::collection::vec(fault(), 0..40), end(), meddling(), any::<bool>(), 0u32..80, 0u32..60);
-        let (faults, end, meddling, keep_job, ready_after, full) = pick.new_tree(&mut runner).unwrap().current();
+        let pick =
+            (proptest::collection::vec(fault(), 0..40), end(), interference(), any::<bool>(), 0u32..80, 0u32..60);
+        let (faults, end, interference, keep_job, ready_after, full) = pick.new_tree(&mut runner).unwrap().current();
         let ready = (full % 7 == 0).then(|| {
             condition("Ready", ConditionStatus::False, if keep_job { "Internal" } else { "ContainerMissing" }, "")
         });
         let full_until = SECOND * if full > 40 { 30 * full } else { 0 };
-        let mut world = World { end, ready, full_until, ready_after: SECOND * ready_after, ..world(meddling) };
+        let mut world = World { end, ready, full_until, ready_after: SECOND * ready_after, ..world(interference) };
         let quota_wait_max = SECOND * 20 * full;
         let ran = run(&mut world, world::Plan { keep_job, quota_wait_max, ..plan() }, &faults);
         found.extend(ran.states.windows(2).map(|pair| (pair[0].to_owned(), pair[1].to_owned())));
     }
-    // What chance does not find.
+    // Transitions that random runs don't find.
     let mut lost = World::default();
     let five_starts = run_with(&mut lost, plan(), |command, _| match command {
         Command::RunJob => Fault::LostBeforeEffect,
@@ -425,34 +426,35 @@ fn end() -> impl Strategy<Value = End> {
     ]
 }
 
-/// What somebody else does to the job's name, and when.
+/// What somebody else does to the job, and after how many seconds.
 #[derive(Clone, Copy, Debug)]
-enum Meddling {
+enum Interference {
     None,
-    HadTheName,
+    HasTheName,
     Deletes(u64),
     Replaces(u64),
-    /// A kill of this process.
+    /// A kill in this process.
     Kills(u64),
 }
 
-fn meddling() -> impl Strategy<Value = Meddling> {
+fn interference() -> impl Strategy<Value = Interference> {
     prop_oneof![
-        2 => Just(Meddling::None),
-        1 => Just(Meddling::HadTheName),
-        2 => (0u64..200).prop_map(Meddling::Deletes),
-        2 => (0u64..200).prop_map(Meddling::Replaces),
-        2 => (0u64..200).prop_map(Meddling::Kills),
+        2 => Just(Interference::None),
+        1 => Just(Interference::HasTheName),
+        2 => (0u64..200).prop_map(Interference::Deletes),
+        2 => (0u64..200).prop_map(Interference::Replaces),
+        2 => (0u64..200).prop_map(Interference::Kills),
     ]
 }
 
-fn world(meddling: Meddling) -> World {
-    let mut world = if matches!(meddling, Meddling::HadTheName) { World::with_other_job() } else { World::default() };
-    match meddling {
-        Meddling::Deletes(at) => world.delete_job_at(SECOND * at as u32),
-        Meddling::Replaces(at) => world.replace_job_at(SECOND * at as u32),
-        Meddling::Kills(at) => world.kill_at = Some(SECOND * at as u32),
-        Meddling::None | Meddling::HadTheName => {}
+fn world(interference: Interference) -> World {
+    let mut world =
+        if matches!(interference, Interference::HasTheName) { World::with_other_job() } else { World::default() };
+    match interference {
+        Interference::Deletes(at) => world.delete_job_at(SECOND * at as u32),
+        Interference::Replaces(at) => world.replace_job_at(SECOND * at as u32),
+        Interference::Kills(at) => world.kill_at = Some(SECOND * at as u32),
+        Interference::None | Interference::HasTheName => {}
     }
     world
 }
@@ -464,14 +466,14 @@ proptest! {
     fn nothing_is_run_twice_lost_or_stolen(
         faults in proptest::collection::vec(fault(), 0..40),
         end in end(),
-        meddling in meddling(),
+        interference in interference(),
         keep_job in any::<bool>(),
         has_label in proptest::bool::weighted(0.8),
         ready_after in 0u64..80,
         full_until in 0u32..1000,
     ) {
         let full_until = SECOND * full_until.saturating_sub(500);
-        let mut world = World { end, full_until, ready_after: SECOND * ready_after as u32, ..world(meddling) };
+        let mut world = World { end, full_until, ready_after: SECOND * ready_after as u32, ..world(interference) };
         let owner_label = plan().owner_label.filter(|_| has_label);
 
         let ran = run(&mut world, world::Plan { keep_job, owner_label, ..plan() }, &faults);
@@ -487,7 +489,7 @@ proptest! {
     }
 
     #[test]
-    fn readiness_is_decided_and_never_waited_for_without_end(
+    fn readiness_is_decided_within_the_timeout(
         faults in proptest::collection::vec(fault(), 0..30),
         status in prop_oneof![Just(ConditionStatus::Unknown), Just(ConditionStatus::False)],
         reason in prop_oneof![Just("ContainerMissing"), Just("Internal"), Just("")],
@@ -496,7 +498,7 @@ proptest! {
         let mut world = World { ready, ..World::default() };
         let ran = run(&mut world, plan(), &faults);
         prop_assert!(world.starts == 0 && ran.result.is_err());
-        // The time-out, and what the removal takes beyond it while the API fails.
+        // The timeout, and the time that the deletion takes while the API fails.
         prop_assert!(ran.took <= plan().ready_timeout + 2 * plan().retry.max_elapsed + plan().settle_time, "{:?}", ran.took);
         if let Err(error @ RunError::NotReady { .. }) = &ran.result {
             prop_assert!(status == ConditionStatus::False && error.to_string().contains("Some words."), "{}", error);
@@ -507,7 +509,7 @@ proptest! {
     }
 
     #[test]
-    fn a_run_that_is_let_go_leaves_its_execution_alone(
+    fn a_dropped_run_leaves_its_execution_alone(
         faults in proptest::collection::vec(fault(), 0..20), calls in 0usize..60, end in end(),
     ) {
         let mut world = World { end, ..World::default() };
@@ -518,7 +520,7 @@ proptest! {
     }
 
     #[test]
-    fn a_killed_run_ends_at_once_and_is_not_started_any_more(
+    fn a_killed_run_ends_at_once_and_never_starts_an_execution(
         faults in proptest::collection::vec(fault(), 0..20), at in 0u64..100, ready_after in 0u64..80,
     ) {
         let mut world = World {
@@ -529,7 +531,7 @@ proptest! {
             let is_told = match &ran.result {
                 Ok(Outcome::Removed) => world.starts == 1,
                 Err(RunError::RemovedBeforeStart { maybe_started, .. }) => world.starts == 0 || *maybe_started,
-                // It was about to end anyway.
+                // The run was about to end anyway.
                 Err(_) => ran.states.iter().any(|state| matches!(*state, "CleaningUp" | "CheckingLeftover")),
                 Ok(_) => false,
             };
@@ -538,7 +540,7 @@ proptest! {
     }
 
     #[test]
-    fn faults_that_pass_cost_no_run(
+    fn transient_faults_do_not_end_a_run(
         faults in proptest::collection::vec(fault(), 0..12), full in any::<bool>(), end in end(),
     ) {
         let passing = |fault: &Fault| !matches!(fault, Fault::Forbidden);
@@ -548,8 +550,8 @@ proptest! {
         match ran.result {
             Ok(Outcome::Succeeded) => prop_assert_eq!(end, End::Succeeded),
             Ok(Outcome::Failed(_)) => prop_assert!(end != End::Succeeded),
-            Ok(Outcome::Removed) => prop_assert!(false, "nobody has removed it"),
-            // The client has spent its whole budget on these calls before the machine hears of it.
+            Ok(Outcome::Removed) => prop_assert!(false, "nobody removed it"),
+            // The client spends its whole budget on a create before the machine gets the failure.
             Err(error) => prop_assert!(
                 matches!(&error, RunError::Api(error) if error.may_pass() && error.method == ApiMethod::CreateJob),
                 "{}", error
@@ -557,7 +559,7 @@ proptest! {
         }
         let is_left = world.job.as_ref().is_some_and(|job| !job.deleting);
         let is_told = ran.reports.iter().any(|progress| matches!(progress, Progress::Leaked { .. }));
-        prop_assert!(!is_left || is_told, "left and not told");
+        prop_assert!(!is_left || is_told, "left without a report");
         prop_assert!(world.starts <= 1);
         let is_spent = |(command, fault): &(Command, Fault)| match command {
             Command::CreateJob => {
