@@ -1,15 +1,21 @@
 """What the documents promise of the code."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from prefect_gcp.settings import CloudRunWorkerSettings
+
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
     "README.md",
-    "SECURITY.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "SECURITY.md",
     *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
 ]
 
@@ -30,7 +36,7 @@ def test_links_and_files_that_a_document_names_exist(document):
     path = ROOT / document
     text = path.read_text()
     links = re.findall(r"\]\(([^)#:]+)\)", text)
-    files = re.findall(r"`((?:src|tests|docs|python|benches)/[\w/.]+)(?:`|::)", text)
+    files = re.findall(r"`((?:src|tests|docs|python|benches|demo|tools)/[\w/.]+)(?:`|::)", text)
     for link in links:
         assert (path.parent / link).exists(), link
     for file in files:
@@ -42,3 +48,22 @@ def test_every_target_that_a_document_names_is_in_the_makefile():
     for document in DOCUMENTS:
         for target in re.findall(r"`make ([a-z-]+)", (ROOT / document).read_text()):
             assert target in targets, f"{document}: make {target}"
+
+
+def test_the_table_of_settings_is_that_of_the_code():
+    command = [sys.executable, str(ROOT / "tools" / "settings_table.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_each_setting_says_when_to_change_it():
+    (section,) = re.findall(
+        r"## When to change a setting\n(.*?)\n## ", (ROOT / "docs/settings.md").read_text(), re.DOTALL
+    )
+    headings = "".join(re.findall(r"^### .*$", section, re.MULTILINE))
+    described = re.findall(r"`(\w+)`", headings)
+    assert described == [name.upper() for name in CloudRunWorkerSettings.model_fields]
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) < 150
