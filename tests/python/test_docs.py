@@ -20,6 +20,12 @@ DOCUMENTS = [
 ]
 
 
+def anchors(text: str) -> list[str]:
+    """The anchors that GitHub gives to the headings of a document."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+
+
 def test_each_claim_of_the_security_notes_names_a_test_that_exists():
     text = (ROOT / "SECURITY.md").read_text()
     (section,) = re.findall(r"## What it defends against\n(.*?)\n## ", text, re.DOTALL)
@@ -27,7 +33,11 @@ def test_each_claim_of_the_security_notes_names_a_test_that_exists():
     assert len(claims) > 12
     for claim in claims:
         assert re.search(r"`(tests|src)/[\w/.]+(::\w+)?`", claim), claim
-    for file, test in re.findall(r"`([a-z][\w/.]+)::(\w+)`", text):
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_each_test_that_a_document_names_exists(document):
+    for file, test in re.findall(r"`((?:src|tests)/[\w/.]+)::(\w+)`", (ROOT / document).read_text()):
         assert re.search(rf"\b(def|fn) {test}\(", (ROOT / file).read_text()), f"{file}::{test}"
 
 
@@ -39,6 +49,8 @@ def test_links_and_files_that_a_document_names_exist(document):
     files = re.findall(r"`((?:src|tests|docs|python|benches|demo|tools)/[\w/.]+)(?:`|::)", text)
     for link in links:
         assert (path.parent / link).exists(), link
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", text):
+        assert anchor in anchors((path.parent / target if target else path).read_text()), f"{target}#{anchor}"
     for file in files:
         assert (ROOT / file).exists(), file
 
@@ -67,3 +79,10 @@ def test_each_setting_says_when_to_change_it():
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) < 150
+
+
+def test_the_architecture_names_the_states_of_the_machine():
+    (table,) = re.findall(r"\| state \|.*?\n\n", (ROOT / "ARCHITECTURE.md").read_text(), re.DOTALL)
+    diagram = (ROOT / "src/lifecycle/machine/mod.rs").read_text()
+    states = set(re.findall(r"^//!     (\w+) --> ", diagram, re.MULTILINE))
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == states
