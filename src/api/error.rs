@@ -41,6 +41,9 @@ impl ErrorKind {
     }
 }
 
+/// The result of a call. The error is boxed, because it is large and rare.
+pub type ApiResult<T> = Result<T, Box<ApiError>>;
+
 /// A call that failed for good: either no further attempt would help, or the budget of attempts is spent.
 #[derive(Clone, Debug, Error, PartialEq)]
 pub struct ApiError {

@@ -20,7 +20,7 @@ pub use auth::{
 };
 pub use client::{CloudRunClient, JobBody};
 pub use endpoint::{Endpoint, EndpointError, check_project};
-pub use error::{ApiError, ErrorKind};
+pub use error::{ApiError, ApiResult, ErrorKind};
 pub use method::{ApiMethod, ApiPath, MethodRow, Quota};
 pub use pacing::{Pacing, PacingCache};
 pub use retry::{Backoff, RetryPolicy};

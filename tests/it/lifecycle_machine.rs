@@ -1,0 +1,570 @@
+//! The machine against a small model of the service, which may fail at any call and lag at any read.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use crate::world::{self, End, Fault, JOB, World, condition, plan, run, run_for, run_with};
+use prefect_gcp_core::{
+    api::{ApiMethod, ErrorKind, types::ConditionStatus},
+    lifecycle::{
+        progress::Progress,
+        step::{Ask, Outcome, RunError},
+    },
+};
+use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_run_is_created_executed_once_and_removed() {
+    let mut world = World::default();
+    let ran = run(&mut world, plan(), &[]);
+    assert!(matches!(ran.result, Ok(Outcome::Succeeded)));
+    assert_eq!(world.starts, 1);
+    assert!(world.job.is_none());
+    let kinds: Vec<_> = ran.reports.iter().map(Progress::kind).collect();
+    let expected = [
+        "creating",
+        "created",
+        "awaiting_ready",
+        "submitting",
+        "started",
+        "running",
+        "succeeded",
+        "log",
+        "deleting",
+        "deleted",
+    ];
+    assert_eq!(kinds, expected);
+}
+
+#[test]
+fn a_failed_execution_is_told_with_its_message() {
+    let mut world = World { end: End::Failed, ..World::default() };
+    let ran = run(&mut world, plan(), &[]);
+    assert!(matches!(ran.result, Ok(Outcome::Failed(message)) if message == "exit 1"));
+    assert!(world.job.is_none());
+}
+
+#[test]
+fn a_job_to_be_kept_is_kept() {
+    let mut world = World::default();
+    run(&mut world, world::Plan { keep_job: true, ..plan() }, &[]);
+    assert!(world.job.is_some());
+}
+
+#[test]
+fn the_first_looks_come_quickly_and_the_later_ones_at_the_poll_interval() {
+    let mut world = World { ready_after: 30 * SECOND, ..World::default() };
+    let ran = run(&mut world, plan(), &[]);
+    assert!(ran.pauses.contains(&Duration::from_millis(250)));
+    assert_eq!(ran.pauses.iter().max(), Some(&plan().poll_interval));
+}
+
+#[test]
+fn a_missing_image_ends_the_run_at_once_and_leaves_nothing() {
+    let missing = condition("Ready", ConditionStatus::False, "ContainerMissing", "Image 'x' not found.");
+    let mut world = World { ready: Some(missing), ..World::default() };
+    let ran = run(&mut world, plan(), &[]);
+    let error = ran.result.unwrap_err();
+    assert!(error.to_string().contains("Ready is False, ContainerMissing: Image 'x' not found."), "{error}");
+    assert!(ran.took < SECOND);
+    assert!(world.job.is_none());
+}
+
+#[test]
+fn another_reason_gets_a_short_grace() {
+    let failing = condition("Ready", ConditionStatus::False, "Internal", "Something.");
+    let mut world = World { ready: Some(failing), ..World::default() };
+    let ran = run(&mut world, plan(), &[]);
+    assert!(matches!(ran.result, Err(RunError::NotReady { .. })));
+    assert!((10 * SECOND..20 * SECOND).contains(&ran.took), "{:?}", ran.took);
+}
+
+#[test]
+fn a_job_that_never_gets_ready_is_given_up_at_the_timeout() {
+    let mut world = World { ready_after: 10_000 * SECOND, ..World::default() };
+    let ran = run(&mut world, plan(), &[]);
+    assert!(matches!(ran.result, Err(RunError::ReadyTimeout { seconds: 60, .. })));
+    assert_eq!(ran.took.as_secs(), 60);
+    assert!(world.job.is_none());
+}
+
+#[test]
+fn a_name_that_somebody_else_has_is_an_error_and_his_job_stays() {
+    let mut world = World::with_foreign_job();
+    let ran = run(&mut world, plan(), &[]);
+    assert!(matches!(ran.result, Err(RunError::Api(error)) if error.kind == ErrorKind::AlreadyExists));
+    assert!(world.job.is_some());
+}
+
+#[test]
+fn a_job_of_ours_that_somebody_deleted_is_not_created_again() {
+    let mut world = World::default();
+    world.delete_job_at(Duration::ZERO);
+    let ran = run(&mut world, plan(), &[Fault::RepeatedAfterEffect]);
+    assert!(matches!(ran.result, Err(RunError::RemovedBeforeStart { .. })), "{:?}", ran.result);
+    assert_eq!(world.starts, 0);
+}
+
+#[test]
+fn a_single_read_that_does_not_find_the_job_costs_nothing() {
+    for at in [1, 15, 400] {
+        // While it gets ready, and while it waits for a quota.
+        let mut world = World { ready_after: 20 * SECOND, full_until: 900 * SECOND, ..World::default() };
+        let met = std::cell::Cell::new(false);
+        let ran = run_with(&mut world, plan(), |ask, world| {
+            let is_due = *ask == Ask::ReadJob && world.now > SECOND * at && !met.replace(true);
+            if is_due { Fault::Missing } else { Fault::None }
+        });
+        assert!(matches!(ran.result, Ok(Outcome::Succeeded)), "{:?}", ran.result);
+    }
+}
+
+#[test]
+fn a_name_that_is_being_freed_is_waited_for() {
+    let mut world = World::with_foreign_job();
+    world.delete_job_at(Duration::ZERO);
+    let ran = run(&mut world, plan(), &[]);
+    assert!(matches!(ran.result, Ok(Outcome::Succeeded)));
+}
+
+#[test]
+fn a_lost_answer_of_the_create_is_found_to_be_ours() {
+    let mut world = World::default();
+    // The client repeats the create, and meets the job that the first attempt made.
+    let ran = run(&mut world, plan(), &[Fault::RepeatedAfterEffect]);
+    assert!(matches!(ran.result, Ok(Outcome::Succeeded)));
+    assert!(world.job.is_none());
+}
+
+#[test]
+fn a_lost_answer_of_the_start_is_looked_up_and_not_repeated() {
+    let mut world = World::default();
+    let ran = run(&mut world, plan(), &world::faults_at(&[("run", Fault::LostAfterEffect)]));
+    assert!(matches!(ran.result, Ok(Outcome::Succeeded)));
+    assert_eq!(world.starts, 1);
+    assert!(ran.reports.iter().any(|progress| progress.kind() == "recovering"));
+}
+
+#[test]
+fn a_start_that_never_happened_is_repeated_after_some_looks() {
+    let mut world = World::default();
+    let ran = run(&mut world, plan(), &world::faults_at(&[("run", Fault::LostBeforeEffect)]));
+    assert!(matches!(ran.result, Ok(Outcome::Succeeded)));
+    assert_eq!(world.starts, 1);
+    assert!(ran.took >= plan().settles);
+}
+
+#[test]
+fn a_start_that_happens_late_is_not_repeated() {
+    let mut world = World::default();
+    let ran = run(&mut world, plan(), &world::faults_at(&[("run", Fault::LostBeforeLateEffect)]));
+    assert!(matches!(ran.result, Ok(Outcome::Succeeded)));
+    assert_eq!(world.starts, 1);
+}
+
+#[test]
+fn an_execution_that_shows_no_name_is_one_all_the_same() {
+    let mut world = World { end: End::Late, ..World::default() };
+    let faults = [[Fault::LostAfterEffect].as_slice(), &[Fault::Nameless; 200]].concat();
+    let faults: Vec<_> = faults.into_iter().map(|fault| ("run", fault)).collect();
+    let ran = run(&mut world, plan(), &world::faults_at(&faults));
+    assert!(matches!(ran.result, Err(RunError::StartUnknown { .. })), "{:?}", ran.result);
+    assert_eq!(world.starts, 1);
+    assert!(ran.reports.iter().any(|progress| progress.kind() == "left_running"));
+}
+
+#[test]
+fn an_outage_does_not_end_a_watch() {
+    let mut world = World::default();
+    let outage: Vec<_> =
+        [Fault::Refused, Fault::Page].repeat(25).into_iter().map(|fault| ("execution", fault)).collect();
+    let ran = run(&mut world, plan(), &world::faults_at(&outage));
+    assert!(matches!(ran.result, Ok(Outcome::Succeeded)));
+    assert!(ran.reports.iter().any(|progress| progress.kind() == "look_failed"));
+}
+
+#[test]
+fn a_read_that_lags_behind_a_young_execution_does_not_end_its_watch() {
+    let mut world = World::default();
+    let faults = [[Fault::None].as_slice(), &[Fault::Stale; 8]].concat();
+    let faults: Vec<_> = faults.into_iter().map(|fault| ("execution", fault)).collect();
+    let ran = run(&mut world, plan(), &world::faults_at(&faults));
+    assert!(matches!(ran.result, Ok(Outcome::Succeeded)), "{:?}", ran.result);
+}
+
+#[test]
+fn a_refusal_ends_a_watch_and_leaves_the_execution_alone() {
+    let mut world = World::default();
+    let ran = run(&mut world, plan(), &world::faults_at(&[("execution", Fault::Forbidden)]));
+    assert!(matches!(ran.result, Err(RunError::Api(error)) if error.kind == ErrorKind::PermissionDenied));
+    assert!(world.job.is_some());
+    let line = ran.reports.last().map(ToString::to_string).unwrap();
+    assert!(line.contains("gcloud run jobs delete my-job --region my-region --project my-project"), "{line}");
+}
+
+#[test]
+fn a_job_deleted_while_it_runs_is_told_apart_from_one_that_failed() {
+    let mut world = World { end: End::Late, ..World::default() };
+    world.delete_job_at(30 * SECOND);
+    let ran = run(&mut world, plan(), &[]);
+    assert!(matches!(ran.result, Ok(Outcome::Removed)));
+    assert!(ran.reports.iter().any(|progress| progress.to_string().contains("was deleted")));
+}
+
+#[test]
+fn a_kill_of_a_young_execution_is_noticed_before_reads_have_settled() {
+    let mut world = World { end: End::Late, ..World::default() };
+    world.delete_job_at(3 * SECOND);
+    let ran = run(&mut world, plan(), &[]);
+    assert!(matches!(ran.result, Ok(Outcome::Removed)));
+    assert!(ran.took < 8 * SECOND, "{:?}", ran.took);
+}
+
+#[test]
+fn a_cancelled_execution_of_a_job_that_stays_has_failed() {
+    let mut world = World { end: End::Cancelled, ..World::default() };
+    let ran = run(&mut world, plan(), &[]);
+    assert!(matches!(ran.result, Ok(Outcome::Failed(_))));
+    assert!(world.job.is_none());
+}
+
+#[test]
+fn a_job_deleted_before_its_start_is_an_error() {
+    let mut world = World { ready_after: 30 * SECOND, ..World::default() };
+    world.delete_job_at(5 * SECOND);
+    let ran = run(&mut world, plan(), &[]);
+    assert!(matches!(ran.result, Err(RunError::RemovedBeforeStart { .. })));
+    assert_eq!(world.starts, 0);
+}
+
+#[test]
+fn a_job_of_the_same_name_that_came_later_is_not_deleted() {
+    let mut world = World { end: End::Late, ..World::default() };
+    world.replace_job_at(30 * SECOND);
+    let ran = run(&mut world, plan(), &[]);
+    assert!(matches!(ran.result, Ok(Outcome::Removed)));
+    assert!(world.job.is_some_and(|job| !job.ours));
+}
+
+#[test]
+fn a_job_of_the_same_name_that_came_before_the_start_is_neither_run_nor_deleted() {
+    let mut world = World { ready_after: 30 * SECOND, ..World::default() };
+    world.replace_job_at(5 * SECOND);
+    let ran = run(&mut world, plan(), &[]);
+    assert!(matches!(ran.result, Err(RunError::RemovedBeforeStart { .. })));
+    assert!(world.job.is_some_and(|job| !job.ours));
+    assert!(!world.met.iter().any(|(ask, _)| *ask == Ask::RunJob));
+}
+
+#[test]
+fn a_cancelled_execution_is_told_from_a_deleted_one_after_a_fault() {
+    let mut world = World { end: End::Late, ..World::default() };
+    world.delete_job_at(30 * SECOND);
+    let ran = run_with(&mut world, plan(), |ask, world| match ask {
+        Ask::ReadJob if world.now > 30 * SECOND && world.now < 32 * SECOND => Fault::Refused,
+        _ => Fault::None,
+    });
+    assert!(matches!(ran.result, Ok(Outcome::Removed)), "{:?}", ran.result);
+}
+
+#[test]
+fn a_start_that_is_not_found_is_repeated_when_the_job_is_there() {
+    let mut world = World::default();
+    let ran = run(&mut world, plan(), &world::faults_at(&[("run", Fault::Stale)]));
+    assert!(matches!(ran.result, Ok(Outcome::Succeeded)), "{:?}", ran.result);
+    assert_eq!(world.starts, 1);
+}
+
+#[test]
+fn a_full_region_is_waited_for_and_told_once() {
+    let mut world = World { full_until: 1800 * SECOND, ..World::default() };
+    let ran = run(&mut world, plan(), &[]);
+    assert!(matches!(ran.result, Ok(Outcome::Succeeded)), "{:?}", ran.result);
+    assert_eq!(world.starts, 1);
+    let told = |kind| ran.reports.iter().filter(|progress| progress.kind() == kind).count();
+    assert_eq!((told("awaiting_quota"), told("submitting"), told("started")), (1, 1, 1));
+    assert!(ran.pauses.iter().max().unwrap() <= &(90 * SECOND));
+    let asked = world.met.iter().filter(|(ask, _)| *ask == Ask::RunJob).count();
+    assert!(asked < 60, "{asked} starts in half an hour");
+}
+
+#[test]
+fn a_region_that_stays_full_is_given_up_with_its_own_budget() {
+    let mut world = World { full_until: 10_000 * SECOND, ..World::default() };
+    let ran = run(&mut world, plan(), &[]);
+    assert!(
+        matches!(&ran.result, Err(RunError::Api(error)) if error.kind == ErrorKind::LimitReached),
+        "{:?}",
+        ran.result
+    );
+    assert!((3500 * SECOND..3601 * SECOND).contains(&ran.took), "{:?}", ran.took);
+    assert!(world.job.is_none() && world.starts == 0);
+}
+
+#[test]
+fn the_pauses_of_runs_that_wait_together_differ() {
+    let pauses = |seed| {
+        let mut world = World { full_until: 600 * SECOND, ..World::default() };
+        run(&mut world, world::Plan { seed, ..plan() }, &[]).pauses
+    };
+    assert_eq!(pauses(1), pauses(1));
+    assert_ne!(pauses(1), pauses(2));
+}
+
+#[test]
+fn a_job_that_is_deleted_while_its_region_is_full_is_not_waited_for() {
+    let mut world = World { full_until: 1800 * SECOND, ..World::default() };
+    world.delete_job_at(100 * SECOND);
+    let ran = run(&mut world, plan(), &[]);
+    assert!(matches!(ran.result, Err(RunError::RemovedBeforeStart { killed: false, .. })));
+    assert!(ran.took < 200 * SECOND);
+}
+
+#[test]
+fn an_outage_during_the_wait_for_a_quota_costs_nothing() {
+    let mut world = World { full_until: 1800 * SECOND, ..World::default() };
+    let ran = run_with(&mut world, plan(), |ask, world| match ask {
+        Ask::ReadJob if world.now > 100 * SECOND && world.now < 1000 * SECOND => Fault::Refused,
+        _ => Fault::None,
+    });
+    assert!(matches!(ran.result, Ok(Outcome::Succeeded)), "{:?}", ran.result);
+}
+
+#[test]
+fn a_kill_ends_the_run_where_it_stands() {
+    // While it gets ready, waits for a quota, runs.
+    for (ready_after, full_until) in [(50, 0), (1, 1000), (1, 0)] {
+        let mut world = World {
+            end: End::Late,
+            ready_after: SECOND * ready_after,
+            full_until: SECOND * full_until,
+            kill_at: Some(20 * SECOND),
+            ..World::default()
+        };
+        let ran = run(&mut world, plan(), &[]);
+        let has_started = world.starts == 1;
+        assert_eq!(matches!(ran.result, Ok(Outcome::Removed)), has_started);
+        let stopped = matches!(&ran.result, Err(error @ RunError::RemovedBeforeStart { killed: true, .. })
+            if error.to_string().ends_with("before it was executed, because its flow run was to be ended."));
+        assert_eq!(stopped, !has_started, "{:?}", ran.result);
+        // The pause that it was in may be a long one of the model's; the driver cuts it short.
+        assert!(!world.met.iter().any(|(ask, _)| *ask == Ask::DeleteJob));
+    }
+}
+
+#[test]
+fn the_diagram_shows_every_transition_and_no_other() {
+    let source = include_str!("../../src/lifecycle/machine.rs");
+    let documented: BTreeSet<(String, String)> = source
+        .lines()
+        .filter_map(|line| line.strip_prefix("//!     ")?.split_once(" --> "))
+        .map(|(from, to)| (from.to_owned(), to.to_owned()))
+        .collect();
+    let mut found = BTreeSet::new();
+    let mut runner = TestRunner::deterministic();
+    for _ in 0..30_000 {
+        let pick = (proptest::collection::vec(fault(), 0..40), end(), meddling(), any::<bool>(), 0u32..80, 0u32..60);
+        let (faults, end, meddling, keep_job, ready_after, full) = pick.new_tree(&mut runner).unwrap().current();
+        let ready = (full % 7 == 0).then(|| {
+            condition("Ready", ConditionStatus::False, if keep_job { "Internal" } else { "ContainerMissing" }, "")
+        });
+        let full_until = SECOND * if full > 40 { 30 * full } else { 0 };
+        let mut world = World { end, ready, full_until, ready_after: SECOND * ready_after, ..world(meddling) };
+        let quota_timeout = SECOND * 20 * full;
+        let ran = run(&mut world, world::Plan { keep_job, quota_timeout, ..plan() }, &faults);
+        found.extend(ran.states.windows(2).map(|pair| (pair[0].to_owned(), pair[1].to_owned())));
+    }
+    // What chance does not find.
+    let mut lost = World::default();
+    let five_starts = run_with(&mut lost, plan(), |ask, _| match ask {
+        Ask::RunJob => Fault::LostBeforeEffect,
+        _ => Fault::None,
+    });
+    let mut forgotten = World { end: End::Late, forgets_at: 60 * SECOND, ..World::default() };
+    let without_execution = run(&mut forgotten, plan(), &[]);
+    assert_eq!((lost.starts, &without_execution.result.unwrap()), (0, &Outcome::Removed));
+    let mut freed = World::with_foreign_job();
+    freed.delete_job_at(Duration::ZERO);
+    let with_a_freed_name = run(&mut freed, plan(), &[]);
+    for states in [five_starts.states, without_execution.states, with_a_freed_name.states] {
+        found.extend(states.windows(2).map(|pair| (pair[0].to_owned(), pair[1].to_owned())));
+    }
+    let lines = |transitions: BTreeSet<&(String, String)>| {
+        transitions.into_iter().map(|(from, to)| format!("//!     {from} --> {to}\n")).collect::<String>()
+    };
+    let missing = lines(found.difference(&documented).collect());
+    let invented = lines(documented.difference(&found).collect());
+    assert!(missing.is_empty() && invented.is_empty(), "not in the diagram:\n{missing}\nnever seen:\n{invented}");
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    prop_oneof![
+        4 => Just(Fault::None),
+        2 => Just(Fault::LostBeforeEffect),
+        2 => Just(Fault::LostAfterEffect),
+        1 => Just(Fault::LostBeforeLateEffect),
+        1 => Just(Fault::RepeatedAfterEffect),
+        2 => Just(Fault::Refused),
+        1 => Just(Fault::RefusedForAWhile),
+        1 => Just(Fault::Forbidden),
+        1 => Just(Fault::Page),
+        2 => Just(Fault::Stale),
+        1 => Just(Fault::Nameless),
+        2 => (0..world::ODD.len()).prop_map(Fault::Odd),
+    ]
+}
+
+fn end() -> impl Strategy<Value = End> {
+    prop_oneof![
+        Just(End::Succeeded),
+        Just(End::Failed),
+        Just(End::Cancelled),
+        Just(End::CancelledSoon),
+        Just(End::Late)
+    ]
+}
+
+/// What somebody else does to the job's name, and when.
+#[derive(Clone, Copy, Debug)]
+enum Meddling {
+    None,
+    HadTheName,
+    Deletes(u64),
+    Replaces(u64),
+    /// A kill of this process.
+    Kills(u64),
+}
+
+fn meddling() -> impl Strategy<Value = Meddling> {
+    prop_oneof![
+        2 => Just(Meddling::None),
+        1 => Just(Meddling::HadTheName),
+        2 => (0u64..200).prop_map(Meddling::Deletes),
+        2 => (0u64..200).prop_map(Meddling::Replaces),
+        2 => (0u64..200).prop_map(Meddling::Kills),
+    ]
+}
+
+fn world(meddling: Meddling) -> World {
+    let mut world = if matches!(meddling, Meddling::HadTheName) { World::with_foreign_job() } else { World::default() };
+    match meddling {
+        Meddling::Deletes(at) => world.delete_job_at(SECOND * at as u32),
+        Meddling::Replaces(at) => world.replace_job_at(SECOND * at as u32),
+        Meddling::Kills(at) => world.kill_at = Some(SECOND * at as u32),
+        Meddling::None | Meddling::HadTheName => {}
+    }
+    world
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_run_twice_lost_or_stolen(
+        faults in proptest::collection::vec(fault(), 0..40),
+        end in end(),
+        meddling in meddling(),
+        keep_job in any::<bool>(),
+        has_label in proptest::bool::weighted(0.8),
+        ready_after in 0u64..80,
+        full_until in 0u32..1000,
+    ) {
+        let full_until = SECOND * full_until.saturating_sub(500);
+        let mut world = World { end, full_until, ready_after: SECOND * ready_after as u32, ..world(meddling) };
+        let owner_label = plan().owner_label.filter(|_| has_label);
+
+        let ran = run(&mut world, world::Plan { keep_job, owner_label, ..plan() }, &faults);
+
+        prop_assert!(!world.interrupted, "an execution was stopped by {:?}", ran.result);
+        prop_assert!(world.starts <= 1, "started {} times", world.starts);
+        prop_assert!(!world.foreign_touched, "deleted or ran {JOB}, which is not ours");
+        let left = world.job.as_ref().is_some_and(|job| job.ours && !job.deleting);
+        let told = ran.reports.iter().any(|progress| {
+            matches!(progress, Progress::Leaked { .. } | Progress::LeftRunning { .. } | Progress::Kept { .. })
+        });
+        prop_assert!(!left || told, "lost: {:?}", ran.result);
+    }
+
+    #[test]
+    fn readiness_is_decided_and_never_waited_for_without_end(
+        faults in proptest::collection::vec(fault(), 0..30),
+        status in prop_oneof![Just(ConditionStatus::Unknown), Just(ConditionStatus::False)],
+        reason in prop_oneof![Just("ContainerMissing"), Just("Internal"), Just("")],
+    ) {
+        let ready = Some(condition("Ready", status, reason, "Some words."));
+        let mut world = World { ready, ..World::default() };
+        let ran = run(&mut world, plan(), &faults);
+        prop_assert!(world.starts == 0 && ran.result.is_err());
+        // The time-out, and what the removal takes beyond it while the API fails.
+        prop_assert!(ran.took <= plan().ready_timeout + 2 * plan().patience + plan().settles, "{:?}", ran.took);
+        if let Err(error @ RunError::NotReady { .. }) = &ran.result {
+            prop_assert!(status == ConditionStatus::False && error.to_string().contains("Some words."), "{}", error);
+        }
+        if let Err(RunError::ReadyTimeout { .. }) = &ran.result {
+            prop_assert!(status == ConditionStatus::Unknown || !faults.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_run_that_is_let_go_leaves_its_execution_alone(
+        faults in proptest::collection::vec(fault(), 0..20), calls in 0usize..60, end in end(),
+    ) {
+        let mut world = World { end, ..World::default() };
+        run_for(&mut world, plan(), &faults, calls);
+        prop_assert!(!world.interrupted && world.starts <= 1);
+        let has_ended = world.met.iter().any(|(ask, _)| *ask == Ask::DeleteJob);
+        prop_assert!(world.job.is_some() || has_ended || world.starts == 0);
+    }
+
+    #[test]
+    fn a_killed_run_ends_at_once_and_is_not_started_any_more(
+        faults in proptest::collection::vec(fault(), 0..20), at in 0u64..100, ready_after in 0u64..80,
+    ) {
+        let mut world = World {
+            end: End::Late, kill_at: Some(SECOND * at as u32), ready_after: SECOND * ready_after as u32, ..World::default()
+        };
+        let ran = run(&mut world, plan(), &faults);
+        if world.kill_at.is_none() {
+            let is_told = match &ran.result {
+                Ok(Outcome::Removed) => world.starts == 1,
+                Err(RunError::RemovedBeforeStart { maybe_started, .. }) => world.starts == 0 || *maybe_started,
+                // It was about to end anyway.
+                Err(_) => ran.states.iter().any(|state| matches!(*state, "CleaningUp" | "CheckingLeftover")),
+                Ok(_) => false,
+            };
+            prop_assert!(is_told, "{:?}", ran.result);
+        }
+    }
+
+    #[test]
+    fn faults_that_pass_cost_no_run(
+        faults in proptest::collection::vec(fault(), 0..12), full in any::<bool>(), end in end(),
+    ) {
+        let passing = |fault: &Fault| !matches!(fault, Fault::Forbidden);
+        let faults: Vec<_> = faults.into_iter().filter(passing).collect();
+        let mut world = World { end, full_until: SECOND * if full { 900 } else { 0 }, ..World::default() };
+        let ran = run(&mut world, plan(), &faults);
+        match ran.result {
+            Ok(Outcome::Succeeded) => prop_assert_eq!(end, End::Succeeded),
+            Ok(Outcome::Failed(_)) => prop_assert!(end != End::Succeeded),
+            Ok(Outcome::Removed) => prop_assert!(false, "nobody has removed it"),
+            // The client has spent its whole budget on these calls before the machine hears of it.
+            Err(error) => prop_assert!(
+                matches!(&error, RunError::Api(error) if error.may_pass() && error.method == ApiMethod::CreateJob),
+                "{}", error
+            ),
+        }
+        let is_left = world.job.as_ref().is_some_and(|job| !job.deleting);
+        let is_told = ran.reports.iter().any(|progress| matches!(progress, Progress::Leaked { .. }));
+        prop_assert!(!is_left || is_told, "left and not told");
+        prop_assert!(world.starts <= 1);
+        let is_spent = |(ask, fault): &(Ask, Fault)| match ask {
+            Ask::CreateJob => {
+                !matches!(fault, Fault::None | Fault::Stale | Fault::Nameless | Fault::Missing | Fault::Odd(_))
+            }
+            _ => false,
+        };
+        prop_assert!(world.starts == 1 || world.met.iter().any(is_spent), "given up without need");
+    }
+}

@@ -1,0 +1,257 @@
+//! Many runs at once: who looks at their executions, and how often; and what a quota does to them.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use crate::driver_support::{body, faults, no_jobs, plan, transport};
+use prefect_gcp_core::{
+    api::{CloudRunClient, Endpoint, Pacing, Transport},
+    emulator::{Emulator, EmulatorConfig, ExecutorConfig, Outcome as Simulated},
+    lifecycle::{
+        driver::{self, Office},
+        progress::Progress,
+        step::{Outcome, Plan, RunError},
+    },
+};
+use serde_json::json;
+use tokio::task::JoinSet;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn emulator(duration: Duration) -> Emulator {
+    let config = EmulatorConfig {
+        ready_after: Duration::from_millis(20),
+        start_after: Duration::from_millis(20),
+        delete_after: Duration::from_millis(20),
+        executor: ExecutorConfig::Simulated { duration, outcome: Simulated::Success },
+        record_calls: true,
+        ..EmulatorConfig::default()
+    };
+    Emulator::start(config).await.unwrap()
+}
+
+/// The runs of one process.
+struct Runs {
+    office: Office,
+    transport: Transport,
+    tasks: JoinSet<Result<Outcome, RunError>>,
+    /// What they told: kind and line.
+    told: Arc<Mutex<Vec<(&'static str, String)>>>,
+}
+
+impl Runs {
+    fn new(transport: Transport) -> Self {
+        Self { office: Office::default(), transport, tasks: JoinSet::new(), told: Arc::default() }
+    }
+
+    fn start(&mut self, names: impl IntoIterator<Item = String>) {
+        for name in names {
+            let (office, transport, told) = (self.office.clone(), self.transport.clone(), self.told.clone());
+            let plan = Plan { poll_interval: 2 * SECOND, quota_timeout: 600 * SECOND, ..plan(&name) };
+            self.tasks.spawn(async move {
+                let observer = Arc::new(move |progress: Progress| {
+                    told.lock().unwrap().push((progress.kind(), progress.to_string()));
+                });
+                driver::run(transport, &office, body(&name).into(), plan, observer).await
+            });
+        }
+    }
+
+    fn told(&self, kind: &str) -> usize {
+        self.told.lock().unwrap().iter().filter(|(told, _)| *told == kind).count()
+    }
+
+    async fn have_told(&self, kind: &str, times: usize) {
+        let began = Instant::now();
+        while self.told(kind) < times {
+            assert!(began.elapsed() < 120 * SECOND, "{} of {times} have told '{kind}'", self.told(kind));
+            tokio::time::sleep(SECOND / 20).await;
+        }
+    }
+
+    async fn all_succeed(&mut self) {
+        while let Some(result) = self.tasks.join_next().await {
+            assert_eq!(result.unwrap().unwrap(), Outcome::Succeeded);
+        }
+    }
+}
+
+fn names(count: usize) -> impl Iterator<Item = String> {
+    (0..count).map(|number| format!("job-{number}"))
+}
+
+fn count(emulator: &Emulator, call: &str) -> u64 {
+    emulator.counts().get(call).copied().unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_executions_are_watched_with_ten_reads_a_tick() {
+    const TICKS: u64 = 5;
+    let emulator = emulator(3600 * SECOND).await;
+    let mut runs = Runs::new(transport(&emulator));
+    runs.start(names(1000));
+    runs.have_told("running", 1000).await;
+    // The young ones are looked at more often.
+    tokio::time::sleep(8 * SECOND).await;
+    let before = emulator.counts();
+    tokio::time::sleep(2 * SECOND * u32::try_from(TICKS).unwrap()).await;
+    let after = emulator.counts();
+    let calls: BTreeMap<_, _> = after
+        .iter()
+        .map(|(call, times)| (*call, times - before.get(call).copied().unwrap_or_default()))
+        .filter(|(_, times)| *times > 0)
+        .collect();
+    // Nothing but lists, of a hundred each, and one tick more where the time cuts a tick.
+    assert_eq!(calls.keys().copied().collect::<Vec<_>>(), ["executions.list"]);
+    let lists = calls["executions.list"];
+    assert!((10 * (TICKS - 1)..=10 * (TICKS + 1)).contains(&lists), "{lists} reads in {TICKS} ticks");
+    for call in emulator.calls().iter().rev().take(10) {
+        let value = |name: &str| call.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        assert!(value("labelSelector").unwrap().split(',').count() <= 100);
+        let fields = value("fields").unwrap();
+        assert!(fields.contains("status(conditions") && !fields.contains("spec"), "{fields}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_that_fails_delays_its_own_runs_only() {
+    let emulator = emulator(4 * SECOND).await;
+    let mut runs = Runs::new(transport(&emulator));
+    runs.start(names(150));
+    runs.have_told("started", 150).await;
+    let fails = json!({"fault": {"status": {"code": 503}}, "calls": ["executions.list"], "times": 1});
+    emulator.set_faults(faults(&json!({"rules": [fails]})));
+    runs.all_succeed().await;
+    let failed = runs.told("look_failed");
+    assert!((1..=100).contains(&failed), "{failed} runs were told");
+}
+
+#[tokio::test]
+async fn a_run_whose_lists_are_refused_looks_for_itself() {
+    let emulator = emulator(2 * SECOND).await;
+    for code in [400, 403] {
+        let refused = json!({"fault": {"status": {"code": code}}, "calls": ["executions.list"]});
+        emulator.set_faults(faults(&json!({"rules": [refused]})));
+        let mut runs = Runs::new(transport(&emulator));
+        let (lists, looks) = (count(&emulator, "executions.list"), count(&emulator, "executions.get"));
+        runs.start(names(20));
+        runs.all_succeed().await;
+        assert_eq!(runs.told("watched_alone"), 1, "once for all");
+        assert_eq!(count(&emulator, "executions.list"), lists + 1, "it is not asked again");
+        assert!(count(&emulator, "executions.get") >= looks + 20);
+    }
+}
+
+#[tokio::test]
+async fn lists_that_only_fail_are_got_round() {
+    for fault in [json!({"status": {"code": 404, "body": "html"}}), json!({"status": {"code": 501}})] {
+        let emulator = emulator(2 * SECOND).await;
+        emulator.set_faults(faults(&json!({"rules": [{"fault": fault, "calls": ["executions.list"]}]})));
+        let mut runs = Runs::new(transport(&emulator));
+        runs.start(names(20));
+        runs.all_succeed().await;
+        assert!(count(&emulator, "executions.list") >= 3, "{fault}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_is_not_found_says_nothing_of_executions() {
+    let emulator = emulator(4 * SECOND).await;
+    let mut runs = Runs::new(transport(&emulator));
+    runs.start(names(20));
+    runs.have_told("running", 20).await;
+    let missing = json!({"fault": {"status": {"code": 404}}, "calls": ["executions.list"]});
+    emulator.set_faults(faults(&json!({"rules": [missing]})));
+    runs.all_succeed().await;
+}
+
+#[tokio::test]
+async fn an_execution_that_is_missing_in_a_list_is_looked_at_before_it_counts_as_deleted() {
+    let emulator = emulator(20 * SECOND).await;
+    let mut runs = Runs::new(transport(&emulator));
+    runs.start(names(3));
+    runs.have_told("running", 3).await;
+    // No list shows them for a while.
+    let stale = json!({"fault": {"stale": 5.0}, "calls": ["executions.list"], "times": 2});
+    emulator.set_faults(faults(&json!({"rules": [stale]})));
+    let deleted = emulator.executions()[0].metadata.name.clone();
+    CloudRunClient::new(transport(&emulator)).delete_execution(&deleted).await.unwrap();
+    let mut removed = 0;
+    while let Some(result) = runs.tasks.join_next().await {
+        match result.unwrap().unwrap() {
+            Outcome::Removed => removed += 1,
+            outcome => assert_eq!(outcome, Outcome::Succeeded),
+        }
+    }
+    assert_eq!(removed, 1);
+    assert!(no_jobs(&emulator).await);
+}
+
+#[tokio::test]
+async fn runs_that_are_let_go_are_not_looked_at_any_more() {
+    let emulator = emulator(600 * SECOND).await;
+    let mut runs = Runs::new(transport(&emulator));
+    runs.start(names(5));
+    runs.have_told("running", 5).await;
+    runs.tasks.shutdown().await;
+    // A list may be under way.
+    tokio::time::sleep(SECOND / 2).await;
+    let calls = emulator.counts();
+    tokio::time::sleep(3 * SECOND).await;
+    assert_eq!(emulator.counts(), calls);
+
+    // And the next ones are.
+    runs.start((0..2).map(|number| format!("next-{number}")));
+    runs.have_told("running", 7).await;
+    assert!(count(&emulator, "executions.list") > calls["executions.list"]);
+}
+
+/// A transport whose quotas count in a period of a second.
+fn hurried(emulator: &Emulator, region: &str) -> Transport {
+    Transport {
+        endpoint: Endpoint::emulator(&emulator.address().to_string(), region).unwrap(),
+        region: region.into(),
+        pacing: Arc::new(Pacing::new(SECOND)),
+        quota_wait: 600 * SECOND,
+        ..transport(emulator)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_runs_get_through_small_quotas_without_a_storm() {
+    for (count, quota) in [(1000, 180), (200, 30)] {
+        let emulator = emulator(SECOND / 2).await;
+        emulator.set_faults(faults(&json!({"quotas": {"writes": quota, "runs": quota, "minuteSeconds": 1}})));
+        let mut runs = Runs::new(hurried(&emulator, "us-central1"));
+        runs.start(names(count));
+        runs.all_succeed().await;
+        let refused = emulator.faults_met().get("quota").copied().unwrap_or_default();
+        let calls: u64 = emulator.counts().values().sum();
+        assert!(refused * 100 <= calls * 5, "{refused} of {calls} calls were refused");
+        // Each run says once what the brake is, and nothing of the refusals.
+        let throttled = runs.told("throttled");
+        // Once for its writes, once for its start, once for its reads.
+        assert!((1..=3 * count).contains(&throttled), "{throttled}");
+        assert_eq!((runs.told("retrying"), runs.told("awaiting_quota")), (0, 0));
+        let told = runs.told.lock().unwrap();
+        let line = told.iter().find(|(kind, _)| *kind == "throttled").unwrap();
+        assert!(line.1.contains("requests per minute in this project and region"), "{}", line.1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_region_that_is_throttled_holds_up_no_other() {
+    let emulator = emulator(SECOND / 10).await;
+    emulator.set_faults(faults(&json!({"quotas": {"writes": 20, "runs": 20, "reads": 60, "minuteSeconds": 1}})));
+    let mut slow = Runs::new(hurried(&emulator, "us-central1"));
+    slow.start(names(300));
+    slow.have_told("throttled", 200).await;
+    let mut quick = Runs::new(hurried(&emulator, "europe-west1"));
+    quick.start(names(5));
+    quick.all_succeed().await;
+    assert_eq!(quick.told("throttled"), 0);
+    assert!(slow.tasks.len() > 150, "only {} wait", slow.tasks.len());
+}
