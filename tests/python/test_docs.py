@@ -86,3 +86,15 @@ def test_the_architecture_names_the_states_of_the_machine():
     diagram = (ROOT / "src/lifecycle/machine/mod.rs").read_text()
     states = set(re.findall(r"^//!     (\w+) --> ", diagram, re.MULTILINE))
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == states
+
+
+def test_the_log_lines_in_the_docs_are_those_of_the_code():
+    source = (ROOT / "src/lifecycle/progress/wording.rs").read_text()
+    # One text for each line: without line breaks in literals, and with X for what is filled in.
+    worded = re.sub(r"\{[^{}]*\}", "X", re.sub(r"\\\n\s*", "", source))
+    (section,) = re.findall(r"## The flow run's log\n(.*?)\n## ", (ROOT / "docs/running.md").read_text(), re.DOTALL)
+    lines = [line for line in re.findall(r"^\| ([^|]+) \|", section, re.MULTILINE) if line not in ("line", "---")]
+    assert len(lines) > 20
+    for line in lines:
+        fixed = line.replace("**", "").split(" *")[0]
+        assert fixed in worded, line
