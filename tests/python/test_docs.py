@@ -81,10 +81,14 @@ def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) < 150
 
 
-def test_the_architecture_names_the_states_of_the_machine():
-    (table,) = re.findall(r"\| state \|.*?\n\n", (ROOT / "ARCHITECTURE.md").read_text(), re.DOTALL)
-    diagram = (ROOT / "src/lifecycle/machine/mod.rs").read_text()
-    states = set(re.findall(r"^//!     (\w+) --> ", diagram, re.MULTILINE))
+def test_the_architecture_shows_the_states_and_transitions_of_the_machine():
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    source = (ROOT / "src/lifecycle/machine/mod.rs").read_text()
+    (original,) = re.findall(r"//! ```mermaid\n(.*?)//! ```\n", source, re.DOTALL)
+    (copy,) = re.findall(r"```mermaid\n(.*?)```\n", text, re.DOTALL)
+    assert copy == re.sub(r"^//! ", "", original, flags=re.MULTILINE)
+    (table,) = re.findall(r"\| state \|.*?\n\n", text, re.DOTALL)
+    states = set(re.findall(r"^    (\w+) --> ", copy, re.MULTILINE))
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == states
 
 
