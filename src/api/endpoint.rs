@@ -88,7 +88,7 @@ impl Endpoint {
     }
 
     /// What no other project and region has.
-    pub fn place(&self, project: &str) -> String {
+    pub fn scope(&self, project: &str) -> String {
         format!("{} {}", self.host_header.as_deref().unwrap_or_default(), self.url(project, &[]))
     }
 

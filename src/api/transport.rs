@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use url::form_urlencoded;
 
 use super::{
-    ApiError, ApiMethod, Endpoint, ErrorKind, Pacing, Prospect, Quota, RetryPolicy, TokenError, TokenSource,
+    ApiError, ApiMethod, Endpoint, ErrorKind, Prospect, Quota, QuotaQueues, RetryPolicy, TokenError, TokenSource,
     error::classify,
     mask::Mask,
     types::{Deletion, ErrorBody, ErrorStatus, Execution, Job, List},
@@ -100,13 +100,13 @@ pub enum Notice {
 /// Stands before a call that can't be taken back, when its turn has come. `()` lets everything through.
 pub trait Guard: Send + Sync {
     /// Waits until the call may be sent.
-    fn opens(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    fn wait_until_open(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(ready(()))
     }
 
     /// Whether the job is still the one that was seen. Asked when the call had to wait, for its turn or between attempts;
     /// if not, it fails as if the job were not found.
-    fn still_holds(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+    fn still_valid(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
         Box::pin(ready(true))
     }
 }
@@ -136,9 +136,9 @@ pub struct Transport {
     /// Where tokens come from; unused when the endpoint needs none.
     pub tokens: TokenSource,
     /// Where calls wait for their turn.
-    pub pacing: Arc<Pacing>,
+    pub quotas: Arc<QuotaQueues>,
     /// Longest that a call waits for its turn, before and between its attempts.
-    pub quota_wait: Duration,
+    pub quota_wait_max: Duration,
     /// Budget of each call, which the wait for its turn does not spend.
     pub retry: RetryPolicy,
     /// Longest time that one attempt may take.
@@ -169,7 +169,7 @@ impl<'a> Request<'a> {
 
 /// What a success answers with.
 pub(super) trait Usable: DeserializeOwned {
-    /// Why it says too little to go on: then it is a failure that may pass.
+    /// Why it says too little to go on: then it is a failure that may permit.
     fn flaw(&self) -> Option<&'static str>;
 }
 
@@ -253,7 +253,8 @@ impl Transport {
         let call = request.call;
         // What is not removed for lack of time is left behind.
         let makes_room = call.is_write() && call.row().urgent;
-        let longest_wait = if makes_room { self.quota_wait.max(self.retry.max_elapsed) } else { self.quota_wait };
+        let longest_wait =
+            if makes_room { self.quota_wait_max.max(self.retry.max_elapsed) } else { self.quota_wait_max };
         // The wait for turns and the attempts that a quota refused are outside the budget of retries.
         let (mut waited, mut spent) = (Duration::ZERO, Duration::ZERO);
         let (mut attempts, mut tries, mut refusal) = (0, 0, None);
@@ -263,28 +264,28 @@ impl Transport {
         loop {
             let asked = Instant::now();
             let on_wait = || (self.on_notice)(Notice::Quota(call.row().quota));
-            let line = self.pacing.line(call.row().quota);
-            let pass = line.pass(call.row().urgent, longest_wait.saturating_sub(waited), on_wait).await;
+            let queue = self.quotas.queue(call.row().quota);
+            let permit = queue.acquire(call.row().urgent, longest_wait.saturating_sub(waited), on_wait).await;
             waited += asked.elapsed();
-            let Some(pass) = pass else {
+            let Some(permit) = permit else {
                 let error = refusal.unwrap_or_else(|| self.no_turn(request, waited));
                 return Err(Box::new(ApiError { attempts, maybe_done, ..*error }));
             };
             if let Some(guard) = request.guard {
                 if seen.is_none_or(|seen| seen.elapsed() > SEEN_LATELY) {
                     // One that takes long is as good as none: it holds the turn.
-                    if tokio::time::timeout(LONGEST_LOOK, guard.still_holds()).await == Ok(false) {
-                        pass.give_back();
+                    if tokio::time::timeout(LONGEST_LOOK, guard.still_valid()).await == Ok(false) {
+                        permit.withdraw();
                         let message = "while the call waited for its turn, the job was deleted or replaced".to_owned();
                         let error = self.error(call, request.name, ErrorKind::NotFound, message);
                         return Err(Box::new(ApiError { attempts, maybe_done, ..error }));
                     }
                     seen = Some(Instant::now());
                 }
-                if tokio::time::timeout(Duration::ZERO, guard.opens()).await.is_err() {
+                if tokio::time::timeout(Duration::ZERO, guard.wait_until_open()).await.is_err() {
                     // Others may have the turn meanwhile, and what held it back may have changed the job.
-                    pass.give_back();
-                    guard.opens().await;
+                    permit.withdraw();
+                    guard.wait_until_open().await;
                     seen = None;
                     continue;
                 }
@@ -307,11 +308,11 @@ impl Transport {
                 ..self.error(call, request.name, failure.kind, failure.message.clone())
             });
             if error.kind == ErrorKind::RateLimited {
-                pass.refused(error.retry_after);
+                permit.refused(error.retry_after);
                 refusal = Some(error);
                 continue;
             }
-            drop(pass);
+            drop(permit);
 
             spent += began.elapsed();
             tries += 1;
@@ -349,13 +350,13 @@ impl Transport {
     }
 
     /// What no other project and region has.
-    pub fn place(&self) -> String {
-        self.endpoint.place(&self.project)
+    pub fn scope(&self) -> String {
+        self.endpoint.scope(&self.project)
     }
 
     /// What no other job has: the address of this one.
-    pub fn address_of(&self, job: &str) -> String {
-        format!("{}/{job}", self.place())
+    pub fn job_address(&self, job: &str) -> String {
+        format!("{}/{job}", self.scope())
     }
 
     fn request(&self, request: &Request<'_>) -> RequestBuilder {

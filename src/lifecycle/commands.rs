@@ -21,7 +21,7 @@ pub(super) struct JobGuard<'a> {
 }
 
 impl Guard for JobGuard<'_> {
-    fn opens(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    fn wait_until_open(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async {
             if let Some(kills) = &self.kills {
                 kills.none_in_progress().await;
@@ -29,7 +29,7 @@ impl Guard for JobGuard<'_> {
         })
     }
 
-    fn still_holds(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+    fn still_valid(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
         Box::pin(async {
             match self.client.get_job(self.job).await {
                 Ok(job) => !self.ownership.is_deleted_or_replaced(&job),

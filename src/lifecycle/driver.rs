@@ -45,7 +45,7 @@ pub async fn run(
 ) -> Result<Outcome, RunError> {
     let began = Instant::now();
     let reporter = Reporter::new(sink);
-    let mut active_run = process.active_runs.register(transport.address_of(&plan.job), plan.owner_label.clone());
+    let mut active_run = process.active_runs.register(transport.job_address(&plan.job), plan.owner_label.clone());
     let poller = process.pollers.for_transport(&transport);
     let on_notice = reporter.notices(&transport.project, &transport.region);
     let client = CloudRunClient::new(Transport { on_notice, ..transport });

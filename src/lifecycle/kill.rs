@@ -28,7 +28,7 @@ pub async fn kill(
     owner_label: Option<(String, String)>,
     sink: ProgressSink,
 ) -> Result<(), Box<ApiError>> {
-    let pending_kill = active_runs.kill(&transport.address_of(job), owner_label.as_ref());
+    let pending_kill = active_runs.kill(&transport.job_address(job), owner_label.as_ref());
     // A job that is being created would not be found yet.
     let created_at = pending_kill.jobs_created().await;
     let began = Instant::now();

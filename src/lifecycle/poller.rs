@@ -44,7 +44,7 @@ impl Pollers {
     /// The poller that reads through this transport. All runs of the same project, region and identity share it.
     pub(super) fn for_transport(&self, transport: &Transport) -> Arc<Poller> {
         let mut by_scope = self.by_scope.lock().unwrap_or_else(PoisonError::into_inner);
-        let scope = (transport.place(), transport.tokens.id());
+        let scope = (transport.scope(), transport.tokens.id());
         if let Some(poller) = by_scope.get(&scope).and_then(Weak::upgrade) {
             return poller;
         }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     api::{
-        Credentials, Endpoint, GcpAuth, Identity, JobBody, PacingCache, RetryPolicy, Secret, TokenCache, Transport,
+        Credentials, Endpoint, GcpAuth, Identity, JobBody, QuotaRegistry, RetryPolicy, Secret, TokenCache, Transport,
         check_project, http_client,
     },
     job::name,
@@ -34,8 +34,8 @@ static TOKENS: LazyLock<TokenCache> =
 /// What the runs of this process have in common.
 static OFFICE: LazyLock<Office> = LazyLock::new(Office::default);
 
-/// Where their calls wait for their turn.
-static PACING: LazyLock<PacingCache> = LazyLock::new(PacingCache::default);
+/// The quotas that their calls wait for.
+static QUOTAS: LazyLock<QuotaRegistry> = LazyLock::new(QuotaRegistry::default);
 
 /// How long after our own time-out a start may still take effect and show in reads: more than reads lag.
 const SERVICE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -89,13 +89,13 @@ impl Client {
             (None, Some(path)) => Credentials::ServiceAccountFile(path),
             (None, None) => Credentials::ApplicationDefault,
         };
-        let place = endpoint.place(&project);
+        let place = endpoint.scope(&project);
         let is_local = endpoint.is_local();
         let transport = Transport {
             http: pooled(endpoint.may_use_proxy())?,
             endpoint,
-            pacing: PACING.of(&place, seconds(quota_period_seconds)?),
-            quota_wait: seconds(quota_wait_max_seconds)?,
+            quotas: QUOTAS.queues(&place, seconds(quota_period_seconds)?),
+            quota_wait_max: seconds(quota_wait_max_seconds)?,
             project,
             region,
             tokens: TOKENS.source(Identity::new(credentials, is_local)),
@@ -132,7 +132,7 @@ impl Client {
             keep_job,
             ready_timeout,
             poll_interval: self.poll_interval,
-            quota_timeout: transport.quota_wait,
+            quota_timeout: transport.quota_wait_max,
             settles: transport.attempt_timeout + SERVICE_TIMEOUT,
             patience: transport.retry.max_elapsed,
             tries: transport.retry.max_attempts,

@@ -9,7 +9,7 @@ use std::{
 use crate::queue::{Answer, Queue};
 use prefect_gcp_core::api::types::Execution;
 use prefect_gcp_core::api::{
-    ApiError, CloudRunClient, Credentials, Endpoint, ErrorKind, GcpAuth, Guard, Identity, Notice, Pacing, Quota,
+    ApiError, CloudRunClient, Credentials, Endpoint, ErrorKind, GcpAuth, Guard, Identity, Notice, Quota, QuotaQueues,
     RetryPolicy, TokenSource, Transport, http_client,
 };
 use serde_json::{Value, json};
@@ -60,8 +60,8 @@ async fn setup_with(project: &str, period: Duration, answers: Vec<Answer>) -> Se
         project: project.into(),
         region: "us-east1".into(),
         tokens: TokenSource::new(Identity::new(Credentials::ApplicationDefault, true), Arc::new(GcpAuth::default())),
-        pacing: Arc::new(Pacing::new(period)),
-        quota_wait: 3 * period,
+        quotas: Arc::new(QuotaQueues::new(period)),
+        quota_wait_max: 3 * period,
         retry: RetryPolicy {
             max_attempts: 4,
             max_elapsed: Duration::from_secs(30),
@@ -271,7 +271,7 @@ async fn the_calls_of_all_runs_share_one_pace() {
 struct Gate(tokio::sync::watch::Receiver<bool>);
 
 impl Guard for Gate {
-    fn opens(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    fn wait_until_open(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         let mut gate = self.0.clone();
         Box::pin(async move { _ = gate.wait_for(|is_open| *is_open).await })
     }
@@ -292,11 +292,11 @@ async fn a_start_is_held_back_until_its_gate_opens() {
 struct GateOfAnother(Gate);
 
 impl Guard for GateOfAnother {
-    fn opens(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        self.0.opens()
+    fn wait_until_open(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        self.0.wait_until_open()
     }
 
-    fn still_holds(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+    fn still_valid(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
         Box::pin(std::future::ready(false))
     }
 }
@@ -317,7 +317,7 @@ async fn a_start_that_was_held_back_is_not_sent_to_another_job() {
 struct Replaced;
 
 impl Guard for Replaced {
-    fn still_holds(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+    fn still_valid(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
         Box::pin(std::future::ready(false))
     }
 }

@@ -3,11 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use prefect_gcp_core::{
-    api::{Credentials, Endpoint, GcpAuth, Identity, Pacing, RetryPolicy, TokenSource, Transport, http_client},
+    api::{Credentials, Endpoint, GcpAuth, Identity, QuotaQueues, RetryPolicy, TokenSource, Transport, http_client},
     emulator::{Emulator, EmulatorConfig, ExecutorConfig, Faults, Outcome as Simulated},
     lifecycle::{
-        driver::{self, Office},
-        step::{Outcome, Plan, RunError},
+        driver::{self, ProcessState},
+        machine::protocol::{Outcome, Plan, RunError},
+        progress::ProgressSink,
     },
 };
 use serde_json::{Value, json};
@@ -34,8 +35,8 @@ pub fn transport(emulator: &Emulator) -> Transport {
         project: "p".into(),
         region: REGION.into(),
         tokens: TokenSource::new(Identity::new(Credentials::ApplicationDefault, true), Arc::new(GcpAuth::default())),
-        pacing: Arc::new(Pacing::new(Duration::from_secs(60))),
-        quota_wait: Duration::from_secs(20),
+        quotas: Arc::new(QuotaQueues::new(Duration::from_secs(60))),
+        quota_wait_max: Duration::from_secs(20),
         retry: RetryPolicy::default(),
         attempt_timeout: Duration::from_secs(5),
         on_notice: Arc::new(|_| {}),
@@ -51,10 +52,9 @@ pub fn plan(job: &str) -> Plan {
         keep_job: false,
         ready_timeout: Duration::from_secs(10),
         poll_interval: Duration::from_millis(200),
-        settles: Duration::from_secs(5),
-        patience: Duration::from_secs(20),
-        tries: 10,
-        quota_timeout: Duration::from_secs(20),
+        settle_time: Duration::from_secs(5),
+        retry: RetryPolicy { max_elapsed: Duration::from_secs(20), ..RetryPolicy::default() },
+        quota_wait_max: Duration::from_secs(20),
         seed: 7,
     }
 }
@@ -70,18 +70,13 @@ pub fn body(job: &str) -> Value {
 }
 
 /// Nobody listens.
-pub fn quiet() -> driver::Observer {
+pub fn quiet() -> ProgressSink {
     Arc::new(|_| {})
 }
 
 /// A run that no kill knows of.
-pub async fn run(
-    transport: Transport,
-    body: Value,
-    plan: Plan,
-    observer: driver::Observer,
-) -> Result<Outcome, RunError> {
-    driver::run(transport, &Office::default(), body.into(), plan, observer).await
+pub async fn run(transport: Transport, body: Value, plan: Plan, sink: ProgressSink) -> Result<Outcome, RunError> {
+    driver::run(transport, &ProcessState::default(), body.into(), plan, sink).await
 }
 
 pub async fn no_jobs(emulator: &Emulator) -> bool {

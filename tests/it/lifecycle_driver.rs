@@ -10,11 +10,11 @@ use prefect_gcp_core::{
     api::{ErrorKind, RetryPolicy, Transport},
     emulator::{Emulator, EmulatorConfig, EventKind, Faults, Outcome as Simulated},
     lifecycle::{
-        driver::{self, Office},
+        active_runs::ActiveRuns,
+        driver::{self, ProcessState},
         kill,
+        machine::protocol::{Outcome, Plan, RunError},
         progress::Progress,
-        registry::Registry,
-        step::{Outcome, Plan, RunError},
     },
 };
 use serde_json::json;
@@ -60,10 +60,10 @@ async fn a_run_goes_from_its_creation_to_its_removal() {
 async fn a_killed_run_ends_as_removed_and_a_second_kill_finds_nothing() {
     let emulator = emulator(Duration::from_secs(600), Simulated::Success).await;
     let run = started_run(&emulator).await;
-    kill::kill(transport(&emulator), &Registry::default(), "j", None, quiet()).await.unwrap();
+    kill::kill(transport(&emulator), &ActiveRuns::default(), "j", None, quiet()).await.unwrap();
     assert_eq!(run.await.unwrap().unwrap(), Outcome::Removed);
     assert!(no_jobs(&emulator).await);
-    let error = kill::kill(transport(&emulator), &Registry::default(), "j", None, quiet()).await.unwrap_err();
+    let error = kill::kill(transport(&emulator), &ActiveRuns::default(), "j", None, quiet()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotFound);
     emulator.stop().await;
 }
@@ -74,11 +74,11 @@ async fn a_kill_spares_a_job_of_the_same_name_that_is_another_flow_runs() {
     let run = started_run(&emulator).await;
     let label = |value: &str| Some((LABEL.to_owned(), value.to_owned()));
     let error =
-        kill::kill(transport(&emulator), &Registry::default(), "j", label("another"), quiet()).await.unwrap_err();
+        kill::kill(transport(&emulator), &ActiveRuns::default(), "j", label("another"), quiet()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotFound);
     assert!(error.to_string().contains("another flow run"), "{error}");
     assert!(emulator.executions()[0].completed().is_none());
-    kill::kill(transport(&emulator), &Registry::default(), "j", label("this"), quiet()).await.unwrap();
+    kill::kill(transport(&emulator), &ActiveRuns::default(), "j", label("this"), quiet()).await.unwrap();
     assert_eq!(run.await.unwrap().unwrap(), Outcome::Removed);
     emulator.stop().await;
 }
@@ -97,7 +97,7 @@ async fn a_dropped_run_leaves_its_execution_alone() {
 
 /// A run that kills know of, and what it tells.
 struct Known {
-    office: Office,
+    process: ProcessState,
     run: JoinHandle<Result<Outcome, RunError>>,
     told: tokio::sync::mpsc::UnboundedReceiver<Progress>,
 }
@@ -108,17 +108,17 @@ impl Known {
     }
 
     fn start_by(transport: Transport) -> Self {
-        let office = Office::default();
+        let process = ProcessState::default();
         let (sender, told) = tokio::sync::mpsc::unbounded_channel();
         // Between two looks it would take too long.
         let owner_label = Some((LABEL.to_owned(), "this".to_owned()));
         let plan = Plan { poll_interval: Duration::from_secs(60), owner_label, ..plan("j") };
-        let known = office.clone();
+        let known = process.clone();
         let run = tokio::spawn(async move {
             let observer = Arc::new(move |progress| _ = sender.send(progress));
             driver::run(transport, &known, body("j").into(), plan, observer).await
         });
-        Self { office, run, told }
+        Self { process, run, told }
     }
 
     async fn tells(&mut self, kind: &str) -> Progress {
@@ -133,7 +133,7 @@ impl Known {
     /// Kills it, and returns how it ended, within a moment.
     async fn killed(self, emulator: &Emulator) -> Result<Outcome, RunError> {
         let label = Some((LABEL.to_owned(), "this".to_owned()));
-        kill::kill(transport(emulator), &self.office.registry, "j", label, quiet()).await.unwrap();
+        kill::kill(transport(emulator), &self.process.active_runs, "j", label, quiet()).await.unwrap();
         tokio::time::timeout(Duration::from_secs(1), self.run).await.unwrap().unwrap()
     }
 }
@@ -191,7 +191,7 @@ async fn a_kill_and_the_removal_of_a_job_whose_creation_was_not_heard_of_do_not_
     let retry = RetryPolicy { max_attempts: 2, ..RetryPolicy::default() };
     let mut run = Known::start_by(Transport { retry, ..transport(&emulator) });
     run.tells("retrying").await;
-    let kill = kill::kill(transport(&emulator), &run.office.registry, "j", None, quiet());
+    let kill = kill::kill(transport(&emulator), &run.process.active_runs, "j", None, quiet());
     let (killed, result) = tokio::time::timeout(Duration::from_secs(30), async { (kill.await, run.run.await) })
         .await
         .expect("neither waits for the other");
@@ -207,14 +207,14 @@ async fn a_run_waits_for_a_full_region_until_it_is_killed_or_there_is_room() {
     let emulator = emulator(Duration::from_millis(100), Simulated::Success).await;
     emulator.set_faults(full.clone());
     let mut run = Known::start(&emulator);
-    let line = run.tells("awaiting_quota").await.to_string();
+    let line = run.tells("awaiting_capacity").await.to_string();
     assert!(line.contains("for 20 s at most") && line.contains("1,000 running executions"), "{line}");
     let result = run.killed(&emulator).await;
     assert!(is_stopped(&result), "{result:?}");
     assert!(no_jobs(&emulator).await);
 
     let mut run = Known::start(&emulator);
-    run.tells("awaiting_quota").await;
+    run.tells("awaiting_capacity").await;
     emulator.set_faults(Faults::default());
     run.tells("succeeded").await;
     assert!(no_jobs(&emulator).await);
@@ -244,8 +244,8 @@ async fn a_failure_that_repeats_itself_is_one_line_and_the_last_line_counts() {
 #[tokio::test]
 async fn a_run_that_waits_takes_little_room() {
     let emulator = emulator(Duration::from_secs(1), Simulated::Success).await;
-    let office = Office::default();
-    let run = driver::run(transport(&emulator), &office, body("j").into(), plan("j"), quiet());
+    let process = ProcessState::default();
+    let run = driver::run(transport(&emulator), &process, body("j").into(), plan("j"), quiet());
     let size = size_of_val(&run);
     assert!(size < 4000, "{size} bytes");
 }

@@ -6,8 +6,8 @@ use crate::world::{self, End, Fault, JOB, World, condition, plan, run, run_for, 
 use prefect_gcp_core::{
     api::{ApiMethod, ErrorKind, types::ConditionStatus},
     lifecycle::{
+        machine::protocol::{Command, Outcome, RunError},
         progress::Progress,
-        step::{Ask, Outcome, RunError},
     },
 };
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
@@ -91,7 +91,7 @@ fn a_job_that_never_gets_ready_is_given_up_at_the_timeout() {
 
 #[test]
 fn a_name_that_somebody_else_has_is_an_error_and_his_job_stays() {
-    let mut world = World::with_foreign_job();
+    let mut world = World::with_other_job();
     let ran = run(&mut world, plan(), &[]);
     assert!(matches!(ran.result, Err(RunError::Api(error)) if error.kind == ErrorKind::AlreadyExists));
     assert!(world.job.is_some());
@@ -112,8 +112,8 @@ fn a_single_read_that_does_not_find_the_job_costs_nothing() {
         // While it gets ready, and while it waits for a quota.
         let mut world = World { ready_after: 20 * SECOND, full_until: 900 * SECOND, ..World::default() };
         let met = std::cell::Cell::new(false);
-        let ran = run_with(&mut world, plan(), |ask, world| {
-            let is_due = *ask == Ask::ReadJob && world.now > SECOND * at && !met.replace(true);
+        let ran = run_with(&mut world, plan(), |command, world| {
+            let is_due = *command == Command::ReadJob && world.now > SECOND * at && !met.replace(true);
             if is_due { Fault::Missing } else { Fault::None }
         });
         assert!(matches!(ran.result, Ok(Outcome::Succeeded)), "{:?}", ran.result);
@@ -122,7 +122,7 @@ fn a_single_read_that_does_not_find_the_job_costs_nothing() {
 
 #[test]
 fn a_name_that_is_being_freed_is_waited_for() {
-    let mut world = World::with_foreign_job();
+    let mut world = World::with_other_job();
     world.delete_job_at(Duration::ZERO);
     let ran = run(&mut world, plan(), &[]);
     assert!(matches!(ran.result, Ok(Outcome::Succeeded)));
@@ -152,7 +152,7 @@ fn a_start_that_never_happened_is_repeated_after_some_looks() {
     let ran = run(&mut world, plan(), &world::faults_at(&[("run", Fault::LostBeforeEffect)]));
     assert!(matches!(ran.result, Ok(Outcome::Succeeded)));
     assert_eq!(world.starts, 1);
-    assert!(ran.took >= plan().settles);
+    assert!(ran.took >= plan().settle_time);
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn an_outage_does_not_end_a_watch() {
         [Fault::Refused, Fault::Page].repeat(25).into_iter().map(|fault| ("execution", fault)).collect();
     let ran = run(&mut world, plan(), &world::faults_at(&outage));
     assert!(matches!(ran.result, Ok(Outcome::Succeeded)));
-    assert!(ran.reports.iter().any(|progress| progress.kind() == "look_failed"));
+    assert!(ran.reports.iter().any(|progress| progress.kind() == "poll_failed"));
 }
 
 #[test]
@@ -254,15 +254,15 @@ fn a_job_of_the_same_name_that_came_before_the_start_is_neither_run_nor_deleted(
     let ran = run(&mut world, plan(), &[]);
     assert!(matches!(ran.result, Err(RunError::RemovedBeforeStart { .. })));
     assert!(world.job.is_some_and(|job| !job.ours));
-    assert!(!world.met.iter().any(|(ask, _)| *ask == Ask::RunJob));
+    assert!(!world.calls.iter().any(|(command, _)| *command == Command::RunJob));
 }
 
 #[test]
 fn a_cancelled_execution_is_told_from_a_deleted_one_after_a_fault() {
     let mut world = World { end: End::Late, ..World::default() };
     world.delete_job_at(30 * SECOND);
-    let ran = run_with(&mut world, plan(), |ask, world| match ask {
-        Ask::ReadJob if world.now > 30 * SECOND && world.now < 32 * SECOND => Fault::Refused,
+    let ran = run_with(&mut world, plan(), |command, world| match command {
+        Command::ReadJob if world.now > 30 * SECOND && world.now < 32 * SECOND => Fault::Refused,
         _ => Fault::None,
     });
     assert!(matches!(ran.result, Ok(Outcome::Removed)), "{:?}", ran.result);
@@ -283,9 +283,9 @@ fn a_full_region_is_waited_for_and_told_once() {
     assert!(matches!(ran.result, Ok(Outcome::Succeeded)), "{:?}", ran.result);
     assert_eq!(world.starts, 1);
     let told = |kind| ran.reports.iter().filter(|progress| progress.kind() == kind).count();
-    assert_eq!((told("awaiting_quota"), told("submitting"), told("started")), (1, 1, 1));
+    assert_eq!((told("awaiting_capacity"), told("submitting"), told("started")), (1, 1, 1));
     assert!(ran.pauses.iter().max().unwrap() <= &(90 * SECOND));
-    let asked = world.met.iter().filter(|(ask, _)| *ask == Ask::RunJob).count();
+    let asked = world.calls.iter().filter(|(command, _)| *command == Command::RunJob).count();
     assert!(asked < 60, "{asked} starts in half an hour");
 }
 
@@ -324,8 +324,8 @@ fn a_job_that_is_deleted_while_its_region_is_full_is_not_waited_for() {
 #[test]
 fn an_outage_during_the_wait_for_a_quota_costs_nothing() {
     let mut world = World { full_until: 1800 * SECOND, ..World::default() };
-    let ran = run_with(&mut world, plan(), |ask, world| match ask {
-        Ask::ReadJob if world.now > 100 * SECOND && world.now < 1000 * SECOND => Fault::Refused,
+    let ran = run_with(&mut world, plan(), |command, world| match command {
+        Command::ReadJob if world.now > 100 * SECOND && world.now < 1000 * SECOND => Fault::Refused,
         _ => Fault::None,
     });
     assert!(matches!(ran.result, Ok(Outcome::Succeeded)), "{:?}", ran.result);
@@ -349,13 +349,13 @@ fn a_kill_ends_the_run_where_it_stands() {
             if error.to_string().ends_with("before it was executed, because its flow run was to be ended."));
         assert_eq!(stopped, !has_started, "{:?}", ran.result);
         // The pause that it was in may be a long one of the model's; the driver cuts it short.
-        assert!(!world.met.iter().any(|(ask, _)| *ask == Ask::DeleteJob));
+        assert!(!world.calls.iter().any(|(command, _)| *command == Command::DeleteJob));
     }
 }
 
 #[test]
 fn the_diagram_shows_every_transition_and_no_other() {
-    let source = include_str!("../../src/lifecycle/machine.rs");
+    let source = include_str!("../../src/lifecycle/machine/mod.rs");
     let documented: BTreeSet<(String, String)> = source
         .lines()
         .filter_map(|line| line.strip_prefix("//!     ")?.split_once(" --> "))
@@ -371,20 +371,20 @@ fn the_diagram_shows_every_transition_and_no_other() {
         });
         let full_until = SECOND * if full > 40 { 30 * full } else { 0 };
         let mut world = World { end, ready, full_until, ready_after: SECOND * ready_after, ..world(meddling) };
-        let quota_timeout = SECOND * 20 * full;
-        let ran = run(&mut world, world::Plan { keep_job, quota_timeout, ..plan() }, &faults);
+        let quota_wait_max = SECOND * 20 * full;
+        let ran = run(&mut world, world::Plan { keep_job, quota_wait_max, ..plan() }, &faults);
         found.extend(ran.states.windows(2).map(|pair| (pair[0].to_owned(), pair[1].to_owned())));
     }
     // What chance does not find.
     let mut lost = World::default();
-    let five_starts = run_with(&mut lost, plan(), |ask, _| match ask {
-        Ask::RunJob => Fault::LostBeforeEffect,
+    let five_starts = run_with(&mut lost, plan(), |command, _| match command {
+        Command::RunJob => Fault::LostBeforeEffect,
         _ => Fault::None,
     });
     let mut forgotten = World { end: End::Late, forgets_at: 60 * SECOND, ..World::default() };
     let without_execution = run(&mut forgotten, plan(), &[]);
     assert_eq!((lost.starts, &without_execution.result.unwrap()), (0, &Outcome::Removed));
-    let mut freed = World::with_foreign_job();
+    let mut freed = World::with_other_job();
     freed.delete_job_at(Duration::ZERO);
     let with_a_freed_name = run(&mut freed, plan(), &[]);
     for states in [five_starts.states, without_execution.states, with_a_freed_name.states] {
@@ -447,7 +447,7 @@ fn meddling() -> impl Strategy<Value = Meddling> {
 }
 
 fn world(meddling: Meddling) -> World {
-    let mut world = if matches!(meddling, Meddling::HadTheName) { World::with_foreign_job() } else { World::default() };
+    let mut world = if matches!(meddling, Meddling::HadTheName) { World::with_other_job() } else { World::default() };
     match meddling {
         Meddling::Deletes(at) => world.delete_job_at(SECOND * at as u32),
         Meddling::Replaces(at) => world.replace_job_at(SECOND * at as u32),
@@ -478,7 +478,7 @@ proptest! {
 
         prop_assert!(!world.interrupted, "an execution was stopped by {:?}", ran.result);
         prop_assert!(world.starts <= 1, "started {} times", world.starts);
-        prop_assert!(!world.foreign_touched, "deleted or ran {JOB}, which is not ours");
+        prop_assert!(!world.other_job_touched, "deleted or ran {JOB}, which is not ours");
         let left = world.job.as_ref().is_some_and(|job| job.ours && !job.deleting);
         let told = ran.reports.iter().any(|progress| {
             matches!(progress, Progress::Leaked { .. } | Progress::LeftRunning { .. } | Progress::Kept { .. })
@@ -497,7 +497,7 @@ proptest! {
         let ran = run(&mut world, plan(), &faults);
         prop_assert!(world.starts == 0 && ran.result.is_err());
         // The time-out, and what the removal takes beyond it while the API fails.
-        prop_assert!(ran.took <= plan().ready_timeout + 2 * plan().patience + plan().settles, "{:?}", ran.took);
+        prop_assert!(ran.took <= plan().ready_timeout + 2 * plan().retry.max_elapsed + plan().settle_time, "{:?}", ran.took);
         if let Err(error @ RunError::NotReady { .. }) = &ran.result {
             prop_assert!(status == ConditionStatus::False && error.to_string().contains("Some words."), "{}", error);
         }
@@ -513,7 +513,7 @@ proptest! {
         let mut world = World { end, ..World::default() };
         run_for(&mut world, plan(), &faults, calls);
         prop_assert!(!world.interrupted && world.starts <= 1);
-        let has_ended = world.met.iter().any(|(ask, _)| *ask == Ask::DeleteJob);
+        let has_ended = world.calls.iter().any(|(command, _)| *command == Command::DeleteJob);
         prop_assert!(world.job.is_some() || has_ended || world.starts == 0);
     }
 
@@ -559,12 +559,12 @@ proptest! {
         let is_told = ran.reports.iter().any(|progress| matches!(progress, Progress::Leaked { .. }));
         prop_assert!(!is_left || is_told, "left and not told");
         prop_assert!(world.starts <= 1);
-        let is_spent = |(ask, fault): &(Ask, Fault)| match ask {
-            Ask::CreateJob => {
+        let is_spent = |(command, fault): &(Command, Fault)| match command {
+            Command::CreateJob => {
                 !matches!(fault, Fault::None | Fault::Stale | Fault::Nameless | Fault::Missing | Fault::Odd(_))
             }
             _ => false,
         };
-        prop_assert!(world.starts == 1 || world.met.iter().any(is_spent), "given up without need");
+        prop_assert!(world.starts == 1 || world.calls.iter().any(is_spent), "given up without need");
     }
 }

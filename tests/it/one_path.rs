@@ -9,8 +9,8 @@ use std::{
 
 use crate::queue::{Answer, Queue};
 use prefect_gcp_core::api::{
-    ApiError, ApiMethod, CloudRunClient, Credentials, Endpoint, ErrorKind, GcpAuth, Identity, Notice, Pacing, Quota,
-    RetryPolicy, TokenSource, Transport, http_client,
+    ApiError, ApiMethod, CloudRunClient, Credentials, Endpoint, ErrorKind, GcpAuth, Identity, Notice, Quota,
+    QuotaQueues, RetryPolicy, TokenSource, Transport, http_client,
 };
 use serde_json::json;
 
@@ -46,8 +46,8 @@ async fn client(answers: Vec<Answer>) -> (CloudRunClient, Queue, Arc<Mutex<Told>
         project: "p".into(),
         region: "us-east1".into(),
         tokens: TokenSource::new(Identity::new(Credentials::ApplicationDefault, true), Arc::new(GcpAuth::default())),
-        pacing: Arc::new(Pacing::new(Duration::from_millis(200))),
-        quota_wait: Duration::from_secs(20),
+        quotas: Arc::new(QuotaQueues::new(Duration::from_millis(200))),
+        quota_wait_max: Duration::from_secs(20),
         retry: RetryPolicy { initial_delay: Duration::from_millis(1), ..RetryPolicy::default() },
         attempt_timeout: Duration::from_secs(20),
         on_notice: Arc::new(move |notice| match notice {

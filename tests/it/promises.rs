@@ -10,11 +10,11 @@ use prefect_gcp_core::{
     api::{CloudRunClient, ErrorKind},
     emulator::{Emulator, EmulatorConfig, EventKind, Outcome as Simulated},
     lifecycle::{
-        driver::{self, Office},
+        active_runs::ActiveRuns,
+        driver::{self, ProcessState},
         kill,
+        machine::protocol::{Outcome, Plan, RunError},
         progress::Progress,
-        registry::Registry,
-        step::{Outcome, Plan, RunError},
     },
 };
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ async fn ran(emulator: &Emulator, wrong: Value) -> (Result<Outcome, RunError>, V
     let noted = told.clone();
     let observer = Arc::new(move |progress: Progress| noted.lock().unwrap().push(progress.kind()));
     let owner_label = Some((LABEL.to_owned(), "this".to_owned()));
-    let plan = Plan { settles: SECOND, owner_label, ..plan("j") };
+    let plan = Plan { settle_time: SECOND, owner_label, ..plan("j") };
     let result = run(transport(emulator), body("j"), plan, observer).await;
     let told = told.lock().unwrap().clone();
     (result, told)
@@ -180,19 +180,19 @@ async fn cancellation_is_prompt_at_any_moment() {
     let rules = ["reset", "hang"].map(|fault| json!({"fault": fault, "ratio": 0.03}));
     let busy = json!({"fault": {"status": {"code": 503}}, "ratio": 0.1});
     emulator.set_faults(faults(&json!({"rules": [rules[0], rules[1], busy]})));
-    let (transport, office) = (transport(&emulator), Office::default());
+    let (transport, process) = (transport(&emulator), ProcessState::default());
     let mut random = fastrand::Rng::with_seed(7);
     let mut longest = Duration::ZERO;
     for batch in 0..CASES / AT_ONCE {
         let mut cases = JoinSet::new();
         for case in 0..AT_ONCE {
-            let (transport, office, name) = (transport.clone(), office.clone(), format!("j-{batch}-{case}"));
+            let (transport, process, name) = (transport.clone(), process.clone(), format!("j-{batch}-{case}"));
             let moment = Duration::from_micros(random.u64(0..1_000_000));
             cases.spawn(async move {
                 let plan = plan(&name);
                 let run = tokio::spawn(async move {
                     let body = body(&name);
-                    driver::run(transport, &office, body.into(), plan, quiet()).await
+                    driver::run(transport, &process, body.into(), plan, quiet()).await
                 });
                 tokio::time::sleep(moment).await;
                 let began = Instant::now();
@@ -236,7 +236,7 @@ async fn a_kill_survives_lost_answers_and_outages() {
         let emulator = emulator(600 * SECOND, Simulated::Success).await;
         foreign_job(&emulator).await;
         emulator.set_faults(faults(&json!({"rules": rules})));
-        let kill = async || kill::kill(transport(&emulator), &Registry::default(), "j", None, quiet()).await;
+        let kill = async || kill::kill(transport(&emulator), &ActiveRuns::default(), "j", None, quiet()).await;
         kill().await.unwrap();
         assert!(no_jobs(&emulator).await, "{rules}");
         assert_eq!(kill().await.unwrap_err().kind, ErrorKind::NotFound);
@@ -250,7 +250,7 @@ async fn a_kill_whose_delete_is_lost_has_done_it_even_if_reads_lag() {
     let lost = json!({"fault": "reset", "when": "after", "calls": ["jobs.delete"], "times": 1});
     let stale = json!({"fault": {"stale": 3}, "calls": ["reads"]});
     emulator.set_faults(faults(&json!({"rules": [lost, stale]})));
-    kill::kill(transport(&emulator), &Registry::default(), "j", None, quiet()).await.unwrap();
+    kill::kill(transport(&emulator), &ActiveRuns::default(), "j", None, quiet()).await.unwrap();
     assert!(no_jobs(&emulator).await);
 }
 
@@ -258,17 +258,17 @@ async fn a_kill_whose_delete_is_lost_has_done_it_even_if_reads_lag() {
 async fn a_kill_of_a_job_that_reads_do_not_show_yet_stops_its_start() {
     let config = EmulatorConfig { ready_after: 4 * SECOND, ..EmulatorConfig::default() };
     let emulator = Emulator::start(config).await.unwrap();
-    let office = Office::default();
+    let process = ProcessState::default();
     // At first there is nothing that reads could show.
     emulator.set_faults(faults(&json!({"rules": [{"fault": {"stale": 3}, "calls": ["reads"]}]})));
     let (sender, mut told) = tokio::sync::mpsc::unbounded_channel();
     let observer = Arc::new(move |progress: Progress| _ = sender.send(progress.kind()));
     let task = {
-        let (transport, office) = (transport(&emulator), office.clone());
-        tokio::spawn(async move { driver::run(transport, &office, body("j").into(), plan("j"), observer).await })
+        let (transport, process) = (transport(&emulator), process.clone());
+        tokio::spawn(async move { driver::run(transport, &process, body("j").into(), plan("j"), observer).await })
     };
     while told.recv().await.unwrap() != "created" {}
-    kill::kill(transport(&emulator), &office.registry, "j", None, quiet()).await.unwrap();
+    kill::kill(transport(&emulator), &process.active_runs, "j", None, quiet()).await.unwrap();
     let result = tokio::time::timeout(SECOND, task).await.unwrap().unwrap();
     assert!(matches!(result, Err(RunError::RemovedBeforeStart { killed: true, .. })), "{result:?}");
     assert!(no_jobs(&emulator).await && executions_begun(&emulator) == 0);

@@ -8,12 +8,12 @@ use std::{
 
 use crate::driver_support::{body, faults, no_jobs, plan, transport};
 use prefect_gcp_core::{
-    api::{CloudRunClient, Endpoint, Pacing, Transport},
+    api::{CloudRunClient, Endpoint, QuotaQueues, Transport},
     emulator::{Emulator, EmulatorConfig, ExecutorConfig, Outcome as Simulated},
     lifecycle::{
-        driver::{self, Office},
+        driver::{self, ProcessState},
+        machine::protocol::{Outcome, Plan, RunError},
         progress::Progress,
-        step::{Outcome, Plan, RunError},
     },
 };
 use serde_json::json;
@@ -35,7 +35,7 @@ async fn emulator(duration: Duration) -> Emulator {
 
 /// The runs of one process.
 struct Runs {
-    office: Office,
+    process: ProcessState,
     transport: Transport,
     tasks: JoinSet<Result<Outcome, RunError>>,
     /// What they told: kind and line.
@@ -44,18 +44,18 @@ struct Runs {
 
 impl Runs {
     fn new(transport: Transport) -> Self {
-        Self { office: Office::default(), transport, tasks: JoinSet::new(), told: Arc::default() }
+        Self { process: ProcessState::default(), transport, tasks: JoinSet::new(), told: Arc::default() }
     }
 
     fn start(&mut self, names: impl IntoIterator<Item = String>) {
         for name in names {
-            let (office, transport, told) = (self.office.clone(), self.transport.clone(), self.told.clone());
-            let plan = Plan { poll_interval: 2 * SECOND, quota_timeout: 600 * SECOND, ..plan(&name) };
+            let (process, transport, told) = (self.process.clone(), self.transport.clone(), self.told.clone());
+            let plan = Plan { poll_interval: 2 * SECOND, quota_wait_max: 600 * SECOND, ..plan(&name) };
             self.tasks.spawn(async move {
                 let observer = Arc::new(move |progress: Progress| {
                     told.lock().unwrap().push((progress.kind(), progress.to_string()));
                 });
-                driver::run(transport, &office, body(&name).into(), plan, observer).await
+                driver::run(transport, &process, body(&name).into(), plan, observer).await
             });
         }
     }
@@ -125,7 +125,7 @@ async fn a_list_that_fails_delays_its_own_runs_only() {
     let fails = json!({"fault": {"status": {"code": 503}}, "calls": ["executions.list"], "times": 1});
     emulator.set_faults(faults(&json!({"rules": [fails]})));
     runs.all_succeed().await;
-    let failed = runs.told("look_failed");
+    let failed = runs.told("poll_failed");
     assert!((1..=100).contains(&failed), "{failed} runs were told");
 }
 
@@ -139,7 +139,7 @@ async fn a_run_whose_lists_are_refused_looks_for_itself() {
         let (lists, looks) = (count(&emulator, "executions.list"), count(&emulator, "executions.get"));
         runs.start(names(20));
         runs.all_succeed().await;
-        assert_eq!(runs.told("watched_alone"), 1, "once for all");
+        assert_eq!(runs.told("polling_individually"), 1, "once for all");
         assert_eq!(count(&emulator, "executions.list"), lists + 1, "it is not asked again");
         assert!(count(&emulator, "executions.get") >= looks + 20);
     }
@@ -214,8 +214,8 @@ fn hurried(emulator: &Emulator, region: &str) -> Transport {
     Transport {
         endpoint: Endpoint::emulator(&emulator.address().to_string(), region).unwrap(),
         region: region.into(),
-        pacing: Arc::new(Pacing::new(SECOND)),
-        quota_wait: 600 * SECOND,
+        quotas: Arc::new(QuotaQueues::new(SECOND)),
+        quota_wait_max: 600 * SECOND,
         ..transport(emulator)
     }
 }
@@ -232,12 +232,12 @@ async fn many_runs_get_through_small_quotas_without_a_storm() {
         let calls: u64 = emulator.counts().values().sum();
         assert!(refused * 100 <= calls * 5, "{refused} of {calls} calls were refused");
         // Each run says once what the brake is, and nothing of the refusals.
-        let throttled = runs.told("throttled");
+        let throttled = runs.told("rate_limited");
         // Once for its writes, once for its start, once for its reads.
         assert!((1..=3 * count).contains(&throttled), "{throttled}");
-        assert_eq!((runs.told("retrying"), runs.told("awaiting_quota")), (0, 0));
+        assert_eq!((runs.told("retrying"), runs.told("awaiting_capacity")), (0, 0));
         let told = runs.told.lock().unwrap();
-        let line = told.iter().find(|(kind, _)| *kind == "throttled").unwrap();
+        let line = told.iter().find(|(kind, _)| *kind == "rate_limited").unwrap();
         assert!(line.1.contains("requests per minute in this project and region"), "{}", line.1);
     }
 }
@@ -248,10 +248,10 @@ async fn a_region_that_is_throttled_holds_up_no_other() {
     emulator.set_faults(faults(&json!({"quotas": {"writes": 20, "runs": 20, "reads": 60, "minuteSeconds": 1}})));
     let mut slow = Runs::new(hurried(&emulator, "us-central1"));
     slow.start(names(300));
-    slow.have_told("throttled", 200).await;
+    slow.have_told("rate_limited", 200).await;
     let mut quick = Runs::new(hurried(&emulator, "europe-west1"));
     quick.start(names(5));
     quick.all_succeed().await;
-    assert_eq!(quick.told("throttled"), 0);
+    assert_eq!(quick.told("rate_limited"), 0);
     assert!(slow.tasks.len() > 150, "only {} wait", slow.tasks.len());
 }
