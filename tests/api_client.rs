@@ -12,7 +12,7 @@ use std::{
 
 use prefect_gcp_core::api::types::Execution;
 use prefect_gcp_core::api::{
-    ApiError, CloudRunClient, Credentials, Endpoint, ErrorKind, GcpAuth, Guard, Identity, Notice, Quota, QuotaQueues,
+    ApiError, CloudRunClient, Credentials, Endpoint, ErrorKind, GcpAuth, Guard, Notice, Principal, Quota, QuotaQueues,
     RetryPolicy, TokenSource, Transport, http_client,
 };
 use queue::{Answer, Queue};
@@ -63,7 +63,7 @@ async fn setup_with(project: &str, period: Duration, answers: Vec<Answer>) -> Se
         endpoint: Endpoint::emulator(&queue.address, "us-east1").unwrap(),
         project: project.into(),
         region: "us-east1".into(),
-        tokens: TokenSource::new(Identity::new(Credentials::ApplicationDefault, true), Arc::new(GcpAuth::default())),
+        tokens: TokenSource::new(Principal::new(Credentials::ApplicationDefault, true), Arc::new(GcpAuth::default())),
         quotas: Arc::new(QuotaQueues::new(period)),
         quota_wait_max: 3 * period,
         retry: RetryPolicy {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use prefect_gcp_core::api::{
-    ApiError, ApiMethod, CloudRunClient, Credentials, Endpoint, ErrorKind, GcpAuth, Identity, Notice, Quota,
+    ApiError, ApiMethod, CloudRunClient, Credentials, Endpoint, ErrorKind, GcpAuth, Notice, Principal, Quota,
     QuotaQueues, RetryPolicy, TokenSource, Transport, http_client,
 };
 use queue::{Answer, Queue};
@@ -50,7 +50,7 @@ async fn client(answers: Vec<Answer>) -> (CloudRunClient, Queue, Arc<Mutex<Told>
         endpoint: Endpoint::emulator(&queue.address, "us-east1").unwrap(),
         project: "p".into(),
         region: "us-east1".into(),
-        tokens: TokenSource::new(Identity::new(Credentials::ApplicationDefault, true), Arc::new(GcpAuth::default())),
+        tokens: TokenSource::new(Principal::new(Credentials::ApplicationDefault, true), Arc::new(GcpAuth::default())),
         quotas: Arc::new(QuotaQueues::new(Duration::from_millis(200))),
         quota_wait_max: Duration::from_secs(20),
         retry: RetryPolicy { initial_delay: Duration::from_millis(1), ..RetryPolicy::default() },

@@ -14,7 +14,7 @@ mod transport;
 pub mod types;
 
 pub use auth::{
-    Credentials, GcpAuth, Identity, Prospect, Secret, Token, TokenCache, TokenError, TokenFuture, TokenProvider,
+    Credentials, GcpAuth, Principal, Secret, Token, TokenCache, TokenError, TokenErrorKind, TokenFuture, TokenProvider,
     TokenSource,
 };
 pub use client::{CloudRunClient, JobBody};

@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use url::form_urlencoded;
 
 use super::{
-    ApiError, ApiMethod, Endpoint, ErrorKind, Prospect, Quota, QuotaQueues, RetryPolicy, TokenError, TokenSource,
+    ApiError, ApiMethod, Endpoint, ErrorKind, Quota, QuotaQueues, RetryPolicy, TokenError, TokenErrorKind, TokenSource,
     error::classify,
     mask::Mask,
     types::{Deletion, ErrorBody, ErrorStatus, Execution, Job, List},
@@ -238,11 +238,13 @@ impl Failure {
 
 impl From<TokenError> for Failure {
     fn from(error: TokenError) -> Self {
-        let kind = match error.prospect {
-            Prospect::Passing => ErrorKind::NoToken,
-            Prospect::Doubtful | Prospect::Missing | Prospect::Refused => ErrorKind::Authentication,
+        let kind = match error.kind {
+            TokenErrorKind::Transient => ErrorKind::NoToken,
+            TokenErrorKind::Ambiguous | TokenErrorKind::NoCredentials | TokenErrorKind::Rejected => {
+                ErrorKind::Authentication
+            }
         };
-        let is_doubtful = matches!(error.prospect, Prospect::Doubtful | Prospect::Missing);
+        let is_doubtful = matches!(error.kind, TokenErrorKind::Ambiguous | TokenErrorKind::NoCredentials);
         Self { is_doubtful, retry_after: error.retry_after, ..Self::new(kind, false, error.to_string()) }
     }
 }
@@ -321,7 +323,7 @@ impl Transport {
                 // A token can be revoked before its end: one new one is worth a try, at once.
                 Some(generation) if !renewed => {
                     renewed = true;
-                    self.tokens.renew(generation);
+                    self.tokens.invalidate(generation);
                     Some(Duration::ZERO)
                 }
                 _ if failure.is_doubtful && tries < DOUBTFUL_ATTEMPTS => delay(),

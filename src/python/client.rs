@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     api::{
-        Credentials, Endpoint, GcpAuth, Identity, JobBody, QuotaRegistry, RetryPolicy, Secret, TokenCache, Transport,
+        Credentials, Endpoint, GcpAuth, JobBody, Principal, QuotaRegistry, RetryPolicy, Secret, TokenCache, Transport,
         check_project, http_client,
     },
     job::name,
@@ -27,9 +27,9 @@ use crate::{
     },
 };
 
-/// Tokens of every identity that this process uses.
+/// The tokens of all principals of this process.
 static TOKENS: LazyLock<TokenCache> =
-    LazyLock::new(|| TokenCache::new(Arc::new(GcpAuth::beside(Arc::new(GoogleAuth)))));
+    LazyLock::new(|| TokenCache::new(Arc::new(GcpAuth::with_fallback(Arc::new(GoogleAuth)))));
 
 /// What the runs of this process have in common.
 static OFFICE: LazyLock<Office> = LazyLock::new(Office::default);
@@ -98,7 +98,7 @@ impl Client {
             quota_wait_max: seconds(quota_wait_max_seconds)?,
             project,
             region,
-            tokens: TOKENS.source(Identity::new(credentials, is_local)),
+            tokens: TOKENS.source(Principal::new(credentials, is_local)),
             retry: RetryPolicy {
                 max_attempts: retry_max_attempts,
                 max_elapsed: seconds(retry_max_seconds)?,
