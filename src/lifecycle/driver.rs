@@ -140,7 +140,7 @@ pub(super) async fn answer(
         Ask::CreateJob => Event::Created(match body {
             Some(body) => client.create_job(job, body).await,
             // The machine creates nothing after the creation.
-            None => Err(Box::new(client.not_made(ApiMethod::CreateJob, job))),
+            None => Err(Box::new(client.no_body_error(ApiMethod::CreateJob, job))),
         }),
         Ask::ReadJob => Event::JobRead(client.get_job(job).await),
         Ask::RunJob => Event::RunAnswered(client.run_job(job, guard).await),

@@ -50,7 +50,7 @@ impl Teller {
         let this = self.clone();
         Arc::new(move |notice| match notice {
             Notice::Retry(notice) => this.tell(Progress::Retrying { notice, unsaid: 0 }),
-            Notice::Quota(quota) => this.tell(Progress::Throttled { quota }),
+            Notice::RateLimited(quota) => this.tell(Progress::Throttled { quota }),
         })
     }
 }

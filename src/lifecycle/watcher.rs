@@ -191,7 +191,7 @@ impl Page {
             return;
         }
         let jobs: Vec<_> = jobs.iter().map(String::as_str).collect();
-        match watcher.client.survey_executions(&jobs).await {
+        match watcher.client.list_executions_of_jobs(&jobs).await {
             Ok(executions) => {
                 let missing = watcher.table().take_in(&self.numbers, executions);
                 self.numbers.retain(|number| missing.iter().all(|(missing, _)| missing != number));

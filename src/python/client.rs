@@ -106,6 +106,7 @@ impl Client {
                 max_delay: seconds(retry_max_delay_seconds)?,
             },
             attempt_timeout: seconds(request_timeout_seconds)?,
+            random: fastrand::f64,
             on_notice: Arc::new(|_notice| {}),
         };
         Ok(Self { transport, poll_interval: seconds(poll_interval_seconds)? })

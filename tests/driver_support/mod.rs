@@ -41,6 +41,7 @@ pub fn transport(emulator: &Emulator) -> Transport {
         quota_wait_max: Duration::from_secs(20),
         retry: RetryPolicy::default(),
         attempt_timeout: Duration::from_secs(5),
+        random: fastrand::f64,
         on_notice: Arc::new(|_| {}),
     }
 }
