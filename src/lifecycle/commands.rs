@@ -51,7 +51,7 @@ pub(super) async fn send(
         Command::CreateJob => Event::Created(match body {
             Some(body) => client.create_job(job, body).await,
             // The machine sends no second create after the job exists.
-            None => Err(Box::new(client.not_made(ApiMethod::CreateJob, job))),
+            None => Err(Box::new(client.no_body_error(ApiMethod::CreateJob, job))),
         }),
         Command::ReadJob => Event::JobRead(client.get_job(job).await),
         Command::RunJob => Event::RunResponse(client.run_job(job, guard).await),

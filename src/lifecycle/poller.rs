@@ -154,7 +154,7 @@ impl Batch {
             return;
         }
         let jobs: Vec<_> = jobs.iter().map(String::as_str).collect();
-        match poller.client.survey_executions(&jobs).await {
+        match poller.client.list_executions_of_jobs(&jobs).await {
             Ok(executions) => {
                 let missing = poller.state().subscriptions.apply_list(&self.numbers, executions);
                 self.numbers.retain(|number| missing.iter().all(|(missing, _)| missing != number));

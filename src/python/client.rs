@@ -15,7 +15,7 @@ use super::{
     settings::{ClientCredentials, ClientSettings, seconds},
 };
 use crate::{
-    api::{Endpoint, GcpAuth, Identity, JobBody, QuotaRegistry, TokenCache, Transport, check_project, http_client},
+    api::{Endpoint, GcpAuth, JobBody, Principal, QuotaRegistry, TokenCache, Transport, check_project, http_client},
     job::name,
     lifecycle::{
         driver::{self, ProcessState},
@@ -24,9 +24,9 @@ use crate::{
     },
 };
 
-/// The tokens of all identities that this process uses.
+/// The tokens of all principals of this process.
 static TOKENS: LazyLock<TokenCache> =
-    LazyLock::new(|| TokenCache::new(Arc::new(GcpAuth::beside(Arc::new(GoogleAuth)))));
+    LazyLock::new(|| TokenCache::new(Arc::new(GcpAuth::with_fallback(Arc::new(GoogleAuth)))));
 
 /// The state that the runs of this process share.
 static PROCESS: LazyLock<ProcessState> = LazyLock::new(ProcessState::default);
@@ -66,7 +66,7 @@ impl Client {
             None => Endpoint::new(&settings.api_endpoint, &region),
         }
         .map_err(|error| exceptions::from_endpoint(&error))?;
-        let identity = Identity::new(credentials.0.clone(), endpoint.is_local());
+        let principal = Principal::new(credentials.0.clone(), endpoint.is_local());
         let transport = Transport {
             http: pooled_client(endpoint.may_use_proxy())?,
             quotas: QUOTAS.queues(&endpoint.scope(&project), settings.quota_period),
@@ -74,8 +74,9 @@ impl Client {
             endpoint,
             project,
             region,
-            tokens: TOKENS.source(identity),
+            tokens: TOKENS.source(principal),
             retry: settings.retry(),
+            random: fastrand::f64,
             attempt_timeout: settings.request_timeout,
             on_notice: Arc::new(|_notice| {}),
         };

@@ -13,7 +13,7 @@ use pyo3::{
 use tokio::sync::oneshot;
 
 use super::runtime;
-use crate::api::{Credentials, Identity, Prospect, Secret, Token, TokenError, TokenFuture, TokenProvider};
+use crate::api::{Credentials, Principal, Secret, Token, TokenError, TokenErrorKind, TokenFuture, TokenProvider};
 
 /// What calls google-auth, in Python.
 const MODULE: &str = "prefect_gcp._google_auth";
@@ -26,9 +26,9 @@ type Answer = Result<Token, TokenError>;
 pub(super) struct GoogleAuth;
 
 impl TokenProvider for GoogleAuth {
-    fn token<'a>(&'a self, identity: &'a Identity) -> TokenFuture<'a> {
-        let scope = identity.scope;
-        let (info, file) = match identity.credentials.clone() {
+    fn token<'a>(&'a self, principal: &'a Principal) -> TokenFuture<'a> {
+        let scope = principal.scope;
+        let (info, file) = match principal.credentials.clone() {
             Credentials::ServiceAccountInfo(text) => (Some(text), None),
             Credentials::ServiceAccountFile(path) => (None, Some(path)),
             Credentials::ApplicationDefault => (None, None),
@@ -74,23 +74,23 @@ type Told = (Option<String>, f64, Option<String>, String, String);
 
 fn read(args: &Bound<'_, PyTuple>) -> Answer {
     let read = || -> PyResult<Answer> {
-        let (token, seconds, quota_project, prospect, message) = args.extract::<Told>()?;
-        let Some(token) = token else { return Ok(Err(TokenError::new(prospect_of(&prospect), message))) };
+        let (token, seconds, quota_project, kind, message) = args.extract::<Told>()?;
+        let Some(token) = token else { return Ok(Err(TokenError::new(kind_of(&kind), message))) };
         let lifetime = Duration::try_from_secs_f64(seconds).unwrap_or_default();
         Ok(Ok(Token::new(Secret::new(token), lifetime).with_quota_project(quota_project)))
     };
     read().unwrap_or_else(|_| Err(failed("google-auth's answer can't be read")))
 }
 
-fn prospect_of(word: &str) -> Prospect {
+fn kind_of(word: &str) -> TokenErrorKind {
     match word {
-        "passing" => Prospect::Passing,
-        "missing" => Prospect::Missing,
-        "refused" => Prospect::Refused,
-        _ => Prospect::Doubtful,
+        "passing" => TokenErrorKind::Transient,
+        "missing" => TokenErrorKind::NoCredentials,
+        "refused" => TokenErrorKind::Rejected,
+        _ => TokenErrorKind::Ambiguous,
     }
 }
 
 fn failed(message: &str) -> TokenError {
-    TokenError::new(Prospect::Doubtful, message)
+    TokenError::new(TokenErrorKind::Ambiguous, message)
 }

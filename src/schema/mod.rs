@@ -76,10 +76,39 @@ impl Message {
         check.findings
     }
 
+    /// Rewrites every int64 field of `value` from a number to a string of digits, which is how JSON of protobuf messages
+    /// writes an int64. Templates and job variables usually hold numbers.
+    ///
+    /// Leaves everything else as it is: unknown fields, values of a wrong type, and strings. Those are for
+    /// [`Message::findings`] to report.
+    pub fn int64s_to_strings(&'static self, value: &mut Value) {
+        let Value::Object(fields) = value else { return };
+        for (name, value) in fields {
+            if let Some(kind) = self.field(name) {
+                kind.int64s_to_strings(value);
+            }
+        }
+    }
+
     fn nearest(&self, name: &str) -> Option<&'static str> {
         let likeness = |field: &str| strsim::jaro(&field.to_lowercase(), &name.to_lowercase());
         let candidates = self.fields.iter().map(|(field, _)| (*field, likeness(field)));
         candidates.filter(|(_, likeness)| *likeness >= ALIKE).max_by(|a, b| a.1.total_cmp(&b.1)).map(|(field, _)| field)
+    }
+}
+
+impl Kind {
+    fn int64s_to_strings(&self, value: &mut Value) {
+        match (self, value) {
+            (Kind::Int64, value) => {
+                if let Some(number) = value.as_i64() {
+                    *value = Value::String(number.to_string());
+                }
+            }
+            (Kind::List(kind), Value::Array(items)) => items.iter_mut().for_each(|item| kind.int64s_to_strings(item)),
+            (Kind::Message(message), value) => message.int64s_to_strings(value),
+            _ => {}
+        }
     }
 }
 
@@ -229,6 +258,24 @@ mod tests {
         let wrong = json!({"metadata": {"generation": 3_000_000_000_i64, "deletionGracePeriodSeconds": 1.5}});
         let paths: Vec<_> = found(&wrong).into_iter().map(|(path, _)| path).collect();
         assert_eq!(paths, ["metadata.deletionGracePeriodSeconds", "metadata.generation"]);
+    }
+
+    #[test]
+    fn int64_fields_become_strings_and_nothing_else_changes() {
+        let job = |timeout: Value| {
+            let task = json!({"timeoutSeconds": timeout, "maxRetries": 3, "containers": [{"x": 1}], "unknown": 1});
+            json!({"spec": {"template": {"spec": {"taskCount": 1, "template": {"spec": task}}}}, "timeoutSeconds": 1})
+        };
+        for (before, after) in [
+            (json!(600), json!("600")),
+            (json!("600"), json!("600")),
+            (json!(1.5), json!(1.5)),
+            (json!(null), json!(null)),
+        ] {
+            let mut body = job(before);
+            JOB.int64s_to_strings(&mut body);
+            assert_eq!(body, job(after));
+        }
     }
 
     #[test]

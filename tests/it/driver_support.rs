@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use prefect_gcp_core::{
-    api::{Credentials, Endpoint, GcpAuth, Identity, QuotaQueues, RetryPolicy, TokenSource, Transport, http_client},
+    api::{Credentials, Endpoint, GcpAuth, Principal, QuotaQueues, RetryPolicy, TokenSource, Transport, http_client},
     emulator::{Emulator, EmulatorConfig, ExecutorConfig, Faults, Outcome as Simulated},
     lifecycle::{
         driver::{self, ProcessState},
@@ -34,11 +34,12 @@ pub fn transport(emulator: &Emulator) -> Transport {
         endpoint: Endpoint::emulator(&emulator.address().to_string(), REGION).unwrap(),
         project: "p".into(),
         region: REGION.into(),
-        tokens: TokenSource::new(Identity::new(Credentials::ApplicationDefault, true), Arc::new(GcpAuth::default())),
+        tokens: TokenSource::new(Principal::new(Credentials::ApplicationDefault, true), Arc::new(GcpAuth::default())),
         quotas: Arc::new(QuotaQueues::new(Duration::from_secs(60))),
         quota_wait_max: Duration::from_secs(20),
         retry: RetryPolicy::default(),
         attempt_timeout: Duration::from_secs(5),
+        random: fastrand::f64,
         on_notice: Arc::new(|_| {}),
     }
 }

@@ -319,7 +319,7 @@ ACT_AS = "Permission 'iam.serviceAccounts.actAs' denied on service account 'a@b'
         (status(400, message="Bad name."), "InvalidRequest", "Bad name.", ""),
         (status(401), "Authentication", "GCP credentials block", ""),
         (status(404, body="html"), "Region", "no Cloud Run API answers for 'us-central1'", ""),
-        (status(429, reason="RATE_LIMIT_EXCEEDED"), "Quota", "calls in a minute", ""),
+        (status(429, reason="RATE_LIMIT_EXCEEDED"), "Quota", "per-minute quota", ""),
         ({"quotas": {"jobs": 0}}, "Quota", "delete some with gcloud run jobs delete JOB --region us-central1", ""),
         (status(503), "Unavailable", "out of order", ""),
     ],
@@ -442,7 +442,7 @@ async def test_a_body_that_json_cannot_carry_is_refused_before_anything_is_sent(
 async def test_somebody_elses_job_of_the_same_name_stays(emulator, worker, flow_run):
     await worker.run(flow_run, await prepared(flow_run, name="taken", keep_job=True))
     other = await new_flow_run()
-    with pytest.raises(exceptions.CloudRunAlreadyExistsError, match="Another job of this name exists"):
+    with pytest.raises(exceptions.CloudRunAlreadyExistsError, match="Another job with this name exists"):
         await worker.run(other, await prepared(other, name="taken"))
     assert [job["metadata"]["name"] for job in emulator.jobs()] == ["taken"]
 

@@ -12,4 +12,5 @@ mod estimator;
 mod queue;
 mod queues;
 
+pub(super) use queue::Permit;
 pub use queues::{QuotaQueues, QuotaRegistry};

@@ -48,7 +48,7 @@ impl Reporter {
         Arc::new(move |notice| {
             reporter.report(match notice {
                 Notice::Retry(notice) => Progress::Retrying { notice, unreported: 0 },
-                Notice::Quota(quota) => {
+                Notice::RateLimited(quota) => {
                     Progress::RateLimited { quota, project: project.clone(), region: region.clone() }
                 }
             });
