@@ -16,7 +16,7 @@ pub mod types;
 
 pub use auth::{
     Credentials, GcpAuth, Identity, Prospect, Secret, Token, TokenCache, TokenError, TokenFuture, TokenProvider,
-    TokenSource,
+    TokenSource, key_file,
 };
 pub use client::{CloudRunClient, JobBody};
 pub use endpoint::{Endpoint, EndpointError, check_project};

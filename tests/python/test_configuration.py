@@ -265,7 +265,7 @@ def _body(**changes):
         (_body(kind=b"Job"), "Job has incompatible values for the following attributes: /kind must have value 'Job'"),
     ],
 )
-def test_a_body_without_the_skeleton_is_refused(body, message):
+def test_a_body_without_the_base_body_is_rejected(body, message):
     with pytest.raises(ValidationError) as caught:
         CloudRunWorkerJobConfiguration(job_body=body)
     (error,) = caught.value.errors()
@@ -273,8 +273,8 @@ def test_a_body_without_the_skeleton_is_refused(body, message):
     assert message in error["msg"]
 
 
-def test_the_core_agrees_with_the_skeleton():
-    assert _core.check_body_skeleton(cloud_run._get_base_job_body()) is None
+def test_the_base_body_contains_itself():
+    assert _core.check_base_job_body(cloud_run._get_base_job_body()) is None
 
 
 @pytest.mark.parametrize("timeout", [0, 3601, -1, "soon"])
@@ -382,7 +382,7 @@ async def test_an_unknown_field_is_a_warning_with_the_nearest_name(caplog):
         made = await configuration(template=template)
     assert container(made)["resource"] == {"limits": {}}
     place = "spec.template.spec.template.spec"
-    unknown = "not a field of the Cloud Run Admin API v1 that this worker knows"
+    unknown = "unknown field of the Cloud Run Admin API v1"
     assert sorted(warnings_of(caplog)) == [
         f"{place}.containers[0].resource: {unknown}; did you mean 'resources'?",
         f"{place}.somethingNew: {unknown}",
@@ -397,13 +397,13 @@ async def test_a_wrong_type_is_an_error_with_what_was_expected_and_found(caplog)
     task["maxRetries"] = "many"
     task["containers"].append({"image": ["very-private"]})
     template["job_configuration"]["job_body"]["metadata"]["labels"] = {"team": 7}
-    with pytest.raises(ValueError, match="The job body can't be used: ") as caught:
+    with pytest.raises(ValueError, match="The job body is invalid: ") as caught:
         await configuration(template=template)
     place = "spec.template.spec.template.spec"
-    assert str(caught.value).removeprefix("The job body can't be used: ").split("; ") == [
+    assert str(caught.value).removeprefix("The job body is invalid: ").split("; ") == [
         "metadata.labels.team: expected a string, found a number",
         f"{place}.containers[1].image: expected a string, found a list",
-        f"{place}.maxRetries: expected an integer of 32 bits, found a string",
+        f"{place}.maxRetries: expected a 32-bit integer, found a string",
     ]
     assert "very-private" not in str(caught.value)
 
@@ -425,10 +425,11 @@ async def test_limits_of_cloud_run_are_warned_about(caplog):
         await configuration({"cpu": "1000m", "memory": "8Gi", "env": {"BIG": "x" * 32769}}, template)
     place = r"spec\.template\.spec\.template\.spec\.containers\[0\]"
     patterns = [
-        r"metadata\.labels: 70 labels, Cloud Run takes 64 at most",
-        rf"{place}\.args: 1001 entries, Cloud Run takes 1000 at most",
-        rf"{place}\.env\[\d+\]\.value: 32769 bytes, Cloud Run takes 32768 at most",
-        rf"{place}\.resources\.limits\.memory: 8Gi does not go with 1000m of CPU, which take 512Mi to 4096Mi",
+        r"metadata\.labels: 70 labels, but Cloud Run allows at most 64",
+        rf"{place}\.args: 1001 entries, but Cloud Run allows at most 1000",
+        rf"{place}\.env\[\d+\]\.value: 32769 bytes, but Cloud Run allows at most 32768",
+        rf"{place}\.resources\.limits\.memory: 8Gi is outside the range that Cloud Run allows with a CPU limit of "
+        r"1000m: 512Mi to 4096Mi",
     ]
     found = warnings_of(caplog)
     assert len(found) == 4
@@ -446,14 +447,17 @@ def circle():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (b"x", "is of type 'bytes', which JSON can't carry"),
-        (float("nan"), "is NaN, which is no number of JSON"),
-        (float("-inf"), "is -inf, which is no number of JSON"),
-        (datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc), "is of type 'datetime', which JSON can't carry"),
-        (2**64, "is an integer of more than 64 bits"),
-        ("\ud800", "is text that UTF-8 can't encode"),
-        ({1: "x"}, "has the key 1, which is no text that JSON can carry"),
-        (circle(), "is nested deeper than 100 levels, or holds itself"),
+        (b"x", "is of type 'bytes', which JSON cannot represent"),
+        (float("nan"), "is NaN, which JSON cannot represent"),
+        (float("-inf"), "is -inf, which JSON cannot represent"),
+        (
+            datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc),
+            "is of type 'datetime', which JSON cannot represent",
+        ),
+        (2**64, "is an integer that does not fit in 64 bits"),
+        ("\ud800", "is a string that cannot be encoded as UTF-8"),
+        ({1: "x"}, "has the key 1, but keys in JSON must be strings in UTF-8"),
+        (circle(), "is nested deeper than 100 levels or contains itself"),
     ],
 )
 async def test_what_json_cannot_carry_is_an_error_with_its_place(value, message):
@@ -467,7 +471,7 @@ async def test_what_json_cannot_carry_is_an_error_with_its_place(value, message)
 async def test_an_entry_of_the_environment_that_is_no_mapping_is_named():
     made = await configuration(prepare=False)
     container(made)["env"] = ["A=b", {"name": "OWN", "value": 1}, circle()]
-    with pytest.raises(ValueError, match=r"containers\[0\]\.env\[2\]\[0\].* holds itself"):
+    with pytest.raises(ValueError, match=r"containers\[0\]\.env\[2\]\[0\].* contains itself"):
         made.prepare_for_flow_run(flow_run())
     del container(made)["env"][2]
     with pytest.raises(ValueError, match=r"env\[0\]: expected a mapping \(EnvVar\), found a string; .*env\[1\]\.value"):

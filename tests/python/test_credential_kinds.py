@@ -266,8 +266,8 @@ def test_a_file_that_is_named_and_not_there_is_an_error_that_names_it(google, tm
     env = {"GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "gone.json")}
     answer = probe(google.url, env, tmp_path)
     assert answer["error"] == "CloudRunAuthenticationError"
-    assert "GOOGLE_APPLICATION_CREDENTIALS: the file" in answer["text"]
-    assert "gone.json' of credentials can't be read: No such file" in answer["text"]
+    assert "GOOGLE_APPLICATION_CREDENTIALS: the credentials file" in answer["text"]
+    assert "gone.json' cannot be read: No such file" in answer["text"]
 
 
 def test_a_user_who_has_taken_access_back_is_one_clear_error(google, tmp_path, in_its_place):

@@ -97,7 +97,7 @@ def test_many_share_a_look_up_of_the_default_project_and_none_repeats_one_that_f
     assert len(lookups) == 1
     # A shared one would grow a traceback of all who raised it.
     assert len({id(failure) for failure in failures}) == 20
-    default_project._ends = 0.0
+    default_project._valid_until = 0.0
     with pytest.raises(DefaultCredentialsError):
         GcpCredentials().resolve_project()
     assert len(lookups) == 2
@@ -114,7 +114,7 @@ def test_a_default_project_that_is_not_there_yet_is_looked_up_again(default_proj
     answers = [None, "late-project"]
     monkeypatch.setattr(default_project, "_look_up", lambda _request: answers.pop(0))
     assert GcpCredentials().resolve_project() is None
-    default_project._ends = 0.0
+    default_project._valid_until = 0.0
     assert GcpCredentials().resolve_project() == "late-project"
     assert GcpCredentials().resolve_project() == "late-project"
 
@@ -150,7 +150,7 @@ async def test_a_project_that_can_not_be_looked_up_for_a_while_is_waited_for(def
         await kill()
     assert answers == []
     answers += [TransportError("no answer")] * 10
-    default_project._ends = 0.0
+    default_project._valid_until = 0.0
     with pytest.raises(CloudRunUnavailableError, match="no answer"):
         await kill()
 

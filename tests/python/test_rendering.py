@@ -324,7 +324,7 @@ def test_what_is_nested_too_deeply_is_an_error():
     circle = {}
     circle["again"] = [circle]
     for template in [nested(501), nested(50_000), circle]:
-        with pytest.raises(ValueError, match="nested deeper than 500 levels, or holds itself"):
+        with pytest.raises(ValueError, match="nested deeper than 500 levels or contains itself"):
             render(template, {})
 
 
@@ -376,33 +376,33 @@ GOOD = {"job_configuration": {}, "variables": {"properties": {}}}
 @pytest.mark.parametrize(
     ("template", "values", "message"),
     [
-        ([], {}, "The pool's template: expected a mapping, found list"),
-        (None, {}, "The pool's template: expected a mapping, found nothing"),
-        ({"variables": {}}, {}, "The pool's template at job_configuration: expected a mapping, found nothing"),
-        (GOOD | {"job_configuration": "x"}, {}, "at job_configuration: expected a mapping, found str"),
-        ({"job_configuration": {}}, {}, "at variables: expected a mapping, found nothing"),
-        (GOOD | {"variables": {"properties": []}}, {}, "at variables.properties: expected a mapping, found list"),
+        ([], {}, "The work pool's template must be a mapping, got list"),
+        (None, {}, "The work pool's template must be a mapping, got null"),
+        ({"variables": {}}, {}, "The work pool's template at job_configuration must be a mapping, got null"),
+        (GOOD | {"job_configuration": "x"}, {}, "at job_configuration must be a mapping, got str"),
+        ({"job_configuration": {}}, {}, "at variables must be a mapping, got null"),
+        (GOOD | {"variables": {"properties": []}}, {}, "at variables.properties must be a mapping, got list"),
         (
             GOOD | {"variables": {"properties": {"x": 1}}},
             {},
-            "at variables.properties.x: expected a mapping",
+            "at variables.properties.x must be a mapping",
         ),
         (
             {"job_configuration": {"env": {}}, "variables": {"properties": {"env": {"default": ["A"]}}}},
             {},
-            "at variables.properties.env.default: expected a mapping, found list",
+            "at variables.properties.env.default must be a mapping, got list",
         ),
         (
             GOOD | {"job_configuration": {"env": {}}},
             {"env": "A"},
-            "The job variable env: expected a mapping",
+            "The job variable env must be a mapping",
         ),
-        (GOOD, [], "The job variables: expected a mapping, found list"),
-        (GOOD, {1: 2}, "The job variable 1: expected a string as name, found int"),
+        (GOOD, [], "The job variables must be a mapping, got list"),
+        (GOOD, {1: 2}, r"The name of a job variable must be a string, got 1 \(int\)"),
         (
             GOOD,
             {"a.b": 1, "a.b.c": 2},
-            "The job variable 'a.b.c' sets a key of what another one sets",
+            "Job variable 'a.b.c' conflicts with job variable 'a.b', which is not a mapping",
         ),
         (GOOD | {"job_configuration": {"job_body": {"a": {1}}}}, {}, r"template type 'set' \(at job_body\.a\)"),
     ],
@@ -416,7 +416,7 @@ def test_a_value_that_holds_itself_is_a_clear_error():
     circle = []
     circle.append(circle)
     template = GOOD | {"job_configuration": {"x": "{{ c }}"}}
-    with pytest.raises(ValueError, match="nested too deeply, or holds itself"):
+    with pytest.raises(ValueError, match="nested too deeply or contains itself"):
         LOOP.run_until_complete(configured(CloudRunWorkerJobConfiguration, template, {"c": circle}))
 
 

@@ -207,7 +207,7 @@ async def test_a_token_endpoint_that_repeats_the_request_is_not_repeated(evil_go
 
 
 async def test_a_block_that_gets_no_token_shows_no_secret(evil_google, watch, monkeypatch):
-    monkeypatch.setattr("prefect_gcp._google_auth._TIMEOUT", 1)
+    monkeypatch.setattr("prefect_gcp._google_auth._TIMEOUT_SECONDS", 1)
 
     async def ask(way: str, uri: str) -> None:
         block = GcpCredentials(service_account_info=evil_google.key | {"token_uri": uri})

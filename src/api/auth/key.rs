@@ -1,28 +1,15 @@
 //! Where credentials are, and which way they go.
 
-use std::{
-    env,
-    ffi::OsString,
-    fs::File,
-    io::{self, Read},
-    path::{Path, PathBuf},
-    time::SystemTime,
-};
+use std::{io, path::PathBuf, time::SystemTime};
 
 use serde_json::Value;
 use url::Url;
 
-use super::{Credentials, Identity, Prospect, Secret, TokenError, threads::blocking};
+use super::{Credentials, Identity, Prospect, Secret, TokenError, key_file, threads::blocking};
 use crate::api::endpoint::is_loopback;
 
 /// The universe of Google's public cloud.
 const PUBLIC_UNIVERSE: &str = "googleapis.com";
-/// gcloud's file of application default credentials, in its folder.
-const WELL_KNOWN: &str = "application_default_credentials.json";
-/// More than any file of credentials has, in bytes.
-const LARGEST_FILE: u64 = 64 * 1024;
-/// Longest path that an error shows, in bytes.
-const LONGEST_PATH: usize = 1024;
 /// Names the project that calls count for.
 const QUOTA_PROJECT: &str = "GOOGLE_CLOUD_QUOTA_PROJECT";
 /// Any of these may carry a call to an HTTPS address.
@@ -46,7 +33,7 @@ pub(super) type Stamp = (PathBuf, Option<(SystemTime, u64)>);
 pub(super) async fn stamp(credentials: &Credentials) -> Option<Stamp> {
     let path = match credentials {
         Credentials::ServiceAccountFile(path) => path.clone(),
-        Credentials::ApplicationDefault => adc_file()?.0,
+        Credentials::ApplicationDefault => key_file::default_path()?.0,
         Credentials::ServiceAccountInfo(_) => return None,
     };
     blocking(move || {
@@ -65,82 +52,28 @@ pub(super) async fn find(identity: &Identity) -> Result<Found, TokenError> {
     let check_key = |text: &str| check_key(text, identity.is_local);
     match identity.credentials.clone() {
         Credentials::ServiceAccountInfo(text) => check_key(text.reveal()),
-        Credentials::ServiceAccountFile(path) => check_key(&read(path).await?),
+        Credentials::ServiceAccountFile(path) => check_key(&read_in_thread(move || key_file::read_text(&path)).await?),
         Credentials::ApplicationDefault => {
-            let Some((path, is_named)) = adc_file() else { return Ok(Found::Nothing) };
-            let text = match read(path.clone()).await {
-                Ok(text) => text,
-                Err(error) if is_named => {
-                    let message = format!("GOOGLE_APPLICATION_CREDENTIALS: {}", error.message);
-                    return Err(TokenError { message, ..error });
-                }
-                // As google-auth has it: what is no file there is none.
-                Err(_) if !is_file(path.clone()).await => return Ok(Found::Nothing),
-                Err(error) => return Err(error),
-            };
-            match kind(&text).as_deref() {
-                // gcp_auth knows no quota project.
-                Some("service_account") if set(QUOTA_PROJECT).is_some() => Ok(Found::Other),
-                Some("service_account") => check_key(&text),
-                Some("gdch_service_account") => Err(refused("Google Distributed Cloud has no Cloud Run jobs")),
-                Some(_) => Ok(Found::Other),
-                None => Err(refused(format!("'{}' is not a JSON file of Google credentials", path.display()))),
+            let Some(file) = read_in_thread(key_file::read_default).await? else { return Ok(Found::Nothing) };
+            match file.kind.as_str() {
+                // gcp_auth does not support quota projects.
+                "service_account" if key_file::variable(QUOTA_PROJECT).is_some() => Ok(Found::Other),
+                "service_account" => check_key(&file.text),
+                "gdch_service_account" => Err(refused("Google Distributed Cloud has no Cloud Run jobs")),
+                _ => Ok(Found::Other),
             }
         }
     }
 }
 
-/// The file of application default credentials, and whether the environment names it, as google-auth finds it. That
-/// of gcloud need not exist.
-pub(super) fn adc_file() -> Option<(PathBuf, bool)> {
-    if let Some(path) = set("GOOGLE_APPLICATION_CREDENTIALS") {
-        return Some((path.into(), true));
-    }
-    let folder = match set("CLOUDSDK_CONFIG") {
-        Some(folder) => PathBuf::from(folder),
-        None => Path::new(&set("HOME")?).join(".config/gcloud"),
-    };
-    Some((folder.join(WELL_KNOWN), false))
-}
-
-fn set(name: &str) -> Option<OsString> {
-    env::var_os(name).filter(|value| !value.is_empty())
-}
-
-async fn is_file(path: PathBuf) -> bool {
-    blocking(move || path.is_file()).await.unwrap_or(false)
-}
-
-/// A path as an error shows it. What is too long for one, or has braces or line breaks, may be a key that somebody put in
-/// its place.
-fn shown(path: &Path) -> Option<String> {
-    let text = path.to_str()?;
-    let is_one = text.len() <= LONGEST_PATH && !text.contains(['{', '\n']);
-    is_one.then(|| text.to_owned())
-}
-
-/// The text of a file. A device or a pipe could be read for ever, and is none.
-async fn read(path: PathBuf) -> Result<String, TokenError> {
-    let Some(shown) = shown(&path) else {
-        return Err(refused("it has to name a file, and seems to hold the key itself"));
-    };
-    let read = move || {
-        if !path.metadata()?.is_file() {
-            return Err(io::Error::other("it is not a file"));
-        }
-        let mut text = String::new();
-        File::open(path)?.take(LARGEST_FILE + 1).read_to_string(&mut text)?;
-        if text.len() as u64 > LARGEST_FILE { Err(io::Error::other("it is too large")) } else { Ok(text) }
-    };
+/// Reads a file in a thread that may block.
+async fn read_in_thread<T: Send + 'static>(
+    read: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, TokenError> {
     match blocking(read).await {
-        Some(Ok(text)) => Ok(text),
-        Some(Err(error)) => Err(refused(format!("the file '{shown}' of credentials can't be read: {error}"))),
+        Some(found) => found.map_err(|error| refused(error.to_string())),
         None => Err(refused("there are no threads to read files")),
     }
-}
-
-fn kind(text: &str) -> Option<String> {
-    serde_json::from_str::<Value>(text).ok()?.get("type")?.as_str().map(str::to_owned)
 }
 
 /// Checks a service account's key. Anything else is refused here, because blocks and job variables may carry it: a
@@ -167,7 +100,7 @@ fn check_key(text: &str, is_local: bool) -> Result<Found, TokenError> {
         return Ok(Found::Other);
     }
     let token_uri = Url::parse(field("token_uri").unwrap_or_default());
-    let has_proxy = PROXIES.iter().any(|name| set(name).is_some());
+    let has_proxy = PROXIES.iter().any(|name| key_file::variable(name).is_some());
     match token_uri {
         Ok(url) if is_local && is_loopback(&url) && url.scheme() == "http" => Ok(Found::Key(Secret::new(text))),
         Ok(url) if url.scheme() == "https" && (is_googles(&url) || (is_local && is_loopback(&url))) => {
@@ -260,24 +193,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_key_in_the_place_of_its_path_does_not_show() {
-        for text in [key(json!({})), "hush".repeat(300), "hush\nhush".to_owned()] {
-            let identity = Identity::new(Credentials::ServiceAccountFile(text.into()), false);
-            let error = find(&identity).await.unwrap_err();
-            assert!(error.message.contains("has to name a file") && !error.message.contains("hush"), "{error}");
-        }
-    }
-
-    #[tokio::test]
-    async fn what_could_be_read_for_ever_is_no_file() {
-        for path in ["/dev/zero", "/", "/nowhere/key.json"] {
+    async fn errors_of_reading_the_file_are_refusals() {
+        for path in ["/dev/zero", "{\"private_key\": \"hush\"}"] {
             let identity = Identity::new(Credentials::ServiceAccountFile(path.into()), false);
             let error = find(&identity).await.unwrap_err();
-            assert!(error.message.contains(path), "{error}");
+            assert_eq!(error.prospect, Prospect::Refused);
+            assert!(!error.message.contains("hush"), "{error}");
         }
-        let file = tempfile::NamedTempFile::new().unwrap();
-        file.as_file().set_len(LARGEST_FILE + 1).unwrap();
-        let identity = Identity::new(Credentials::ServiceAccountFile(file.path().into()), false);
-        assert!(find(&identity).await.unwrap_err().message.contains("too large"));
     }
 }

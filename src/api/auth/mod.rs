@@ -6,6 +6,7 @@
 
 mod gcp;
 mod key;
+pub mod key_file;
 mod source;
 mod threads;
 mod token;
