@@ -33,7 +33,7 @@ def test_a_block_can_be_made_where_there_are_no_credentials():
 
 
 @pytest.mark.parametrize("info", [KEY, json.dumps(KEY)])
-def test_the_project_is_the_keys(info):
+def test_the_project_defaults_to_that_of_the_key(info):
     block = GcpCredentials(service_account_info=info)
     assert block.project == "key-project"
     assert block.service_account_info.get_secret_value() == KEY
@@ -44,7 +44,7 @@ def test_the_project_of_a_key_file(key_file):
     assert GcpCredentials(service_account_file=key_file, project="mine").project == "mine"
 
 
-def test_a_home_is_expanded(key_file, monkeypatch):
+def test_a_tilde_in_the_path_is_expanded(key_file, monkeypatch):
     monkeypatch.setenv("HOME", str(key_file.parent))
     assert GcpCredentials(service_account_file="~/key.json").service_account_file == key_file
 
@@ -81,7 +81,7 @@ def test_the_project_of_the_application_default_credentials(key_file, monkeypatc
     assert GcpCredentials().resolve_project() == "quota-project"
 
 
-def test_many_share_a_look_up_of_the_default_project_and_none_repeats_one_that_failed(default_project, monkeypatch):
+def test_concurrent_lookups_of_the_default_project_are_shared_and_failures_are_cached(default_project, monkeypatch):
     lookups = []
 
     def look_up(_request):
@@ -104,13 +104,13 @@ def test_many_share_a_look_up_of_the_default_project_and_none_repeats_one_that_f
 
 
 @pytest.mark.usefixtures("default_project")
-def test_a_look_up_that_can_not_begin_is_an_error_and_no_wait(monkeypatch):
+def test_a_lookup_that_cannot_start_is_an_error(monkeypatch):
     monkeypatch.setattr(_google_auth, "transport", Path("/nowhere.pem").read_text)
     with pytest.raises(DefaultCredentialsError, match="No such file"):
         GcpCredentials().resolve_project()
 
 
-def test_a_default_project_that_is_not_there_yet_is_looked_up_again(default_project, monkeypatch):
+def test_a_missing_default_project_is_looked_up_again(default_project, monkeypatch):
     answers = [None, "late-project"]
     monkeypatch.setattr(default_project, "_look_up", lambda _request: answers.pop(0))
     assert GcpCredentials().resolve_project() is None
@@ -130,14 +130,14 @@ def kill(monkeypatch):
 
 @pytest.mark.anyio
 @pytest.mark.usefixtures("default_project")
-async def test_a_run_without_project_and_credentials_is_an_error_that_says_what_to_do(kill):
+async def test_without_project_and_credentials_the_error_says_what_to_do(kill):
     with pytest.raises(CloudRunAuthenticationError, match="Set 'project' on the work pool's GCP credentials") as caught:
         await kill()
     assert "credentials were not found" in str(caught.value)
 
 
 @pytest.mark.anyio
-async def test_a_project_that_can_not_be_looked_up_for_a_while_is_waited_for(default_project, kill, monkeypatch):
+async def test_a_transient_failure_of_the_project_lookup_is_retried(default_project, kill, monkeypatch):
     answers = [TransportError("no answer"), TransportError("no answer"), None]
 
     def look_up(_request):
@@ -155,7 +155,7 @@ async def test_a_project_that_can_not_be_looked_up_for_a_while_is_waited_for(def
         await kill()
 
 
-def test_a_key_that_could_be_read_for_ever_is_refused(tmp_path):
+def test_devices_pipes_directories_and_large_files_are_rejected_as_keys(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", "/dev/zero", tmp_path):
         with pytest.raises(ValidationError, match="The provided path to the service account is invalid"):
@@ -174,14 +174,14 @@ def test_a_key_that_could_be_read_for_ever_is_refused(tmp_path):
         ({"service_account_info": KEY, "project": ["p"]}, "valid string"),
     ],
 )
-def test_a_bad_key_is_refused_without_showing_it(fields, message):
+def test_an_invalid_key_is_rejected_and_not_shown(fields, message):
     with pytest.raises(ValidationError, match=message) as caught:
         GcpCredentials(**fields)
     assert "very-private" not in str(caught.value)
     assert "very-private" not in repr(caught.value)
 
 
-def test_two_keys_are_one_too_many(key_file):
+def test_a_file_and_its_content_are_rejected_together(key_file):
     with pytest.raises(
         ValidationError, match="Only one of service_account_info or service_account_file can be"
     ) as caught:
@@ -189,7 +189,7 @@ def test_two_keys_are_one_too_many(key_file):
     assert "very-private" not in str(caught.value)
 
 
-def test_a_key_file_that_is_no_json_is_refused(tmp_path):
+def test_a_key_file_that_is_not_json_is_rejected(tmp_path):
     path = tmp_path / "key.json"
     path.write_text("very-private")
     with pytest.raises(ValidationError, match="not a readable JSON key file") as caught:
@@ -197,7 +197,7 @@ def test_a_key_file_that_is_no_json_is_refused(tmp_path):
     assert "very-private" not in str(caught.value)
 
 
-def test_a_key_does_not_show(key_file):
+def test_the_repr_does_not_show_the_key(key_file):
     assert "very-private" not in repr(GcpCredentials(service_account_info=KEY))
 
 

@@ -211,7 +211,7 @@ SEEDS = st.integers(0, 2**64 - 1)
 
 @settings(SETTINGS, max_examples=22_000)
 @given(SEEDS)
-def test_templates_render_as_with_prefects_own_function(seed):
+def test_templates_render_as_with_prefects_apply_values(seed):
     generator = Generator(seed)
     template, values = generator.template(), generator.values()
     assume(has_one_answer(template, values))
@@ -220,7 +220,7 @@ def test_templates_render_as_with_prefects_own_function(seed):
     COMPARED.append(expected)
 
 
-def test_enough_of_every_kind_was_compared():
+def test_the_comparison_covered_every_kind_of_result():
     """The comparison above is worth something: it saw many templates, and most of them rendered to something."""
     assert len(COMPARED) >= 20_000
     errors = sum(isinstance(result, type) for result in COMPARED)
@@ -276,7 +276,7 @@ def pool_template(generator):
 
 @settings(SETTINGS, max_examples=3_000)
 @given(SEEDS)
-def test_pools_templates_are_configured_as_by_prefects_base(seed):
+def test_pool_templates_are_configured_as_by_prefects_base_class(seed):
     template, values = pool_template(Generator(seed))
     assume(has_one_answer([template, values], [template, values]))
     before = frozen([template, values])
@@ -288,24 +288,24 @@ def test_pools_templates_are_configured_as_by_prefects_base(seed):
     CONFIGURED.append(theirs)
 
 
-def test_most_of_the_pools_templates_had_an_answer():
+def test_most_of_the_compared_pool_templates_were_valid():
     answers = [result for result in CONFIGURED if not isinstance(result, type)]
     assert len(answers) > len(CONFIGURED) / 2 > 1000
 
 
-def test_a_lone_placeholder_passes_its_value_by_identity():
+def test_a_lone_placeholder_becomes_the_value_itself():
     for value in [*ODD_LEAVES[:-1], [1], {"a": {}}, "text"]:
         rendered = render({"x": ["{{ a.b }}"]}, {"a": {"b": value}})
         assert rendered["x"][0] is value
 
 
-def test_a_number_finds_a_key_as_the_installed_prefect_does():
+def test_a_number_in_a_name_finds_keys_as_in_the_installed_prefect():
     values = {"a": {"1": "text", 2: "number", "\u0663": "digit"}}
     template = ["{{ a.1 }}", "{{ a[2] }}", "{{ a.\u0663 }}", "{{ a.02 }}"]
     assert render(template, values) == apply_values(template, values)
 
 
-def test_the_template_is_left_as_it_is():
+def test_rendering_does_not_change_the_template():
     template = {"a": ["{{ x }}", {"b": "y{{ x }}"}], "c": "{{ x }}"}
     before = copy.deepcopy(template)
     rendered = render(template, {})
@@ -319,7 +319,7 @@ def nested(levels):
 
 
 @pytest.mark.difference("rendering-errors")
-def test_what_is_nested_too_deeply_is_an_error():
+def test_a_template_nested_too_deeply_is_an_error():
     render(nested(500), {})
     circle = {}
     circle["again"] = [circle]
@@ -329,7 +329,7 @@ def test_what_is_nested_too_deeply_is_an_error():
 
 
 @pytest.mark.parametrize("odd", [b"x", (1,), {1}, object(), datetime.date(2026, 1, 1)], ids=type)
-def test_what_no_template_can_hold_is_named_with_its_place(odd):
+def test_an_unexpected_type_in_a_template_is_an_error_with_its_path(odd):
     place = r"\(at job_body\.list\[1\]\[\"a/b\"\]\)"
     with pytest.raises(ValueError, match=f"Unexpected template type '{type(odd).__name__}' {place}"):
         render({"job_body": {"list": [1, {"a/b": odd}]}}, {})
@@ -346,7 +346,7 @@ class Shrinking:
         return "gone"
 
 
-def test_a_value_whose_code_changes_the_template_does_no_harm():
+def test_a_value_that_changes_the_template_in_str_is_harmless():
     template = {"a": "x{{ v }}", "b": "{{ v }}", "c": 1}
     rendered = render(template, {"v": Shrinking(template)})
     assert rendered["a"] == "xgone"
@@ -364,7 +364,7 @@ class Failing:
 
 
 @pytest.mark.parametrize("text", ["{{ v }}!", "{{ v.a }}"])
-def test_an_error_of_a_values_own_code_comes_out(text):
+def test_an_exception_of_a_value_is_passed_on(text):
     with pytest.raises(RuntimeError, match="no"):
         render([text], {"v": Failing()})
 
@@ -407,12 +407,12 @@ GOOD = {"job_configuration": {}, "variables": {"properties": {}}}
         (GOOD | {"job_configuration": {"job_body": {"a": {1}}}}, {}, r"template type 'set' \(at job_body\.a\)"),
     ],
 )
-def test_a_pools_template_of_the_wrong_shape_is_a_clear_error(template, values, message):
+def test_a_malformed_pool_template_is_an_error_that_names_the_place(template, values, message):
     with pytest.raises(ValueError, match=message):
         LOOP.run_until_complete(configured(CloudRunWorkerJobConfiguration, template, values))
 
 
-def test_a_value_that_holds_itself_is_a_clear_error():
+def test_a_value_that_contains_itself_is_an_error():
     circle = []
     circle.append(circle)
     template = GOOD | {"job_configuration": {"x": "{{ c }}"}}
@@ -421,7 +421,7 @@ def test_a_value_that_holds_itself_is_a_clear_error():
 
 
 @pytest.mark.difference("one-pass")
-def test_a_value_is_never_rendered_again_whatever_the_order():
+def test_values_are_not_rendered_again():
     for names in ["ab", "ba", "abc", "cba"]:
         text = " ".join(f"{{{{ {name} }}}}" for name in names)
         values = {name: f"{{{{ {other} }}}}" for name, other in zip("abc", "bca", strict=True)}

@@ -115,7 +115,7 @@ async def test_a_run_that_fails_shows_no_secret(emulator, evil_google, watch, va
     "fault",
     ["reset", "hang", {"refuse": 0.5}, *({"status": {"code": code}} for code in (400, 401, 429, 503))],
 )
-async def test_faults_that_are_switched_on_show_no_secret(emulator, evil_google, watch, fault):
+async def test_injected_faults_show_no_secret(emulator, evil_google, watch, fault):
     emulator.set_faults({"rules": [{"fault": fault, "calls": ["jobs.create"]}]})
     await run(watch, "a run", key=evil_google.key)
     look_at(emulator, watch)
@@ -144,7 +144,7 @@ async def test_a_run_that_is_cancelled_shows_no_secret(emulator, evil_google, wa
 
 
 @pytest.mark.parametrize("call", ["create", "get", "run", "list", "delete"])
-async def test_an_answer_that_repeats_the_request_is_not_repeated(evil_google, watch, monkeypatch, call):
+async def test_a_response_that_repeats_the_request_is_not_shown(evil_google, watch, monkeypatch, call):
     monkeypatch.setenv(f"{SETTING}API_ENDPOINT", evil_google.url)
     runs = [run(watch, f"{way} {call}", key=evil_google.key, project=f"{way}-{call}") for way in EVIL]
     ends = await asyncio.gather(*runs)
@@ -153,7 +153,7 @@ async def test_an_answer_that_repeats_the_request_is_not_repeated(evil_google, w
 
 
 @pytest.mark.parametrize("call", ["get", "delete"])
-async def test_a_kill_repeats_no_answer_that_repeats_the_request(evil_google, watch, monkeypatch, call):
+async def test_a_kill_does_not_show_a_response_that_repeats_the_request(evil_google, watch, monkeypatch, call):
     monkeypatch.setenv(f"{SETTING}API_ENDPOINT", evil_google.url)
 
     async def kill(way: str) -> None:
@@ -196,7 +196,7 @@ async def test_events_show_no_secret(evil_google, watch, call):
     await asyncio.gather(*map(events, EVIL))
 
 
-async def test_a_token_endpoint_that_repeats_the_request_is_not_repeated(evil_google, watch, monkeypatch):
+async def test_a_token_response_that_repeats_the_request_is_not_shown(evil_google, watch, monkeypatch):
     monkeypatch.setenv(f"{SETTING}API_ENDPOINT", evil_google.url)
     keys = {way: evil_google.key | {"token_uri": f"{evil_google.url}/token/{way}"} for way in EVIL_TOKENS}
     keys["absent"] = evil_google.key | {"token_uri": "http://127.0.0.1:1/token"}
@@ -206,7 +206,7 @@ async def test_a_token_endpoint_that_repeats_the_request_is_not_repeated(evil_go
     assert sum(isinstance(end, Exception) for end in ends) > 10
 
 
-async def test_a_block_that_gets_no_token_shows_no_secret(evil_google, watch, monkeypatch):
+async def test_a_block_without_token_shows_no_secret(evil_google, watch, monkeypatch):
     monkeypatch.setattr("prefect_gcp._google_auth._TIMEOUT_SECONDS", 1)
 
     async def ask(way: str, uri: str) -> None:
@@ -223,7 +223,7 @@ async def test_a_block_that_gets_no_token_shows_no_secret(evil_google, watch, mo
 
 
 @pytest.mark.parametrize("way", ["repeated", "repeated-parts", "repeated-page", "garbage", "wrong-type", "redirect"])
-async def test_credentials_of_the_environment_do_not_show(evil_google, watch, monkeypatch, tmp_path, way):
+async def test_credentials_of_the_environment_are_not_shown(evil_google, watch, monkeypatch, tmp_path, way):
     file = tmp_path / "adc.json"
     secrets = {"client_secret": leaks.CLIENT_SECRET, "refresh_token": leaks.REFRESH_TOKEN}
     file.write_text(json.dumps({"type": "authorized_user", "client_id": "c"} | secrets))

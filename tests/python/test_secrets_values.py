@@ -92,7 +92,7 @@ async def look_at_block(watch: leaks.Watch, where: str, **fields: Any) -> None:
     return None
 
 
-async def test_a_malformed_key_does_not_show(evil_google, watch, monkeypatch, tmp_path):
+async def test_a_malformed_key_is_not_shown(evil_google, watch, monkeypatch, tmp_path):
     monkeypatch.setenv(f"{SETTING}API_ENDPOINT", evil_google.url)
     for number, key in enumerate(malformed(evil_google.key)):
         where = f"key {number}"
@@ -111,7 +111,7 @@ async def test_a_malformed_key_does_not_show(evil_google, watch, monkeypatch, tm
         monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS")
 
 
-async def test_a_key_file_that_was_broken_since_does_not_show(evil_google, watch, monkeypatch, tmp_path):
+async def test_a_key_file_that_breaks_later_is_not_shown(evil_google, watch, monkeypatch, tmp_path):
     monkeypatch.setenv(f"{SETTING}API_ENDPOINT", evil_google.url)
     file = tmp_path / "key.json"
     for text in ("", leaks.BROKEN_KEY, json.dumps(leaks.BROKEN_KEY), json.dumps([leaks.BROKEN_KEY]), f'{{"a": "{PEM}"'):
@@ -130,7 +130,7 @@ async def test_a_key_file_that_was_broken_since_does_not_show(evil_google, watch
         watch.catch("a run", caught.value)
 
 
-def test_the_core_refuses_a_key_of_the_wrong_type_without_showing_it(watch):
+def test_the_core_rejects_a_key_of_a_wrong_type_and_does_not_show_it(watch):
     settings = CloudRunWorkerSettings().model_dump()
     for key in ([leaks.BROKEN_KEY], {"private_key": leaks.BROKEN_KEY}, leaks.BROKEN_KEY.encode()):
         with pytest.raises(TypeError) as caught:
@@ -146,7 +146,7 @@ def wrongs(secret: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("model", [CloudRunWorkerJobConfiguration, CloudRunWorkerVariables, GcpCredentials])
-def test_a_field_of_the_wrong_type_does_not_show(watch, model: type[BaseModel]):
+def test_a_field_of_a_wrong_type_is_not_shown(watch, model: type[BaseModel]):
     body = CloudRunWorker.get_default_base_job_template()["job_configuration"]["job_body"]
     for name in model.model_fields:
         for value in wrongs(leaks.PASSWORD):
@@ -159,7 +159,7 @@ def test_a_field_of_the_wrong_type_does_not_show(watch, model: type[BaseModel]):
                     watch.see(f"{name} as {type(value).__name__}", made)
 
 
-async def test_a_job_variable_of_the_wrong_type_does_not_show(watch):
+async def test_a_job_variable_of_a_wrong_type_is_not_shown(watch):
     template = CloudRunWorker.get_default_base_job_template()
     # A name is shown, and bytes are text to pydantic.
     for name in template["variables"]["properties"].keys() - {"name"}:
@@ -198,7 +198,7 @@ PLACES = [
 
 
 @pytest.mark.parametrize("place", PLACES)
-async def test_a_body_that_lost_its_shape_does_not_show(evil_google, watch, monkeypatch, place):
+async def test_a_malformed_body_is_not_shown(evil_google, watch, monkeypatch, place):
     monkeypatch.setenv(f"{SETTING}API_ENDPOINT", evil_google.url)
     endless: list[Any] = [leaks.PASSWORD]
     endless.append(endless)
@@ -244,7 +244,7 @@ async def test_a_body_that_lost_its_shape_does_not_show(evil_google, watch, monk
         {"job_configuration": {"env": {"A": "{{ $HUSH }}", "B": SimpleNamespace(x=leaks.PASSWORD)}}},
     ],
 )
-async def test_a_template_that_cannot_be_rendered_does_not_show(watch, monkeypatch, change):
+async def test_a_template_that_cannot_be_rendered_is_not_shown(watch, monkeypatch, change):
     monkeypatch.setenv("HUSH", leaks.PASSWORD)
     template = CloudRunWorker.get_default_base_job_template() | change
     values = {"env": {"x": leaks.PASSWORD, "y": leaks.ODD_PASSWORD}}
@@ -269,7 +269,7 @@ BAD_ENDPOINTS = [
 
 
 @pytest.mark.parametrize("endpoint", BAD_ENDPOINTS)
-async def test_an_endpoint_with_a_password_does_not_show_it(watch, monkeypatch, endpoint):
+async def test_the_password_of_an_endpoint_is_not_shown(watch, monkeypatch, endpoint):
     with pytest.raises(ValueError, match="is not an API endpoint") as caught:
         _core.check_api_endpoint(endpoint)
     watch.catch("the check", caught.value)
@@ -283,7 +283,7 @@ async def test_an_endpoint_with_a_password_does_not_show_it(watch, monkeypatch, 
     watch.catch("the settings", caught.value)
 
 
-async def test_settings_of_wrong_values_do_not_show(watch, monkeypatch):
+async def test_invalid_values_of_settings_are_not_shown(watch, monkeypatch):
     for name in set(CloudRunWorkerSettings.model_fields) - {"api_endpoint"}:
         monkeypatch.setenv(SETTING + name.upper(), leaks.PASSWORD)
         with pytest.raises(ValueError, match=name) as caught:
@@ -294,12 +294,12 @@ async def test_settings_of_wrong_values_do_not_show(watch, monkeypatch):
 
 
 @pytest.mark.parametrize("region", ["evil.example/", "", "r" * 64])
-async def test_a_bad_region_shows_no_secret(evil_google, watch, monkeypatch, region):
+async def test_an_invalid_region_shows_no_secret(evil_google, watch, monkeypatch, region):
     monkeypatch.setenv(f"{SETTING}API_ENDPOINT", evil_google.url)
     assert isinstance(await run(watch, "a run", key=evil_google.key, region=region), ValueError)
 
 
-async def test_a_proxy_with_a_password_does_not_show_it(evil_google, watch, monkeypatch):
+async def test_the_password_of_a_proxy_is_not_shown(evil_google, watch, monkeypatch):
     key = evil_google.key | {"token_uri": "https://127.0.0.1:1/token"}
     for proxy in (f"http://user:{leaks.ENDPOINT_PASSWORD}@127.0.0.1:1", f"http://u:{leaks.ENDPOINT_PASSWORD}@h:port"):
         for name in ("https_proxy", "HTTPS_PROXY"):
@@ -308,7 +308,7 @@ async def test_a_proxy_with_a_password_does_not_show_it(evil_google, watch, monk
         await look_at_block(watch, proxy[-5:], service_account_info=key)
 
 
-def test_a_key_is_held_by_what_is_asked_for_it_and_by_pickles(evil_google, watch):
+def test_only_pickles_and_explicit_dumps_contain_the_key(evil_google, watch):
     # A pickle is the block itself: tasks in other processes get it so. All else masks the key, Prefect's own way of
     # saving a block apart, which is asked to include secrets.
     block = GcpCredentials(service_account_info=evil_google.key)
@@ -331,7 +331,7 @@ def test_a_key_is_held_by_what_is_asked_for_it_and_by_pickles(evil_google, watch
 
 
 @pytest.mark.parametrize("way", ["the key itself", "in base64", "a broken file"])
-async def test_a_key_where_a_file_belongs_does_not_show(evil_google, watch, monkeypatch, tmp_path, way):
+async def test_a_key_in_place_of_a_file_is_not_shown(evil_google, watch, monkeypatch, tmp_path, way):
     text = json.dumps({"type": "service_account", "private_key": leaks.BROKEN_KEY})
     (tmp_path / "broken.json").write_text(text[:-1])
     named = {"the key itself": text, "in base64": base64.b64encode(text.encode() * 30).decode()}
