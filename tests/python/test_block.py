@@ -1,4 +1,4 @@
-"""The GCP credentials block in Prefect's server, and the clients that it makes."""
+"""The GCP credentials block in Prefect's server, and the Google clients that it makes."""
 
 from __future__ import annotations
 
@@ -86,9 +86,12 @@ async def test_the_type_is_registered_with_its_schema():
 
 
 async def saved_by_the_upstream_package(name: str, data: dict) -> BlockDocument:
-    """A document as it leaves one: the same type and fields, with other descriptions and so another checksum."""
+    """Saves a block document with the schema of the upstream package (prefect-gcp).
+
+    The type and the fields are the same, but the descriptions and therefore the checksum differ.
+    """
     await GcpCredentials.aregister_type_and_schema()
-    fields = GcpCredentials.model_json_schema() | {"description": "Somebody else's words."}
+    fields = GcpCredentials.model_json_schema() | {"description": "Another description."}
     async with get_client() as client:
         block_type = await client.read_block_type_by_slug("gcp-credentials")
         schema = await client.create_block_schema(
@@ -129,7 +132,7 @@ async def test_job_variables_can_refer_to_a_saved_block(google, name, reference)
     assert made.project == "key-project"
 
 
-# What it makes
+# Tokens, credentials and clients
 
 
 async def test_an_access_token_in_asynchronous_code(block, google):

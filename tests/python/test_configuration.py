@@ -1,4 +1,4 @@
-"""From the pool's template to a finished job body."""
+"""The job configuration: from the pool template to the finished job body."""
 
 import copy
 import datetime
@@ -479,7 +479,7 @@ async def test_an_env_entry_that_is_not_a_mapping_is_an_error_with_its_path():
 
 
 WORDS = st.text(alphabet="aZ0_-./ é²\u0130", max_size=80)
-# A few labels, or more than there is room for.
+# A few labels, or more than a resource may have.
 LABELS = st.one_of(
     st.dictionaries(WORDS, WORDS, max_size=4),
     st.builds(lambda count, word: {f"{word}{n}": word for n in range(count)}, st.integers(55, 80), WORDS),

@@ -1,6 +1,6 @@
-"""Credentials of every kind, from files and the environment, against endpoints on loopback that check as Google does.
+"""Every kind of credentials, from files and the environment, against endpoints on loopback that check as Google does.
 
-Where a library's host is fixed, an HTTPS proxy on loopback takes the place of the host.
+Where a library uses a fixed host, an HTTPS proxy on loopback takes the place of that host.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ AUTHORIZED_USER = {"type": "authorized_user", **USER}
 
 
 def named(tmp_path: Path, credentials: dict[str, Any]) -> dict[str, str]:
-    """An environment that names a file of these credentials."""
+    """Writes these credentials to a file, and returns an environment that names it."""
     path = tmp_path / "credentials.json"
     path.write_text(json.dumps(credentials))
     return {"GOOGLE_APPLICATION_CREDENTIALS": str(path)}
 
 
 def external(google: Google, source: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """A configuration of workload identity federation."""
+    """Makes a configuration of workload identity federation."""
     return {
         "type": "external_account",
         "audience": POOL,
@@ -116,7 +116,7 @@ def test_workload_identity_from_a_file(google, tmp_path):
     credentials = external(google, {"file": str(tmp_path / "subject")})
     answer = probe(google.url, named(tmp_path, credentials), tmp_path)
     succeeds(google, answer, "pool-from-the-file-1", by_google_auth=True)
-    # And nothing but that: the project's name is nobody's business here.
+    # There is no other request: the worker does not look up the project here.
     assert google.token_calls == ["127.0.0.1/v1/token"]
 
 
@@ -175,7 +175,7 @@ def test_a_user_of_a_workforce_pool(google, tmp_path):
 @pytest.mark.parametrize("proxy", ["no proxy", "a proxy"])
 def test_the_metadata_server(google, tmp_path, proxy):
     host = google.url.removeprefix("http://")
-    # No proxy sees the machine's token.
+    # The token of the metadata server must not go through a proxy.
     env = {"HTTP_PROXY": "http://127.0.0.1:1", "http_proxy": "http://127.0.0.1:1"} if proxy == "a proxy" else {}
     env |= {"NO_GCE_CHECK": "", "GCE_METADATA_HOST": host, "GCE_METADATA_IP": host}
     answer = probe(google.url, env, tmp_path)
@@ -253,7 +253,7 @@ def test_a_key_of_another_universe_signs_its_tokens_itself(google, tmp_path):
     assert claims["iss"] == google.key["client_email"]
 
 
-# What goes wrong
+# Errors
 
 
 def test_without_credentials_the_error_says_what_to_do(google, tmp_path):
@@ -283,7 +283,7 @@ def test_a_rejected_key_is_tried_once_and_the_error_says_why(google, tmp_path):
     answer = probe(google.url, {}, tmp_path, calls=20, at_once=True, service_account_info=json.dumps(google.key))
     assert answer["error"] == "CloudRunAuthenticationError"
     assert "invalid_grant: Invalid JWT Signature." in answer["text"]
-    # gcp_auth makes five requests; google-auth says why they were refused.
+    # gcp_auth sends five requests. Then google-auth sends one, because its error says why the key was rejected.
     assert len(google.token_calls) == 6
 
 

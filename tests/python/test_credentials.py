@@ -64,7 +64,7 @@ def test_the_emulator_needs_no_project(monkeypatch):
 
 @pytest.fixture
 def default_project(monkeypatch):
-    """Nobody has looked the default project up yet."""
+    """A default project that has not been looked up yet."""
     project = _default_project.DefaultProject()
     monkeypatch.setattr(credentials, "default_project", project)
     monkeypatch.setenv("NO_GCE_CHECK", "true")
@@ -76,7 +76,7 @@ def test_the_project_of_the_application_default_credentials(key_file, monkeypatc
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(key_file))
     key_file.write_text(json.dumps({**AUTHORIZED_USER, "quota_project_id": "quota-project"}))
     assert GcpCredentials().resolve_project() == "quota-project"
-    # It stays the same as long as the process lives.
+    # The result is kept for the life of the process.
     key_file.unlink()
     assert GcpCredentials().resolve_project() == "quota-project"
 
@@ -95,7 +95,7 @@ def test_concurrent_lookups_of_the_default_project_are_shared_and_failures_are_c
     failures = [answer.exception() for answer in answers]
     assert [str(failure) for failure in failures] == ["there are none"] * 20
     assert len(lookups) == 1
-    # A shared one would grow a traceback of all who raised it.
+    # A shared exception would accumulate the tracebacks of all callers.
     assert len({id(failure) for failure in failures}) == 20
     default_project._valid_until = 0.0
     with pytest.raises(DefaultCredentialsError):
@@ -121,7 +121,7 @@ def test_a_missing_default_project_is_looked_up_again(default_project, monkeypat
 
 @pytest.fixture
 def kill(monkeypatch):
-    """Kills a job with the environment's credentials, on an emulator that is not there."""
+    """Returns a function that kills a job with the credentials of the environment."""
     monkeypatch.delenv("CLOUD_RUN_EMULATOR_HOST", raising=False)
     monkeypatch.setenv("PREFECT_INTEGRATIONS_GCP_CLOUD_RUN_WORKER_RETRY_MAX_SECONDS", "5")
     configuration = CloudRunWorkerJobConfiguration(job_body=_get_base_job_body())

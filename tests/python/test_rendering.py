@@ -1,4 +1,4 @@
-"""The rendering of templates, held against Prefect's own functions."""
+"""Rendering of templates, compared with Prefect's own functions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from prefect_gcp.workers.cloud_run import CloudRunWorkerJobConfiguration
 
 
 class Opaque:
-    """A value that is nothing but itself, with items of its own."""
+    """A value of a type that no template can contain. It has one item."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -41,7 +41,7 @@ class Opaque:
         raise KeyError(key)
 
 
-# What the long comparisons saw.
+# Results of the comparisons with Prefect, for the tests that follow them.
 COMPARED: list[object] = []
 CONFIGURED: list[object] = []
 LOOP = asyncio.new_event_loop()
@@ -61,7 +61,7 @@ ODD_LEAVES = [
     -0.0,
     NotSet,
 ]
-# Characters whose class differs between Python and Rust, or between versions of Unicode, beside plain ones.
+# Characters that Python and Rust, or versions of Unicode, classify differently; and plain ones.
 ODD = "é²½Ⅷ\u0660\u07c0一\u0301\u200d\u1680\u2003\u3000\x85\xa0\x1c\x1f\u180e\ud800\udfff😀\u0378\U0001e030"
 SPACES = ["", " ", " ", "  ", "\t\n", "\x1c", "\x85", "\u2003", "\u200b"]
 SEGMENTS = [
@@ -91,7 +91,7 @@ ODD_KEYS = ["a.b", "env.FOO", "{{ a }}", "{{ none }}", 1, None, True, ("t", 1)]
 
 
 class Generator:
-    """Templates and values from one source of chance, which is many times faster than a strategy for each part."""
+    """Makes templates and values from one random source. That is many times faster than a strategy for each part."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -136,7 +136,7 @@ class Generator:
         if depth == 0 or self.random.random() < 0.3:
             return leaf()
         if self.random.random() < 0.05:
-            # Deep and narrow.
+            # A deep and narrow tree.
             return functools.reduce(lambda below, _: [below] if depth % 2 else {"a": below}, range(60), leaf())
         size = self.random.randint(0, 3)
         if self.random.random() < 0.5:
@@ -158,7 +158,7 @@ class Generator:
 
 
 def outcome(function, *arguments):
-    """What a renderer makes of its arguments, so that it can be compared: what is not rebuilt counts by identity."""
+    """The result of a renderer in a comparable form, or the class of its exception. Values count by identity."""
     try:
         return frozen(function(*arguments))
     except Exception as error:
@@ -191,7 +191,11 @@ def texts(value):
 
 
 def has_one_answer(template, values):
-    """Prefect's order of several placeholders in one text is a set's: a value with braces gives either result."""
+    """Whether Prefect gives a single result.
+
+    Prefect replaces several placeholders of one string in the order of a set, so a value with braces has two possible
+    results.
+    """
     crowded = any(len(find_placeholders(text)) > 1 for text in texts(template))
     return not crowded or not any(
         "{{" in str(part) or "}}" in str(part) for part in (values, os.environ["HYPOTHESIS_SET"])
@@ -221,7 +225,7 @@ def test_templates_render_as_with_prefects_apply_values(seed):
 
 
 def test_the_comparison_covered_every_kind_of_result():
-    """The comparison above is worth something: it saw many templates, and most of them rendered to something."""
+    """Guards the comparison above: it compared many templates, and most of them rendered without an error."""
     assert len(COMPARED) >= 20_000
     errors = sum(isinstance(result, type) for result in COMPARED)
     assert 50 < errors < len(COMPARED) / 10
@@ -231,7 +235,7 @@ def test_the_comparison_covered_every_kind_of_result():
 
 
 class Client:
-    """Prefect's API, with one variable and one block."""
+    """A client of Prefect's API that knows one variable and one block."""
 
     async def read_variable_by_name(self, name):
         return SimpleNamespace(value={"of": "a variable"}) if name == "x" else None
@@ -241,7 +245,7 @@ class Client:
 
 
 class Captured:
-    """A configuration that is nothing but what it is made of."""
+    """A configuration that only keeps its fields."""
 
     _get_base_config_defaults = staticmethod(BaseJobConfiguration._get_base_config_defaults)
 
@@ -250,13 +254,13 @@ class Captured:
 
 
 async def configured(by, template, values):
-    """What a configuration class makes its instances of."""
+    """The fields that a configuration class passes to its constructor."""
     made = await by.from_template_and_values.__func__(Captured, template, values, client=Client())
     return frozen(made.fields)
 
 
 def pool_template(generator):
-    """A pool's template and job variables for it."""
+    """Makes a pool template, and job variables for it."""
     chance = generator.random.random
     names = ["a", "b", "c", "env", "command", "labels", "name"]
     defaults = generator.values()
@@ -264,7 +268,7 @@ def pool_template(generator):
     configuration = {name: generator.template() for name in names if chance() < 0.6}
     job_variables = generator.values()
     if chance() < 0.5:
-        # Environments are nearly always mappings.
+        # In practice, `env` is nearly always a mapping.
         configuration["env"] = "{{ env }}" if chance() < 0.5 else {"A": "{{ a }}", "B": "template"}
         properties["env"]["default"] = {"B": "default", "FOO": "{{ b }}"}
         job_variables["env"] = {"B": "variable"} if chance() < 0.5 else {}
@@ -283,7 +287,7 @@ def test_pool_templates_are_configured_as_by_prefects_base_class(seed):
     ours = outcome(LOOP.run_until_complete, configured(CloudRunWorkerJobConfiguration, template, values))
     assert frozen([template, values]) == before
     theirs = outcome(LOOP.run_until_complete, configured(BaseJobConfiguration, template, values))
-    # Where Prefect fails, in one way or another, ours does.
+    # If Prefect raises an exception, so does ours; the class may differ.
     assert ours == theirs or (isinstance(ours, type) and isinstance(theirs, type))
     CONFIGURED.append(theirs)
 
@@ -336,7 +340,7 @@ def test_an_unexpected_type_in_a_template_is_an_error_with_its_path(odd):
 
 
 class Shrinking:
-    """A value that changes the template while it is made text."""
+    """A value whose `__str__` empties the template."""
 
     def __init__(self, template) -> None:
         self.template = template
@@ -354,7 +358,7 @@ def test_a_value_that_changes_the_template_in_str_is_harmless():
 
 
 class Failing:
-    """A value whose code fails."""
+    """A value whose methods raise exceptions."""
 
     def __str__(self) -> str:
         raise RuntimeError("no text")

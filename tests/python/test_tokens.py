@@ -1,4 +1,4 @@
-"""Tokens by gcp_auth, from a token endpoint and an API on loopback that check what they get."""
+"""Tokens from gcp_auth, with a token endpoint and an API on loopback that check their requests."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ async def test_a_second_rejected_token_is_an_error_that_says_what_to_do(google):
     assert "token-" not in str(caught.value)
 
 
-# gcp_auth asks five times for each attempt of ours.
+# gcp_auth sends five requests in each of the worker's attempts.
 async def test_a_token_endpoint_that_fails_for_a_while_is_retried(google):
     google.outages = 7
     await delete(google, service_account_info=json.dumps(google.key))
@@ -118,7 +118,7 @@ async def test_a_key_file_that_was_replaced_is_read_again(google, tmp_path):
 
 
 async def test_a_key_with_a_malformed_token_uri_is_an_authentication_error(google):
-    key = google.key | {"token_uri": "no address at all"}
+    key = google.key | {"token_uri": "not a URL"}
     with pytest.raises(exceptions.CloudRunAuthenticationError, match="token_uri"):
         await delete(google, service_account_info=json.dumps(key))
 
@@ -148,7 +148,7 @@ def test_no_token_is_sent_through_a_proxy_without_encryption(google):
 
 
 def test_a_process_that_exits_with_the_last_response_exits_cleanly(google):
-    # Without Prefect, whose import takes a second: it is the end that counts, and only some ends go wrong.
+    # Imports the core without Prefect, whose import takes a second: the fault shows only in some of many process exits.
     script = """
         import asyncio, importlib.util, json, sys
         path, settings = sys.argv[1], json.loads(sys.argv[2])

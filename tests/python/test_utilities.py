@@ -1,4 +1,4 @@
-"""Names and labels for Google."""
+"""Names and labels that Google Cloud accepts."""
 
 import pytest
 
