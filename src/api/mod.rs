@@ -25,7 +25,7 @@ pub mod types;
 
 pub use auth::{
     Credentials, GcpAuth, Principal, Secret, Token, TokenCache, TokenError, TokenErrorKind, TokenFuture, TokenProvider,
-    TokenSource,
+    TokenSource, key_file,
 };
 pub use client::{CloudRunClient, JobBody};
 pub use endpoint::{Endpoint, EndpointError, check_project};

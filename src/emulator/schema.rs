@@ -4,10 +4,10 @@
 use serde_json::Value;
 
 use super::errors::Violation;
-use crate::schema::{Finding, Message, Problem};
+use crate::schema::{Finding, MessageSchema, Problem};
 
 /// What in `value` is not as this message says, in the words of Google's front end.
-pub(super) fn violations(message: &'static Message, value: &Value) -> Vec<Violation> {
+pub(super) fn violations(message: &'static MessageSchema, value: &Value) -> Vec<Violation> {
     message.findings(value).into_iter().map(violation).collect()
 }
 

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     api::types::{API_VERSION, Container, EnvVar, ExecutionSpec, Job},
     limits::{MAX_ARGS, MAX_LABEL_LENGTH, MAX_LABELS, MAX_VARIABLE_BYTES, MAX_VARIABLES},
-    schema::{Message, run_v1},
+    schema::{MessageSchema, run_v1},
 };
 
 /// Annotation of an execution template: how many seconds a simulated try of a task takes, as a decimal number.
@@ -28,7 +28,7 @@ const TIMEOUT_SECONDS: std::ops::RangeInclusive<i64> = 1..=604_800;
 
 /// Reads a body of the given message's type: JSON, known fields only, the right types. Null fields are left out, as
 /// protobuf's JSON means them. An empty body is an empty message.
-pub(super) fn read_body(body: &[u8], message: &'static Message) -> Result<Value, ApiError> {
+pub(super) fn read_body(body: &[u8], message: &'static MessageSchema) -> Result<Value, ApiError> {
     let mut value = match body.trim_ascii() {
         [] => Value::Object(serde_json::Map::new()),
         body => serde_json::from_slice(body).map_err(|error| ApiError::not_json(&error))?,

@@ -1,11 +1,13 @@
-//! The shape that every job body must have, so that the worker finds the places that it fills.
+//! The base body: the structure that every job body must have, so that the worker finds the places that it fills in.
+//!
+//! Python gets it as `_core.base_job_body()` and checks against it with `_core.check_base_job_body()`.
 
 use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-/// The least that a job body holds.
-pub fn skeleton() -> Value {
+/// Returns the minimal job body.
+pub fn base_body() -> Value {
     json!({
         "apiVersion": "run.googleapis.com/v1",
         "kind": "Job",
@@ -14,10 +16,13 @@ pub fn skeleton() -> Value {
     })
 }
 
-/// What a body lacks of the skeleton, in a sentence, or `None` when it has it all. More is always fine.
+/// Returns a sentence that says which parts of the base body are missing from `body` or have another value. Returns
+/// `None` if all are there. Additional fields and list items are always allowed.
+///
+/// Alerts and tests of the upstream worker's users match the first words of both sentences.
 pub fn check(body: &Value) -> Option<String> {
     let (mut missing, mut incompatible) = (vec![], vec![]);
-    compare(&skeleton(), body, "", &mut missing, &mut incompatible);
+    compare(&base_body(), body, "", &mut missing, &mut incompatible);
     missing.sort();
     incompatible.sort();
     if !missing.is_empty() {
@@ -48,7 +53,7 @@ fn compare(expected: &Value, found: &Value, path: &str, missing: &mut Vec<String
     }
 }
 
-/// A value of the skeleton as Python writes it; the skeleton has no text that needs escaping.
+/// Returns the `repr` that Python has of a value of the base body, whose strings need no escaping.
 fn python_repr(value: &Value) -> String {
     let mut text = String::new();
     match value {
@@ -72,15 +77,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_with_more_than_the_skeleton_is_fine() {
-        let mut body = skeleton();
+    fn a_body_with_more_than_the_base_body_is_accepted() {
+        let mut body = base_body();
         body["metadata"]["name"] = json!("x");
         body["spec"]["template"]["spec"]["template"]["spec"]["containers"] = json!([{"image": "i"}, {"image": "j"}]);
         assert_eq!(check(&body), None);
     }
 
     #[test]
-    fn the_topmost_missing_paths_are_named() {
+    fn the_topmost_missing_path_of_each_branch_is_reported() {
         assert_eq!(
             check(&json!({"apiVersion": "run.googleapis.com/v1", "metadata": {"annotations": {}}, "spec": {"template": {}}}))
                 .as_deref(),
@@ -89,7 +94,7 @@ mod tests {
                  /metadata/annotations/run.googleapis.com~1launch-stage, /spec/template/spec"
             )
         );
-        let mut body = skeleton();
+        let mut body = base_body();
         body["spec"]["template"]["spec"]["template"]["spec"]["containers"] = json!([]);
         assert_eq!(
             check(&body).as_deref(),
@@ -101,8 +106,8 @@ mod tests {
     }
 
     #[test]
-    fn values_that_differ_are_named_when_nothing_is_missing() {
-        let mut body = skeleton();
+    fn different_values_are_reported_if_nothing_is_missing() {
+        let mut body = base_body();
         body["kind"] = json!("Service");
         body["spec"]["template"] = Value::Null;
         assert_eq!(
