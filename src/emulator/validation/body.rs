@@ -5,12 +5,12 @@ use serde_json::Value;
 
 use crate::{
     emulator::wire::{ApiRefusal, Violation},
-    schema::{Finding, Message, Problem},
+    schema::{Finding, MessageSchema, Problem},
 };
 
 /// Reads a JSON body as this message: known fields only, with values of the right types. An empty body is an empty
 /// message. Drops null fields: in protobuf's JSON, null means absent.
-pub(crate) fn read_body(body: &[u8], message: &'static Message) -> Result<Value, ApiRefusal> {
+pub(crate) fn read_body(body: &[u8], message: &'static MessageSchema) -> Result<Value, ApiRefusal> {
     let mut value = match body.trim_ascii() {
         [] => Value::Object(serde_json::Map::new()),
         body => serde_json::from_slice(body).map_err(|error| ApiRefusal::not_json(&error))?,
@@ -35,7 +35,7 @@ fn drop_nulls(value: &mut Value) {
 }
 
 /// Where `value` differs from this message, in the words of Google's front end.
-fn violations(message: &'static Message, value: &Value) -> Vec<Violation> {
+fn violations(message: &'static MessageSchema, value: &Value) -> Vec<Violation> {
     message.findings(value).into_iter().map(violation).collect()
 }
 

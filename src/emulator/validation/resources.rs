@@ -4,23 +4,21 @@
 
 use serde_json::{Map, Value};
 
-use crate::limits::{DEFAULT_CPU, DEFAULT_MEMORY, Size, quantity};
+use crate::limits::{ResourceLimits, ResourceProblem};
 
 /// The problem with a container's `resources.limits`: the name of the limit, and a sentence.
 pub(super) fn limits_violation(limits: Option<&Map<String, Value>>) -> Option<(&'static str, String)> {
-    let limit = |name: &str, default: &'static str| {
-        limits.and_then(|limits| limits.get(name)).and_then(Value::as_str).unwrap_or(default).to_owned()
-    };
-    let (cpu, memory) = (limit("cpu", DEFAULT_CPU), limit("memory", DEFAULT_MEMORY));
-    let Some(cpus) = quantity(&cpu) else { return Some(("cpu", format!("'{cpu}' is not a number of CPUs."))) };
-    let Some(bytes) = quantity(&memory) else {
-        return Some(("memory", format!("'{memory}' is not an amount of memory.")));
-    };
-    let Some(size) = Size::of(cpus) else {
-        return Some(("cpu", format!("'{cpu}' is not one of 1, 2, 4, 6 and 8 CPUs.")));
-    };
-    let words = || format!("'{memory}' is not in the range of {}, which goes with {cpus} CPUs.", size.memory());
-    (!size.takes(bytes)).then(|| ("memory", words()))
+    let limits = ResourceLimits::of(limits);
+    let ResourceLimits { cpu, memory } = limits;
+    Some(match limits.problem()? {
+        ResourceProblem::CpuNotANumber => ("cpu", format!("'{cpu}' is not a number of CPUs.")),
+        ResourceProblem::MemoryNotANumber => ("memory", format!("'{memory}' is not an amount of memory.")),
+        ResourceProblem::UnknownCpuSize => ("cpu", format!("'{cpu}' is not one of 1, 2, 4, 6 and 8 CPUs.")),
+        ResourceProblem::MemoryOutOfRange(size) => {
+            let (range, cpus) = (size.memory_range(), size.cpus);
+            ("memory", format!("'{memory}' is not in the range of {range}, which goes with {cpus} CPUs."))
+        }
+    })
 }
 
 #[cfg(test)]

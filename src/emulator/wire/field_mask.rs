@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::schema::{Kind, Message};
+use crate::schema::{FieldType, MessageSchema};
 
 /// A parsed mask: the fields to keep, each with the mask of its value. An empty mask keeps everything.
 #[derive(Debug, Default, Eq, PartialEq)]
@@ -21,7 +21,7 @@ impl FieldMask {
     }
 
     /// The first path of the mask that matches no field of `message`.
-    pub(crate) fn unknown(&self, message: &Message) -> Option<String> {
+    pub(crate) fn unknown(&self, message: &MessageSchema) -> Option<String> {
         self.0.iter().find_map(|(name, below)| {
             if name == "*" {
                 return None;
@@ -33,12 +33,14 @@ impl FieldMask {
         })
     }
 
-    fn unknown_in(&self, kind: &Kind) -> Option<String> {
+    fn unknown_in(&self, kind: &FieldType) -> Option<String> {
         match kind {
-            Kind::Message(message) => self.unknown(message),
-            Kind::List(kind) => self.unknown_in(kind),
-            Kind::TextMap => None,
-            Kind::Text | Kind::Bool | Kind::Int32 | Kind::Int64 => self.0.first().map(|(name, _)| name.clone()),
+            FieldType::Message(message) => self.unknown(message),
+            FieldType::List(kind) => self.unknown_in(kind),
+            FieldType::TextMap => None,
+            FieldType::Text | FieldType::Bool | FieldType::Int32 | FieldType::Int64 => {
+                self.0.first().map(|(name, _)| name.clone())
+            }
         }
     }
 
