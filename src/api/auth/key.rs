@@ -14,9 +14,9 @@ use url::Url;
 
 use super::{
     threads::spawn_blocking,
-    token::{Credentials, Principal, Secret, TokenError, TokenErrorKind},
+    token::{Credentials, Principal, TokenError, TokenErrorKind},
 };
-use crate::api::endpoint::is_loopback;
+use crate::{api::endpoint::is_loopback, secret::Secret};
 
 /// Universe domain of Google's public cloud.
 const PUBLIC_UNIVERSE: &str = "googleapis.com";
