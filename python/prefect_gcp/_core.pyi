@@ -18,12 +18,15 @@ __all__ = [
     "RunEvent",
     "__version__",
     "added_labels",
+    "base_job_body",
     "check_api_endpoint",
-    "check_body_skeleton",
+    "check_base_job_body",
     "check_job_body",
     "container_env",
+    "default_credentials_file",
     "is_job_name",
     "job_name",
+    "read_key_file",
     "render_template",
     "sanitize_labels",
 ]
@@ -37,60 +40,130 @@ def check_api_endpoint(text: str) -> None:
         ValueError: When it is none, or would show the access token to the network.
     """
 
-def is_job_name(text: str) -> bool:
-    """Whether the service takes `text` as a job's name: `[a-z]([-a-z0-9]*[a-z0-9])?`, 63 characters at most."""
-
-def sanitize_labels(labels: dict[str, str]) -> dict[str, str]:
-    """Labels made valid for Google: lower case, `-` for other characters than `[a-z0-9_-]`, cut at 63."""
-
-def added_labels(prefect_labels: dict[str, str], existing_labels: dict[Any, Any]) -> dict[str, str]:
-    """Prefect's labels, made valid, that have room beside the existing ones: 64 in all, of which existing ones win."""
-
-def job_name(slug: str | None, unique: str | None = None) -> str:
-    """A legal name of a job.
+def read_key_file(path: str | PathLike[str]) -> bytes:
+    """Reads a file of credentials. Blocks.
 
     Args:
-        slug: Lower-case letters, digits and dashes; a word takes their place when there are none.
-        unique: 32 hexadecimal digits, to make it differ from every other name.
+        path: Path of the file.
+
+    Returns:
+        The content, which is secret.
+
+    Raises:
+        OSError: The file cannot be read, is not a regular file, or is larger than 64 KiB; or the path seems to be a key
+            itself. The text shows nothing of a key.
+    """
+
+def default_credentials_file() -> Path | None:
+    """Finds the file of the application default credentials, by the rules of google-auth. Blocks.
+
+    Returns:
+        The path of `GOOGLE_APPLICATION_CREDENTIALS` or else of gcloud's file, or None if there is no file.
+
+    Raises:
+        OSError: The file is not there although `GOOGLE_APPLICATION_CREDENTIALS` names it, cannot be read, or is not a
+            JSON file of credentials. The text shows nothing of its content.
+    """
+
+def is_job_name(text: str) -> bool:
+    """Checks the name of a job.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        Whether Cloud Run accepts it as a job's name: `[a-z]([-a-z0-9]*[a-z0-9])?`, at most 63 characters.
+    """
+
+def sanitize_labels(labels: dict[str, str]) -> dict[str, str]:
+    """Makes labels valid for Google Cloud. See `prefect_gcp.utilities.sanitize_labels_for_gcp`.
+
+    Args:
+        labels: Prefect's labels.
+
+    Returns:
+        New labels.
+    """
+
+def added_labels(prefect_labels: dict[str, str], existing_labels: dict[Any, Any]) -> dict[str, str]:
+    """Selects those of Prefect's labels, made valid, that may be added to existing ones.
+
+    Args:
+        prefect_labels: Prefect's labels.
+        existing_labels: Labels that stay. Labels of Prefect's with the same key are left out.
+
+    Returns:
+        The labels to add: as many as fit into the 64 that a resource may have.
+    """
+
+def job_name(slug: str | None, unique: str | None = None) -> str:
+    """Makes a legal name of a job.
+
+    Args:
+        slug: Lower-case letters, digits and dashes. None or an empty one becomes `flow-run`.
+        unique: 32 hexadecimal digits to append, which make the name different from every other.
+
+    Returns:
+        The name, at most 63 characters long.
     """
 
 def container_env(own: list[Any], env: dict[str, str], secrets: list[tuple[str, str, str]]) -> list[Any]:
-    """A container's `env`.
+    """Builds the `env` list of a container.
 
     Args:
-        own: The template's entries; those that `env` or `secrets` name again are left out.
-        env: Plain variables.
+        own: The template's entries. Those whose names `env` or `secrets` set are left out.
+        env: Names and values of variables. Those that `secrets` set are left out.
         secrets: Name of the variable, name of the secret, version of the secret.
-    """
-
-def check_body_skeleton(body: object) -> str | None:
-    """What a job body lacks of the least that every body has, in a sentence; None when it has it all."""
-
-def check_job_body(body: object) -> list[str]:
-    """Checks a finished job body against the API's schema and documented limits.
 
     Returns:
-        What the API may not take, a sentence each.
+        A new list: the template's entries, then `env`, then `secrets`.
+    """
+
+def base_job_body() -> dict[str, Any]:
+    """Returns the base body: the minimal job body, which every job body must contain.
+
+    Returns:
+        A new `Job` of the API.
+    """
+
+def check_base_job_body(body: object) -> str | None:
+    """Checks that a job body contains the base body.
+
+    Args:
+        body: The job body.
+
+    Returns:
+        A sentence that lists what is missing or has another value, or None if the body contains the base body.
+    """
+
+def check_job_body(body: object) -> list[str]:
+    """Checks a finished job body against the schema and the documented limits of the API.
+
+    Args:
+        body: The job body.
+
+    Returns:
+        Warnings: why the API may reject the body, one sentence each.
 
     Raises:
-        ValueError: When JSON can't carry the body, or the API would refuse the type of something in it.
+        ValueError: JSON cannot represent the body, or a value in it has a type that the API rejects.
     """
 
 def render_template(template: object, values: dict[str, Any], *, unset: object, exact_keys: bool) -> Any:
     """Renders the `{{ placeholder }}`s of a template, as `prefect.utilities.templating.apply_values` does.
 
     Args:
-        template: Mappings, lists, texts, numbers, booleans and nulls.
-        values: Values of any type for the placeholders.
-        unset: The object that means that there is no value, in the template and in the values.
-        exact_keys: Whether `a.1` is looked for at the key `"1"` before it is at the key 1, as since Prefect 3.9.
+        template: Mappings, lists, strings, numbers, booleans and nulls.
+        values: Values for the placeholders, of any type.
+        unset: The object that stands for "no value", in the template and in the values.
+        exact_keys: Whether `a.1` finds a mapping's key `"1"` before its key 1, as in Prefect 3.9 and later.
 
     Returns:
-        New mappings and lists, with the values themselves in place of lone placeholders; `unset` for a template that is
-        a placeholder without a value.
+        New mappings and lists, with the values themselves in place of lone placeholders. `unset` if the template is a
+        placeholder without a value.
 
     Raises:
-        ValueError: When the template holds something else, or is nested deeper than 500 levels.
+        ValueError: The template contains a value of another type, or is nested deeper than 500 levels.
     """
 
 @final

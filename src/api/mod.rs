@@ -26,7 +26,7 @@ pub mod types;
 pub use crate::secret::Secret;
 pub use auth::{
     Credentials, GcpAuth, Principal, Token, TokenCache, TokenError, TokenErrorKind, TokenFuture, TokenProvider,
-    TokenSource,
+    TokenSource, key_file,
 };
 pub use client::{CloudRunClient, JobBody};
 pub use endpoint::{Endpoint, EndpointError, check_project};

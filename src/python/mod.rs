@@ -26,8 +26,11 @@ mod _core {
     #[pymodule_export]
     use super::emulator::EmulatorServer;
     #[pymodule_export]
+    use super::google_auth::{default_credentials_file, read_key_file};
+    #[pymodule_export]
     use super::job::{
-        added_labels, check_body_skeleton, check_job_body, container_env, is_job_name, job_name, sanitize_labels,
+        added_labels, base_job_body, check_base_job_body, check_job_body, container_env, is_job_name, job_name,
+        sanitize_labels,
     };
     #[pymodule_export]
     use super::run::{Run, RunEvent};

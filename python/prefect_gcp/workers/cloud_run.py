@@ -132,8 +132,8 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
 
     @field_validator("job_body")
     @classmethod
-    def _has_the_skeleton(cls, job_body: dict[str, Any]) -> dict[str, Any]:
-        if problem := _core.check_body_skeleton(job_body):
+    def _contains_the_base_body(cls, job_body: dict[str, Any]) -> dict[str, Any]:
+        if problem := _core.check_base_job_body(job_body):
             raise ValueError(problem)
         return job_body
 

@@ -7,6 +7,7 @@
 mod cache;
 mod gcp;
 mod key;
+pub mod key_file;
 mod source;
 mod threads;
 mod token;
