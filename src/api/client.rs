@@ -3,7 +3,6 @@
 use serde_json::Value;
 
 use super::{
-    auth::Secret,
     endpoint::check_project,
     error::{ApiError, ApiResult},
     guard::Guard,
@@ -14,7 +13,7 @@ use super::{
     transport::Transport,
     types::{Deletion, Execution, JOB_LABEL, Job, List},
 };
-use crate::schema::run_v1;
+use crate::{schema::run_v1, secret::Secret};
 
 /// The fields of executions that [`CloudRunClient::list_executions_of_jobs`] asks for (partial responses: discovery
 /// document, parameter `fields`).

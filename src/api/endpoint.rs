@@ -34,9 +34,6 @@ pub enum EndpointError {
 }
 
 impl Endpoint {
-    /// Google's endpoints (discovery document, `endpoints`). `{region}` stands for the region.
-    pub const GOOGLE: &str = "https://{region}-run.googleapis.com";
-
     /// The endpoint of `region`: `template` with the region in place of `{region}`.
     ///
     /// # Errors
@@ -158,9 +155,11 @@ pub(super) fn is_loopback(url: &Url) -> bool {
 mod tests {
     use super::*;
 
+    const GOOGLE: &str = "https://{region}-run.googleapis.com";
+
     #[test]
     fn every_region_has_its_own_host() {
-        let url = Endpoint::new(Endpoint::GOOGLE, "europe-west1").unwrap().url("p", &["jobs", "j:run"]);
+        let url = Endpoint::new(GOOGLE, "europe-west1").unwrap().url("p", &["jobs", "j:run"]);
         assert_eq!(
             url.as_str(),
             "https://europe-west1-run.googleapis.com/apis/run.googleapis.com/v1/namespaces/p/jobs/j:run"
@@ -169,7 +168,7 @@ mod tests {
 
     #[test]
     fn names_stay_one_segment_of_the_path() {
-        let url = Endpoint::new(Endpoint::GOOGLE, "r1").unwrap().url("a/b?c", &["jobs", "x/../y#z%"]);
+        let url = Endpoint::new(GOOGLE, "r1").unwrap().url("a/b?c", &["jobs", "x/../y#z%"]);
         assert_eq!(url.path(), "/apis/run.googleapis.com/v1/namespaces/a%2Fb%3Fc/jobs/x%2F..%2Fy%23z%25");
         assert_eq!((url.query(), url.fragment()), (None, None));
     }
@@ -177,11 +176,7 @@ mod tests {
     #[test]
     fn a_region_cannot_name_another_host() {
         for region in ["", "evil.example/", "a.b", "a@b", "US", "-a", "a b", "a/b", "é", "us-central1\n"] {
-            assert_eq!(
-                Endpoint::new(Endpoint::GOOGLE, region),
-                Err(EndpointError::Region(region.into())),
-                "{region:?}"
-            );
+            assert_eq!(Endpoint::new(GOOGLE, region), Err(EndpointError::Region(region.into())), "{region:?}");
             assert!(Endpoint::emulator("127.0.0.1:1", region).is_err());
         }
     }
@@ -222,7 +217,7 @@ mod tests {
 
     #[test]
     fn plain_http_uses_no_proxy() {
-        assert!(Endpoint::new(Endpoint::GOOGLE, "r1").unwrap().may_use_proxy());
+        assert!(Endpoint::new(GOOGLE, "r1").unwrap().may_use_proxy());
         assert!(!Endpoint::new("http://127.0.0.1:8080", "r1").unwrap().may_use_proxy());
         assert!(!Endpoint::emulator("127.0.0.1:8080", "r1").unwrap().may_use_proxy());
     }

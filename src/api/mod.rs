@@ -23,8 +23,9 @@ mod retry;
 mod transport;
 pub mod types;
 
+pub use crate::secret::Secret;
 pub use auth::{
-    Credentials, GcpAuth, Principal, Secret, Token, TokenCache, TokenError, TokenErrorKind, TokenFuture, TokenProvider,
+    Credentials, GcpAuth, Principal, Token, TokenCache, TokenError, TokenErrorKind, TokenFuture, TokenProvider,
     TokenSource, key_file,
 };
 pub use client::{CloudRunClient, JobBody};

@@ -4,8 +4,7 @@ use std::cmp::Reverse;
 
 use serde_json::Value;
 
-use super::auth::Secret;
-use crate::job::env;
+use crate::{job::env, secret::Secret};
 
 /// Shorter values are not redacted: they are words and numbers that a message may contain for other reasons.
 const MIN_SECRET: usize = 6;

@@ -135,7 +135,7 @@ fn error_message(google: Option<ErrorStatus>, body: &[u8], redactor: &Redactor) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::auth::Secret;
+    use crate::secret::Secret;
 
     fn read(status: u16, body: &str) -> Result<Job, (ErrorKind, bool, Option<u16>, String)> {
         parse(StatusCode::from_u16(status).unwrap(), body.as_bytes(), || Redactor::new(None, None, &[]))

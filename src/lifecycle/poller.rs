@@ -174,7 +174,7 @@ impl Batch {
             Err(error) => {
                 let failed_lists = poller.state().subscriptions.record_failed_list();
                 if error.may_pass() && failed_lists < MAX_FAILED_LISTS {
-                    self.send(|| Err(error.clone()));
+                    self.deliver(|| Err(error.clone()));
                 } else {
                     self.read_one_by_one().await;
                 }
@@ -192,10 +192,10 @@ impl Batch {
         };
         let Some((first, execution)) = executions.pop() else { return };
         match poller.client.get_execution(&execution).await {
-            Err(error) if error.kind != ErrorKind::NotFound => self.send(|| Err(error.clone())),
+            Err(error) if error.kind != ErrorKind::NotFound => self.deliver(|| Err(error.clone())),
             response => {
                 self.numbers.clear();
-                Self::of_one(&poller, first).send(|| response.clone());
+                Self::of_one(&poller, first).deliver(|| response.clone());
                 for (number, execution) in executions {
                     tokio::spawn(Self::of_one(&poller, number).read(execution));
                 }
@@ -206,13 +206,13 @@ impl Batch {
     /// Reads the only one, whose execution this is.
     async fn read(self, execution: String) {
         let response = self.poller.client.get_execution(&execution).await;
-        self.send(|| response.clone());
+        self.deliver(|| response.clone());
     }
 
-    fn send(&self, response: impl Fn() -> ApiResult<Execution>) {
+    fn deliver(&self, response: impl Fn() -> ApiResult<Execution>) {
         let mut state = self.poller.state();
         for &number in &self.numbers {
-            state.subscriptions.send(number, PollResult::Update(Box::new(response())));
+            state.subscriptions.deliver(number, PollResult::Update(Box::new(response())));
         }
     }
 }

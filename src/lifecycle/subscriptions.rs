@@ -154,7 +154,7 @@ impl Subscriptions {
                     let began_to_run =
                         !subscription.is_running && execution.status.running_count.unwrap_or_default() > 0;
                     if execution.completed().is_some() || began_to_run {
-                        self.send(number, PollResult::Update(Box::new(Ok(execution))));
+                        self.deliver(number, PollResult::Update(Box::new(Ok(execution))));
                         continue;
                     }
                 }
@@ -173,7 +173,7 @@ impl Subscriptions {
     }
 
     /// Ends a subscription with its result.
-    pub(super) fn send(&mut self, number: u64, result: PollResult) {
+    pub(super) fn deliver(&mut self, number: u64, result: PollResult) {
         if let Some(subscription) = self.by_number.remove(&number) {
             // Fails if the run stopped waiting at this moment.
             _ = subscription.sender.send(result);

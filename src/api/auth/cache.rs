@@ -50,7 +50,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::api::auth::token::{Credentials, Secret, Token, TokenFuture};
+    use crate::{
+        api::auth::token::{Credentials, Token, TokenFuture},
+        secret::Secret,
+    };
 
     const HOUR: Duration = Duration::from_secs(3600);
 

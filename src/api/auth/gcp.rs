@@ -16,8 +16,9 @@ use tokio::sync::Semaphore;
 use super::{
     key::{self, TokenRoute},
     threads,
-    token::{Principal, Secret, Token, TokenError, TokenErrorKind, TokenFuture, TokenProvider},
+    token::{Principal, Token, TokenError, TokenErrorKind, TokenFuture, TokenProvider},
 };
+use crate::secret::Secret;
 
 /// Obtains tokens by gcp_auth for service accounts' keys and for the gcloud command, and by another provider for all other
 /// credentials.

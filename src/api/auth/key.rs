@@ -8,9 +8,9 @@ use url::Url;
 use super::{
     key_file,
     threads::spawn_blocking,
-    token::{Credentials, Principal, Secret, TokenError, TokenErrorKind},
+    token::{Credentials, Principal, TokenError, TokenErrorKind},
 };
-use crate::api::endpoint::is_loopback;
+use crate::{api::endpoint::is_loopback, secret::Secret};
 
 /// Universe domain of Google's public cloud.
 const PUBLIC_UNIVERSE: &str = "googleapis.com";

@@ -1,9 +1,11 @@
 //! Credentials, the principals and tokens made of them, and the provider that turns one into the other.
 
-use std::{fmt, path::PathBuf, pin::Pin, time::Duration};
+use std::{path::PathBuf, pin::Pin, time::Duration};
 
 use thiserror::Error;
 use tokio::time::Instant;
+
+use crate::secret::Secret;
 
 /// Scope of every token (discovery document, `auth.oauth2.scopes`).
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
@@ -14,28 +16,6 @@ const RENEWAL_MARGIN: Duration = Duration::from_secs(240);
 const TRANSIT_MARGIN: Duration = Duration::from_secs(10);
 /// Upper bound of a token's lifetime. Larger values are mistakes, and may not fit into a time.
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
-
-/// Text that appears in no log, error or debug output.
-#[derive(Clone, Eq, Hash, PartialEq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Hides `text`.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself, for the code that sends it.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
 
 /// The credentials that the worker authenticates with.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -163,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_not_printed() {
+    fn credentials_and_tokens_are_not_printed() {
         let credentials = Credentials::ServiceAccountInfo(Secret::new("very-private"));
         let token = Token::new(Secret::new("very-private"), Duration::ZERO);
         assert!(!format!("{credentials:?} {token:?}").contains("very-private"));

@@ -39,7 +39,7 @@ pub(in crate::api) struct QuotaQueue {
     urgent_line: tokio::sync::Mutex<()>,
     other_line: tokio::sync::Mutex<()>,
     waiting: Mutex<Waiting>,
-    /// Wakes the first of each line when a response came, a call left, or a call joined.
+    /// Wakes the first of each line when a response came or a waiting call left.
     changed: Notify,
 }
 
@@ -93,8 +93,9 @@ impl QuotaQueue {
 
     /// Waits for the permission to send a call.
     ///
-    /// Returns `None` when the quota has no room within `max_wait`. `on_wait` is called once, when the call begins to wait
-    /// for the quota; not when it only waits for the responses of other calls.
+    /// Returns `None` when the quota has no room within `max_wait`, or when other calls keep the queue busy for
+    /// [`RESPONSES_WAIT`]. `on_wait` is called once, when the call begins to wait for the quota. It is not called when the
+    /// call only waits for the responses of other calls.
     pub(in crate::api) async fn acquire(
         &self,
         is_urgent: bool,

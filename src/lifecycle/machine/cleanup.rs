@@ -8,10 +8,10 @@ use super::{
     removal::{Removal, RemovalStep},
     state::{CleanUp, State, Transition},
 };
-use crate::{api::RetryNotice, lifecycle::progress::Progress};
-
-/// How long after the job was seen it is deleted without another read.
-const RECENTLY_SEEN: Duration = Duration::from_secs(1);
+use crate::{
+    api::{FRESH_READ_MAX_AGE, RetryNotice},
+    lifecycle::progress::Progress,
+};
 
 /// Begins the deletion of the job, unless it is to be kept. The run ends with `result`.
 pub(super) fn begin(run: &mut RunContext, now: Duration, result: Result<Outcome, RunError>) -> Transition {
@@ -23,7 +23,7 @@ pub(super) fn begin(run: &mut RunContext, now: Duration, result: Result<Outcome,
     let completed = matches!(result, Ok(Outcome::Succeeded | Outcome::Failed(_)));
     run.report(Progress::Deleting { job, completed });
     // With a fixed name, another job may have taken the name since the last read.
-    let new_removal = if now <= run.last_seen + RECENTLY_SEEN { Removal::of_seen } else { Removal::of_named };
+    let new_removal = if now <= run.last_seen + FRESH_READ_MAX_AGE { Removal::of_seen } else { Removal::of_named };
     let removal = new_removal(run.ownership.clone(), run.created_at + READ_LAG, run.plan.retry);
     Transition::to(Duration::ZERO, State::CleaningUp(CleanUp { result, removal }))
 }

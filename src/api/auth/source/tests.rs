@@ -3,9 +3,12 @@
 use std::{collections::VecDeque, future::pending};
 
 use super::*;
-use crate::api::auth::{
-    gcp::GcpAuth,
-    token::{Credentials, Secret, TokenFuture},
+use crate::{
+    api::auth::{
+        gcp::GcpAuth,
+        token::{Credentials, TokenFuture},
+    },
+    secret::Secret,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
