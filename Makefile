@@ -50,7 +50,7 @@ bench-worker: $(VENV)/.wheel $(VENV)-bench/.packages ## measure the worker, besi
 
 .PHONY: fuzz
 fuzz: ## render and check a million odd templates and bodies
-	PROPTEST_CASES=1000000 $(CARGO) test --locked --no-default-features --release --test odd_input
+	PROPTEST_CASES=1000000 $(CARGO) test --locked --no-default-features --release --test it odd_input::
 
 .PHONY: soak
 soak: $(VENV)/.wheel ## run 1 000 flow runs, 200 at once, against an API that fails one call in ten (ARGS="--seed 1")

@@ -8,8 +8,11 @@ from typing import Any, final
 
 from typing_extensions import Self
 
+from prefect_gcp.settings import CloudRunWorkerSettings
+
 __all__ = [
     "Client",
+    "Credentials",
     "EmulatorServer",
     "Run",
     "RunEvent",
@@ -164,13 +167,35 @@ def render_template(template: object, values: dict[str, Any], *, unset: object, 
     """
 
 @final
+class Credentials:
+    """Credentials of a client. Without a key, the application default credentials of the environment.
+
+    Args:
+        service_account_info: A service account's key, as JSON text.
+        service_account_file: Path of a service account's key file.
+    """
+
+    def __new__(
+        cls,
+        *,
+        service_account_info: str | None = None,
+        service_account_file: str | PathLike[str] | None = None,
+    ) -> Self: ...
+
+@final
 class Client:
     """Calls to the Cloud Run Admin API v1 in one project and region.
 
-    Connections and tokens are shared by all clients of the process, so a client is cheap.
+    All clients of a process share connections, tokens and quotas, so creating a client is cheap.
+
+    Args:
+        project: Project id.
+        region: Region, such as `us-central1`.
+        credentials: Credentials of the worker.
+        settings: The worker's settings. The client reads them once, at its creation.
 
     Raises:
-        ValueError: When the project, the region, the endpoint or a number of seconds can't be used.
+        ValueError: If the project, the region, the endpoint or a number of seconds is invalid.
     """
 
     def __new__(
@@ -178,18 +203,8 @@ class Client:
         *,
         project: str,
         region: str,
-        service_account_info: str | None = None,
-        service_account_file: str | PathLike[str] | None = None,
-        api_endpoint: str | None = None,
-        emulator_host: str | None = None,
-        poll_interval_seconds: float,
-        request_timeout_seconds: float,
-        retry_max_attempts: int,
-        retry_max_seconds: float,
-        retry_initial_delay_seconds: float,
-        retry_max_delay_seconds: float,
-        quota_wait_max_seconds: float,
-        quota_period_seconds: float,
+        credentials: Credentials,
+        settings: CloudRunWorkerSettings,
     ) -> Self: ...
     def run_job(
         self,
@@ -200,49 +215,49 @@ class Client:
         keep_job: bool,
         ready_timeout_seconds: float,
     ) -> Run:
-        """Starts a run: creates the job, waits for it, executes it once, watches it, and removes it.
+        """Starts a run: creates the job, waits until it is ready, starts one execution, watches it and deletes the job.
 
         Args:
             body: The job.
-            job: Its name, as in the body.
-            owner_label: Key and value of the label that tells this job from somebody else's of the same name.
-            keep_job: Whether the job stays after its end.
-            ready_timeout_seconds: Longest wait for the job to become ready.
+            job: The job's name, as in the body.
+            owner_label: Key and value of the label that tells this job from other jobs of the same name.
+            keep_job: Whether to keep the job after it has completed.
+            ready_timeout_seconds: Longest wait for the job to become ready, in seconds.
 
         Raises:
-            ValueError: When JSON can't carry the body, or the name is not one of a job.
+            ValueError: If the body can't be written as JSON, or the name is not a valid job name.
         """
 
     def kill_job(self, job: str, *, owner_label: tuple[str, str] | None = None) -> Run:
-        """Deletes a job, which stops its executions. One that is being deleted already counts as deleted.
+        """Deletes a job, which stops its executions. A job that is already being deleted counts as deleted.
 
         A run of the job in this process starts no execution meanwhile, and ends when the job is deleted.
 
         Args:
-            job: Its name.
-            owner_label: Key and value of a label; a job that carries another value of it stays.
+            job: The job's name.
+            owner_label: Key and value of a label. A job with another value of the label is not deleted.
 
         Returns:
-            The kill in progress. Its iteration raises `CloudRunNotFoundError` when the job is not there or carries
-            another value of the label, and another `CloudRunError` when a call failed for good.
+            The kill in progress. Its iteration raises `CloudRunNotFoundError` if the job does not exist or has another
+            value of the label, and another `CloudRunError` if a call failed for good.
 
         Raises:
-            ValueError: When the name is not one of a job.
+            ValueError: If the name is not a valid job name.
         """
 
 @final
 class Run:
     """A run, or a kill, in progress: an asynchronous iterator of its events, which ends with the run.
 
-    As a context manager it stops watching on exit. The execution, if there is one, goes on.
+    As a context manager it stops watching on exit. Its execution, if there is one, goes on.
 
     Raises:
-        CloudRunError: From the iteration, when the run could not be started or is watched no longer.
+        CloudRunError: From the iteration, if the run could not be started, or is no longer watched.
     """
 
     @property
     def status_code(self) -> int | None:
-        """0 succeeded, 1 failed, -1 deleted while it ran; None before the end."""
+        """0: succeeded. 1: failed. -1: deleted while it ran. None before the end."""
 
     def close(self) -> None:
         """Stops watching."""
@@ -264,15 +279,15 @@ class RunEvent:
 
     @property
     def kind(self) -> str:
-        """What it was: `created`, `awaiting_ready`, `started`, `succeeded`, `retrying` and so on."""
+        """The kind of event: `created`, `awaiting_ready`, `started`, `succeeded`, `retrying` and so on."""
 
     @property
     def level(self) -> int:
-        """A level of `logging`."""
+        """The log level, as in `logging`."""
 
     @property
     def message(self) -> str:
-        """The line for the flow run's log."""
+        """The log line for the flow run."""
 
 @final
 class EmulatorServer:

@@ -14,7 +14,9 @@ use pyo3::{
 use tokio::sync::oneshot;
 
 use super::runtime;
-use crate::api::{Credentials, Identity, Prospect, Secret, Token, TokenError, TokenFuture, TokenProvider, key_file};
+use crate::api::{
+    Credentials, Principal, Secret, Token, TokenError, TokenErrorKind, TokenFuture, TokenProvider, key_file,
+};
 
 /// The Python module that calls google-auth.
 const MODULE: &str = "prefect_gcp._google_auth";
@@ -26,9 +28,9 @@ type TokenResult = Result<Token, TokenError>;
 pub(super) struct GoogleAuth;
 
 impl TokenProvider for GoogleAuth {
-    fn token<'a>(&'a self, identity: &'a Identity) -> TokenFuture<'a> {
-        let scope = identity.scope;
-        let (info, file) = match identity.credentials.clone() {
+    fn token<'a>(&'a self, principal: &'a Principal) -> TokenFuture<'a> {
+        let scope = principal.scope;
+        let (info, file) = match principal.credentials.clone() {
             Credentials::ServiceAccountInfo(text) => (Some(text), None),
             Credentials::ServiceAccountFile(path) => (None, Some(path)),
             Credentials::ApplicationDefault => (None, None),
@@ -84,17 +86,17 @@ fn read(args: &Bound<'_, PyTuple>) -> TokenResult {
     read().unwrap_or_else(|_| Err(failed("the result of google-auth cannot be read")))
 }
 
-fn error_kind(word: &str) -> Prospect {
+fn error_kind(word: &str) -> TokenErrorKind {
     match word {
-        "transient" => Prospect::Passing,
-        "no_credentials" => Prospect::Missing,
-        "rejected" => Prospect::Refused,
-        _ => Prospect::Doubtful,
+        "transient" => TokenErrorKind::Transient,
+        "no_credentials" => TokenErrorKind::NoCredentials,
+        "rejected" => TokenErrorKind::Rejected,
+        _ => TokenErrorKind::Ambiguous,
     }
 }
 
 fn failed(message: &str) -> TokenError {
-    TokenError::new(Prospect::Doubtful, message)
+    TokenError::new(TokenErrorKind::Ambiguous, message)
 }
 
 /// See `_core.pyi`.

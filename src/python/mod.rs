@@ -8,6 +8,7 @@ mod job;
 mod json;
 mod run;
 mod runtime;
+mod settings;
 mod template;
 mod text;
 
@@ -33,6 +34,8 @@ mod _core {
     };
     #[pymodule_export]
     use super::run::{Run, RunEvent};
+    #[pymodule_export]
+    use super::settings::ClientCredentials;
     #[pymodule_export]
     use super::template::render_template;
 

@@ -57,8 +57,10 @@ async def main(
 
     settings = CloudRunWorkerSettings(
         api_endpoint=url, retry_max_attempts=attempts, retry_initial_delay_seconds=0.01, request_timeout_seconds=20
-    ).model_dump()
-    client = _core.Client(project="p", region="us-east1", **settings, **credentials)
+    )
+    client = _core.Client(
+        project="p", region="us-east1", credentials=_core.Credentials(**credentials), settings=settings
+    )
     answer: dict[str, Any] = {"error": None, "text": ""}
 
     async def kill() -> None:

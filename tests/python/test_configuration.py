@@ -208,7 +208,7 @@ async def test_an_illegal_name_from_a_job_variable_is_made_legal_with_a_warning(
     with caplog.at_level(logging.WARNING):
         made = await configuration({"name": "My_ETL " + "x" * 80})
     assert made.job_name == "my-etl-" + "x" * 56
-    (record,) = [record for record in caplog.records if "is not a legal name of a Cloud Run job" in record.getMessage()]
+    (record,) = [record for record in caplog.records if "is not a valid Cloud Run job name" in record.getMessage()]
     assert record.name == "prefect.flow_runs.worker"
 
 

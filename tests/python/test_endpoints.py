@@ -104,8 +104,8 @@ def test_the_api_can_not_send_the_token_elsewhere(google, tmp_path):
 
 @pytest.fixture
 def client(google):
-    settings = CloudRunWorkerSettings(api_endpoint=google.url).model_dump()
-    return lambda **names: _core.Client(**{"project": "p", "region": "r"} | names, **settings)
+    use = {"credentials": _core.Credentials(), "settings": CloudRunWorkerSettings(api_endpoint=google.url)}
+    return lambda **names: _core.Client(**{"project": "p", "region": "r"} | names | use)
 
 
 @pytest.mark.parametrize("region", ["evil.example/", "evil.example#", "x@evil.example", "", "..", "US-EAST1"])
@@ -122,9 +122,9 @@ def test_a_project_is_an_id(client, project):
 
 @pytest.mark.parametrize("job", ["..", "a/b", "j?x", "J", "j:run", ""])
 def test_a_job_has_a_legal_name(client, job):
-    with pytest.raises(ValueError, match="is not a name"):
+    with pytest.raises(ValueError, match="is not a valid Cloud Run job name"):
         client().kill_job(job)
-    with pytest.raises(ValueError, match="is not a name"):
+    with pytest.raises(ValueError, match="is not a valid Cloud Run job name"):
         client().run_job({}, job=job, keep_job=False, ready_timeout_seconds=1)
 
 

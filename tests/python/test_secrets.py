@@ -170,17 +170,18 @@ async def test_a_kill_does_not_show_a_response_that_repeats_the_request(evil_goo
 
 @pytest.mark.parametrize("call", ["create", "run"])
 async def test_events_show_no_secret(evil_google, watch, call):
-    settings = CloudRunWorkerSettings(api_endpoint=evil_google.url).model_dump()
+    settings = CloudRunWorkerSettings(api_endpoint=evil_google.url)
     watch.see("the settings", CloudRunWorkerSettings())
     body = (await prepared(a_flow_run())).job_body
 
     async def events(way: str) -> None:
-        key = json.dumps(evil_google.key)
-        client = _core.Client(project=f"{way}-{call}", region="r", service_account_info=key, **settings)
+        credentials = _core.Credentials(service_account_info=json.dumps(evil_google.key))
+        client = _core.Client(project=f"{way}-{call}", region="r", credentials=credentials, settings=settings)
         watch.see("a client", client)
+        watch.see("credentials", credentials)
         run = client.run_job(body, job=body["metadata"]["name"], keep_job=False, ready_timeout_seconds=5)
         watch.see("a run", run)
-        for thing in (client, run):
+        for thing in (client, credentials, run):
             with pytest.raises(TypeError):
                 pickle.dumps(thing)
 

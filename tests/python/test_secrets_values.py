@@ -134,8 +134,8 @@ def test_the_core_rejects_a_key_of_a_wrong_type_and_does_not_show_it(watch):
     settings = CloudRunWorkerSettings().model_dump()
     for key in ([leaks.BROKEN_KEY], {"private_key": leaks.BROKEN_KEY}, leaks.BROKEN_KEY.encode()):
         with pytest.raises(TypeError) as caught:
-            _core.Client(project="p", region="r", service_account_info=key, **settings)
-        watch.catch("a client", caught.value)
+            _core.Credentials(service_account_info=key)
+        watch.catch("credentials", caught.value)
     watch.see("the settings", settings)
 
 

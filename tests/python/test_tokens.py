@@ -22,8 +22,10 @@ pytestmark = pytest.mark.anyio
 
 
 def client(google: Google, **credentials) -> _core.Client:
-    settings = CloudRunWorkerSettings(api_endpoint=google.url, retry_initial_delay_seconds=0.01).model_dump()
-    return _core.Client(project="p", region="us-east1", **settings, **credentials)
+    settings = CloudRunWorkerSettings(api_endpoint=google.url, retry_initial_delay_seconds=0.01)
+    return _core.Client(
+        project="p", region="us-east1", credentials=_core.Credentials(**credentials), settings=settings
+    )
 
 
 async def kill(client: _core.Client, job: str = "j") -> None:
@@ -100,7 +102,8 @@ async def test_credentials_that_have_worked_are_retried_for_the_whole_budget(goo
 async def test_an_unreachable_token_endpoint_is_retried(google, caplog):
     key = google.key | {"token_uri": "http://127.0.0.1:1/token"}
     settings = CloudRunWorkerSettings(api_endpoint=google.url, retry_max_attempts=4, retry_initial_delay_seconds=0.01)
-    one = _core.Client(project="p", region="r", **settings.model_dump(), service_account_info=json.dumps(key))
+    credentials = _core.Credentials(service_account_info=json.dumps(key))
+    one = _core.Client(project="p", region="r", credentials=credentials, settings=settings)
     with pytest.raises(exceptions.CloudRunAuthenticationError, match="after 4 attempts"):
         await kill(one)
 
@@ -132,8 +135,9 @@ def test_no_token_is_sent_through_a_proxy_without_encryption(google):
             from prefect_gcp.settings import CloudRunWorkerSettings
 
             async def main(url, key):
-                settings = CloudRunWorkerSettings(api_endpoint=url).model_dump()
-                client = _core.Client(project="p", region="us-east1", service_account_info=key, **settings)
+                settings = CloudRunWorkerSettings(api_endpoint=url)
+                credentials = _core.Credentials(service_account_info=key)
+                client = _core.Client(project="p", region="us-east1", credentials=credentials, settings=settings)
                 async for _event in client.kill_job("j"):
                     pass
 
@@ -150,7 +154,7 @@ def test_no_token_is_sent_through_a_proxy_without_encryption(google):
 def test_a_process_that_exits_with_the_last_response_exits_cleanly(google):
     # Imports the core without Prefect, whose import takes a second: the fault shows only in some of many process exits.
     script = """
-        import asyncio, importlib.util, json, sys
+        import asyncio, importlib.util, json, sys, types
         path, settings = sys.argv[1], json.loads(sys.argv[2])
         spec = importlib.util.spec_from_file_location("prefect_gcp._core", path)
         core = importlib.util.module_from_spec(spec)
@@ -161,12 +165,17 @@ def test_a_process_that_exits_with_the_last_response_exits_cleanly(google):
                 pass
 
         async def main():
-            client = core.Client(project="p", region="r", emulator_host=settings.pop("host"), **settings)
+            client = core.Client(
+                project="p",
+                region="r",
+                credentials=core.Credentials(),
+                settings=types.SimpleNamespace(**settings),
+            )
             await asyncio.gather(*(kill(client, f"j{number}") for number in range(8)))
 
         asyncio.run(main())
     """
-    settings = CloudRunWorkerSettings().model_dump() | {"host": google.url.removeprefix("http://")}
+    settings = CloudRunWorkerSettings().model_dump() | {"emulator_host": google.url.removeprefix("http://")}
     command = [sys.executable, "-c", textwrap.dedent(script), _core.__file__, json.dumps(settings)]
     for _ in range(30):
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

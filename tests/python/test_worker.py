@@ -119,7 +119,7 @@ async def test_a_run_succeeds_and_leaves_nothing(emulator, worker, flow_run, cap
         f"Deleting completed Cloud Run Job '{job}'",
         f"Cloud Run Job '{job}' deleted",
         f"Cloud Run Job '{job}' was pending for ",
-        "; no call was repeated",
+        "; no call was retried",
     ):
         assert line in caplog.text
     (log,) = emulator.log_dir.glob("*.log")
@@ -155,7 +155,7 @@ async def test_runs_wait_for_what_the_quotas_take_and_say_so_once(worker, monkey
     told = [(record.flow_run_id, record.getMessage()) for record in lines]
     assert told
     assert len(told) == len(set(told))
-    assert "Trying again" not in caplog.text
+    assert "Retrying in" not in caplog.text
 
 
 async def test_every_request_is_one_that_googles_schema_knows(emulator, worker, flow_run):
@@ -273,7 +273,7 @@ async def test_a_kill_tells_of_the_calls_that_it_repeats(emulator, worker, flow_
     caplog.clear()
     await worker.kill_infrastructure(configuration.job_name, configuration)
     assert (await task).status_code == -1
-    lines = [record for record in caplog.records if "Trying again in" in record.getMessage()]
+    lines = [record for record in caplog.records if "Retrying in" in record.getMessage()]
     assert len(lines) == 1, caplog.text
     assert "HTTP 503" in lines[0].getMessage()
 
@@ -319,7 +319,7 @@ ACT_AS = "Permission 'iam.serviceAccounts.actAs' denied on service account 'a@b'
         (status(400, message="Bad name."), "InvalidRequest", "Bad name.", ""),
         (status(401), "Authentication", "GCP credentials block", ""),
         (status(404, body="html"), "Region", "no Cloud Run API answers for 'us-central1'", ""),
-        (status(429, reason="RATE_LIMIT_EXCEEDED"), "Quota", "calls in a minute", ""),
+        (status(429, reason="RATE_LIMIT_EXCEEDED"), "Quota", "per-minute quota", ""),
         ({"quotas": {"jobs": 0}}, "Quota", "delete some with gcloud run jobs delete JOB --region us-central1", ""),
         (status(503), "Unavailable", "out of order", ""),
     ],
@@ -442,7 +442,7 @@ async def test_a_body_that_json_cannot_carry_is_refused_before_anything_is_sent(
 async def test_somebody_elses_job_of_the_same_name_stays(emulator, worker, flow_run):
     await worker.run(flow_run, await prepared(flow_run, name="taken", keep_job=True))
     other = await new_flow_run()
-    with pytest.raises(exceptions.CloudRunAlreadyExistsError, match="Another job of this name exists"):
+    with pytest.raises(exceptions.CloudRunAlreadyExistsError, match="Another job with this name exists"):
         await worker.run(other, await prepared(other, name="taken"))
     assert [job["metadata"]["name"] for job in emulator.jobs()] == ["taken"]
 
@@ -455,7 +455,7 @@ async def test_an_api_that_is_not_there_is_told_after_the_retry_budget(emulator,
     async with CloudRunWorker(work_pool_name="worker-tests") as worker:
         with pytest.raises(exceptions.CloudRunUnavailableError, match="after 2 attempts"):
             await worker.run(flow_run, await prepared(flow_run))
-    assert "Trying again in" in caplog.text
+    assert "Retrying in" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -1,66 +1,72 @@
-//! Where credentials are, and which way they go.
+//! Finds the credentials of a principal and decides which library obtains their tokens.
 
 use std::{io, path::PathBuf, time::SystemTime};
 
 use serde_json::Value;
 use url::Url;
 
-use super::{Credentials, Identity, Prospect, Secret, TokenError, key_file, threads::blocking};
+use super::{
+    key_file,
+    threads::spawn_blocking,
+    token::{Credentials, Principal, Secret, TokenError, TokenErrorKind},
+};
 use crate::api::endpoint::is_loopback;
 
-/// The universe of Google's public cloud.
+/// Universe domain of Google's public cloud.
 const PUBLIC_UNIVERSE: &str = "googleapis.com";
-/// Names the project that calls count for.
+/// Environment variable with the project that calls are counted against.
 const QUOTA_PROJECT: &str = "GOOGLE_CLOUD_QUOTA_PROJECT";
-/// Any of these may carry a call to an HTTPS address.
+/// Environment variables that may name a proxy for HTTPS addresses.
 const PROXIES: [&str; 4] = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
 
-/// What credentials turn out to be.
+/// Which library obtains the tokens of a principal.
 #[derive(Debug, PartialEq)]
-pub(super) enum Found {
-    /// A service account's key that gcp_auth can use.
-    Key(Secret),
-    /// Something else, or a key that needs more than gcp_auth has.
-    Other,
-    /// Neither a file nor a word about one: there may be a metadata server, or gcloud.
-    Nothing,
+pub(super) enum TokenRoute {
+    /// gcp_auth, with this key of a service account.
+    GcpAuth(Secret),
+    /// google-auth: the credentials are of another type, or the key needs something that gcp_auth does not support.
+    GoogleAuth,
+    /// No file was found: there may be a metadata server, or the gcloud command.
+    NoFile,
 }
 
-/// What tells that a file was replaced.
-pub(super) type Stamp = (PathBuf, Option<(SystemTime, u64)>);
+/// Path, modification time and size of a file, which show when it was replaced.
+pub(super) type FileStamp = (PathBuf, Option<(SystemTime, u64)>);
 
-/// The file that these credentials are in, as it is now.
-pub(super) async fn stamp(credentials: &Credentials) -> Option<Stamp> {
+/// The stamp of the file that these credentials come from. `None` when they come from no file.
+pub(super) async fn file_stamp(credentials: &Credentials) -> Option<FileStamp> {
     let path = match credentials {
         Credentials::ServiceAccountFile(path) => path.clone(),
         Credentials::ApplicationDefault => key_file::default_path()?.0,
         Credentials::ServiceAccountInfo(_) => return None,
     };
-    blocking(move || {
-        let data = path.metadata().ok();
-        let stamp = data.and_then(|data| Some((data.modified().ok()?, data.len())));
+    spawn_blocking(move || {
+        let metadata = path.metadata().ok();
+        let stamp = metadata.and_then(|metadata| Some((metadata.modified().ok()?, metadata.len())));
         (path, stamp)
     })
     .await
 }
 
-/// Reads credentials, as far as it takes to choose their way.
+/// Reads the credentials of a principal and chooses their route.
 ///
 /// # Errors
-/// When they can't be read, or a key lacks what every key has. Never with a word of their content.
-pub(super) async fn find(identity: &Identity) -> Result<Found, TokenError> {
-    let check_key = |text: &str| check_key(text, identity.is_local);
-    match identity.credentials.clone() {
+/// When they can't be read, or a key lacks a required field. No error shows any of their content.
+pub(super) async fn find_route(principal: &Principal) -> Result<TokenRoute, TokenError> {
+    let check_key = |text: &str| check_key(text, principal.is_local);
+    match principal.credentials.clone() {
         Credentials::ServiceAccountInfo(text) => check_key(text.reveal()),
         Credentials::ServiceAccountFile(path) => check_key(&read_in_thread(move || key_file::read_text(&path)).await?),
         Credentials::ApplicationDefault => {
-            let Some(file) = read_in_thread(key_file::read_default).await? else { return Ok(Found::Nothing) };
+            let Some(file) = read_in_thread(key_file::read_default).await? else { return Ok(TokenRoute::NoFile) };
             match file.kind.as_str() {
                 // gcp_auth does not support quota projects.
-                "service_account" if key_file::variable(QUOTA_PROJECT).is_some() => Ok(Found::Other),
+                "service_account" if key_file::variable(QUOTA_PROJECT).is_some() => Ok(TokenRoute::GoogleAuth),
                 "service_account" => check_key(&file.text),
-                "gdch_service_account" => Err(refused("Google Distributed Cloud has no Cloud Run jobs")),
-                _ => Ok(Found::Other),
+                "gdch_service_account" => {
+                    Err(rejected("these credentials are for Google Distributed Cloud, which has no Cloud Run jobs"))
+                }
+                _ => Ok(TokenRoute::GoogleAuth),
             }
         }
     }
@@ -70,54 +76,59 @@ pub(super) async fn find(identity: &Identity) -> Result<Found, TokenError> {
 async fn read_in_thread<T: Send + 'static>(
     read: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, TokenError> {
-    match blocking(read).await {
-        Some(found) => found.map_err(|error| refused(error.to_string())),
-        None => Err(refused("there are no threads to read files")),
+    match spawn_blocking(read).await {
+        Some(found) => found.map_err(|error| rejected(error.to_string())),
+        None => Err(rejected("no thread could be started to read the credentials file")),
     }
 }
 
-/// Checks a service account's key. Anything else is refused here, because blocks and job variables may carry it: a
-/// configuration of external credentials names addresses and programs.
-fn check_key(text: &str, is_local: bool) -> Result<Found, TokenError> {
+/// Checks a service account's key and chooses its route.
+///
+/// Other types of credentials are rejected here, because blocks and job variables may carry this text: configurations of
+/// external accounts name addresses to call and programs to start.
+fn check_key(text: &str, is_local: bool) -> Result<TokenRoute, TokenError> {
     let Ok(Value::Object(key)) = serde_json::from_str(text) else {
-        return Err(refused("the service account's key is not a JSON object"));
+        return Err(rejected("the service account's key is not a JSON object"));
     };
     let field = |name: &str| key.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     if let Some(kind) = field("type").filter(|&kind| kind != "service_account") {
         let kind: String = kind.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(40).collect();
-        return Err(refused(format!(
-            "these are credentials of the type '{kind}', and only a service account's key can be given here: let \
-             GOOGLE_APPLICATION_CREDENTIALS name their file"
+        return Err(rejected(format!(
+            "these are credentials of the type '{kind}', and only a service account's key can be given here: set \
+             GOOGLE_APPLICATION_CREDENTIALS to the path of their file instead"
         )));
     }
     let missing: Vec<_> =
         ["client_email", "private_key", "token_uri"].into_iter().filter(|&name| field(name).is_none()).collect();
     if !missing.is_empty() {
-        return Err(refused(format!("the service account's key has no {}", missing.join(", no "))));
+        return Err(rejected(format!("the service account's key has no {}", missing.join(", no "))));
     }
     if field("universe_domain").is_some_and(|domain| domain != PUBLIC_UNIVERSE) {
-        // Such keys sign their tokens themselves.
-        return Ok(Found::Other);
+        // Other universes take tokens that the key signs itself. gcp_auth does not make these.
+        return Ok(TokenRoute::GoogleAuth);
     }
     let token_uri = Url::parse(field("token_uri").unwrap_or_default());
+    // gcp_auth uses no proxies.
     let has_proxy = PROXIES.iter().any(|name| key_file::variable(name).is_some());
     match token_uri {
-        Ok(url) if is_local && is_loopback(&url) && url.scheme() == "http" => Ok(Found::Key(Secret::new(text))),
-        Ok(url) if url.scheme() == "https" && (is_googles(&url) || (is_local && is_loopback(&url))) => {
-            Ok(if has_proxy { Found::Other } else { Found::Key(Secret::new(text)) })
+        Ok(url) if is_local && is_loopback(&url) && url.scheme() == "http" => {
+            Ok(TokenRoute::GcpAuth(Secret::new(text)))
         }
-        _ => Err(refused("the key's token_uri is not Google's, such as https://oauth2.googleapis.com/token")),
+        Ok(url) if url.scheme() == "https" && (is_google(&url) || (is_local && is_loopback(&url))) => {
+            Ok(if has_proxy { TokenRoute::GoogleAuth } else { TokenRoute::GcpAuth(Secret::new(text)) })
+        }
+        _ => Err(rejected("the key's token_uri is not Google's, such as https://oauth2.googleapis.com/token")),
     }
 }
 
-/// Whether an address is one of Google's token endpoints. Keys of old have accounts.google.com.
-fn is_googles(url: &Url) -> bool {
+/// Whether an address is one of Google's token endpoints. Old keys have accounts.google.com.
+fn is_google(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     host == "accounts.google.com" || host.ends_with(".googleapis.com")
 }
 
-fn refused(message: impl Into<String>) -> TokenError {
-    TokenError::new(Prospect::Refused, message)
+fn rejected(message: impl Into<String>) -> TokenError {
+    TokenError::new(TokenErrorKind::Rejected, message)
 }
 
 #[cfg(test)]
@@ -137,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_key_is_gcp_auths() {
+    fn gcp_auth_uses_plain_keys() {
         for (changes, is_local) in [
             (json!({}), false),
             (json!({"universe_domain": "googleapis.com"}), false),
@@ -146,17 +157,17 @@ mod tests {
             (json!({"token_uri": "http://127.0.0.1:1/t"}), true),
         ] {
             let text = key(changes);
-            assert_eq!(check_key(&text, is_local), Ok(Found::Key(Secret::new(text.clone()))), "{text}");
+            assert_eq!(check_key(&text, is_local), Ok(TokenRoute::GcpAuth(Secret::new(text.clone()))), "{text}");
         }
     }
 
     #[test]
-    fn another_universe_goes_the_other_way() {
-        assert_eq!(check_key(&key(json!({"universe_domain": "example.goog"})), false), Ok(Found::Other));
+    fn google_auth_uses_keys_of_other_universes() {
+        assert_eq!(check_key(&key(json!({"universe_domain": "example.goog"})), false), Ok(TokenRoute::GoogleAuth));
     }
 
     #[test]
-    fn a_key_can_not_lead_elsewhere_than_to_google() {
+    fn a_key_leads_to_no_token_endpoint_but_googles() {
         for uri in [
             "http://127.0.0.1:8080/admin",
             "https://localhost/admin",
@@ -178,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_none_is_refused_without_showing_it() {
+    fn an_unusable_key_is_rejected_without_showing_it() {
         for (text, words) in [
             ("hush".to_owned(), "not a JSON object"),
             (json!(key(json!({}))).to_string(), "not a JSON object"),
@@ -193,11 +204,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn errors_of_reading_the_file_are_refusals() {
+    async fn a_file_that_cannot_be_read_is_rejected() {
         for path in ["/dev/zero", "{\"private_key\": \"hush\"}"] {
-            let identity = Identity::new(Credentials::ServiceAccountFile(path.into()), false);
-            let error = find(&identity).await.unwrap_err();
-            assert_eq!(error.prospect, Prospect::Refused);
+            let principal = Principal::new(Credentials::ServiceAccountFile(path.into()), false);
+            let error = find_route(&principal).await.unwrap_err();
+            assert_eq!(error.kind, TokenErrorKind::Rejected);
             assert!(!error.message.contains("hush"), "{error}");
         }
     }

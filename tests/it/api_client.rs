@@ -1,0 +1,417 @@
+//! The client against a server with a queue of responses: what it sends, what it repeats, what a response means.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use crate::queue::{Queue, Response};
+use prefect_gcp_core::api::types::Execution;
+use prefect_gcp_core::api::{
+    ApiError, ApiResult, CloudRunClient, Credentials, Endpoint, ErrorKind, GcpAuth, Guard, Notice, Principal, Quota,
+    QuotaQueues, RetryPolicy, TokenSource, Transport, http_client,
+};
+use serde_json::{Value, json};
+
+const NOT_FOUND: &str = r#"{"error": {"code": 404, "status": "NOT_FOUND", "message": "Resource 'j' does not exist."}}"#;
+const TAKEN: &str =
+    r#"{"error": {"code": 409, "status": "ALREADY_EXISTS", "message": "Resource 'j' already exists."}}"#;
+const QUOTA: &str = r#"{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "Quota exceeded.",
+    "details": [{"metadata": {}}, {"reason": "WHY"}]}}"#;
+const RATE: &str = r#"{"error": {"code": 429, "message": "Quota exceeded for quota metric 'Write requests'.",
+    "status": "RESOURCE_EXHAUSTED", "details": [{"reason": "RATE_LIMIT_EXCEEDED"}]}}"#;
+/// The quotas of these tests count calls per this period.
+const PERIOD: Duration = Duration::from_millis(300);
+const JOB: &str = r#"{"metadata": {"name": "j", "uid": "u"}}"#;
+
+struct Setup {
+    queue: Queue,
+    client: CloudRunClient,
+    retried: Arc<Mutex<Vec<ErrorKind>>>,
+    rate_limited: Arc<Mutex<Vec<Quota>>>,
+}
+
+/// A start with a guard that is always open.
+async fn start(client: &CloudRunClient) -> ApiResult<Execution> {
+    client.run_job("j", &()).await
+}
+
+async fn setup(responses: Vec<Response>) -> Setup {
+    setup_with("my-project", PERIOD, responses).await
+}
+
+async fn setup_as(project: &str, responses: Vec<Response>) -> Setup {
+    setup_with(project, PERIOD, responses).await
+}
+
+async fn setup_in(period: Duration, responses: Vec<Response>) -> Setup {
+    setup_with("my-project", period, responses).await
+}
+
+async fn setup_with(project: &str, period: Duration, responses: Vec<Response>) -> Setup {
+    let hangs = responses.contains(&Response::Hang);
+    let queue = Queue::start(responses).await;
+    let retried: Arc<Mutex<Vec<_>>> = Arc::default();
+    let rate_limited: Arc<Mutex<Vec<_>>> = Arc::default();
+    let transport = Transport {
+        http: http_client(false).unwrap(),
+        endpoint: Endpoint::emulator(&queue.address, "us-east1").unwrap(),
+        project: project.into(),
+        region: "us-east1".into(),
+        tokens: TokenSource::new(Principal::new(Credentials::ApplicationDefault, true), Arc::new(GcpAuth::default())),
+        quotas: Arc::new(QuotaQueues::new(period)),
+        quota_wait_max: 3 * period,
+        retry: RetryPolicy {
+            max_attempts: 4,
+            max_elapsed: Duration::from_secs(30),
+            initial_delay: Duration::from_millis(1),
+            max_delay: Duration::from_millis(2),
+        },
+        // Short only for responses that never come.
+        attempt_timeout: if hangs { Duration::from_millis(300) } else { Duration::from_secs(20) },
+        random: fastrand::f64,
+        on_notice: {
+            let (retried, rate_limited) = (retried.clone(), rate_limited.clone());
+            Arc::new(move |notice| match notice {
+                Notice::Retry(notice) => retried.lock().unwrap().push(notice.error.kind),
+                Notice::RateLimited(quota) => rate_limited.lock().unwrap().push(quota),
+            })
+        },
+    };
+    Setup { queue, client: CloudRunClient::new(transport), retried, rate_limited }
+}
+
+fn failed<T: std::fmt::Debug>(result: ApiResult<T>) -> ApiError {
+    *result.unwrap_err()
+}
+
+/// All requests that the client ever sends. `tests/python/test_calls.py` compares them with the API's discovery document.
+const CALLS: &str = include_str!("../data/calls.json");
+
+#[tokio::test]
+async fn every_call_has_its_path_and_no_token_for_an_emulator() {
+    let page = r#"{"kind": "ExecutionList", "metadata": {"continue": "a+b="}}"#;
+    let last_page = r#"{"kind": "ExecutionList"}"#;
+    let responses = [JOB, JOB, "{}", JOB, JOB, page, last_page, last_page, "{}", JOB]
+        .map(|body| Response::Http(200, body))
+        .to_vec();
+    let Setup { queue, client, .. } = setup(responses).await;
+    client.create_job("j", &json!({"kind": "Job", "metadata": {"name": "j"}}).into()).await.unwrap();
+    client.get_job("j").await.unwrap();
+    client.delete_job("j", &()).await.unwrap();
+    start(&client).await.unwrap();
+    client.get_execution("e").await.unwrap();
+    client.list_executions("j").await.unwrap();
+    client.list_executions_of_jobs(&["j", "k"]).await.unwrap();
+    client.delete_execution("e").await.unwrap();
+    client.cancel_execution("e").await.unwrap();
+
+    let requests = queue.requests();
+    let sent: Vec<(&str, &str, Value)> = requests
+        .iter()
+        .map(|request| {
+            let (method, target) = request.line.split_once(' ').unwrap();
+            (method, target, serde_json::from_str(&request.body).unwrap_or(Value::Null))
+        })
+        .collect();
+    assert_eq!(serde_json::to_value(sent).unwrap(), serde_json::from_str::<Value>(CALLS).unwrap());
+    for request in requests {
+        assert_eq!(request.header("host"), Some("us-east1-run.googleapis.com"));
+        assert_eq!(request.header("authorization"), None);
+    }
+}
+
+#[tokio::test]
+async fn the_timeout_is_sent_as_a_string_like_every_int64() {
+    let Setup { queue, client, .. } = setup(vec![Response::Http(200, JOB)]).await;
+    let task =
+        |timeout: Value| json!({"spec": {"template": {"spec": {"template": {"spec": {"timeoutSeconds": timeout}}}}}});
+    client.create_job("j", &task(json!(600)).into()).await.unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&queue.requests()[0].body).unwrap(), task(json!("600")));
+}
+
+#[tokio::test]
+async fn every_page_of_a_list_is_read_and_unparsable_items_count() {
+    let first =
+        r#"{"kind": "ExecutionList", "metadata": {"continue": "a+b="}, "items": [{"metadata": {"name": "e1"}}]}"#;
+    let last = r#"{"kind": "ExecutionList", "metadata": {}, "items": [{"metadata": 1}, {"metadata": {"name": "e2"}}]}"#;
+    let Setup { queue, client, .. } = setup(vec![Response::Http(200, first), Response::Http(200, last)]).await;
+    let executions = client.list_executions("j").await.unwrap();
+    let names: Vec<_> = executions.iter().map(|execution| execution.metadata.name.as_str()).collect();
+    assert_eq!(names, ["e1", "", "e2"]);
+    assert!(queue.requests()[1].line.ends_with("&continue=a%2Bb%3D"), "{}", queue.requests()[1].line);
+}
+
+#[tokio::test]
+async fn a_response_that_may_lack_executions_is_not_an_empty_list() {
+    let same = r#"{"kind": "ExecutionList", "metadata": {"continue": "a"}}"#;
+    let other = r#"{"kind": "ExecutionList", "metadata": {"continue": "b"}}"#;
+    for responses in [
+        vec!["{}"],
+        vec![r#"{"kind": "Execution"}"#],
+        vec![r#"{"kind": "JobList"}"#],
+        vec![r#"{"kind": "ExecutionList", "unreachable": ["us-east1"]}"#],
+        vec![same, same],
+        vec![same, other, same],
+    ] {
+        let Setup { client, .. } = setup(responses.iter().map(|body| Response::Http(200, body)).collect()).await;
+        let error = failed(client.list_executions("j").await);
+        assert!(error.may_pass() && !error.maybe_done, "{responses:?}: {error}");
+    }
+    let documented = Response::Http(200, r#"{"kind": "ExecutionsList"}"#);
+    let Setup { client, .. } = setup(vec![documented]).await;
+    assert_eq!(client.list_executions("j").await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn transient_failures_are_repeated_and_reported() {
+    let responses = vec![Response::Http(503, ""), Response::Http(429, QUOTA), Response::Drop, Response::Http(200, JOB)];
+    let Setup { client, retried, .. } = setup(responses).await;
+    assert_eq!(client.get_job("j").await.unwrap().metadata.name, "j");
+    assert_eq!(*retried.lock().unwrap(), [ErrorKind::Unavailable, ErrorKind::LimitReached, ErrorKind::Unavailable]);
+}
+
+#[tokio::test]
+async fn a_used_up_budget_returns_the_last_failure_with_its_attempts() {
+    let Setup { queue, client, .. } = setup(vec![Response::Http(503, "<html>Busy</html>"); 9]).await;
+    let error = failed(client.get_job("j").await);
+    assert_eq!((error.kind, error.status, error.attempts), (ErrorKind::Unavailable, Some(503), 4));
+    assert!(error.to_string().contains("Busy") && error.to_string().contains("after 4 attempts"), "{error}");
+    assert_eq!(queue.requests().len(), 4);
+}
+
+#[tokio::test]
+async fn permanent_failures_are_not_repeated() {
+    for status in [400, 401, 403, 404, 409, 413] {
+        let Setup { queue, client, .. } = setup(vec![Response::Http(status, NOT_FOUND); 2]).await;
+        assert_eq!(failed(client.get_job("j").await).status, Some(status));
+        assert_eq!(queue.requests().len(), 1, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_may_have_happened_is_not_repeated() {
+    for response in [
+        Response::Http(503, ""),
+        Response::Http(520, "<html>"),
+        Response::Http(302, ""),
+        Response::Http(200, "<html>"),
+        Response::Http(200, "{}"),
+        Response::Drop,
+        Response::Hang,
+    ] {
+        let Setup { queue, client, .. } = setup(vec![response, Response::Http(200, JOB)]).await;
+        let error = failed(start(&client).await);
+        assert!(error.maybe_done, "{response:?}");
+        assert_eq!(queue.requests().len(), 1, "{response:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_delete_that_may_have_happened_is_not_repeated() {
+    for response in [Response::Http(503, ""), Response::Drop] {
+        let Setup { queue, client, .. } = setup(vec![response, Response::Http(200, "{}")]).await;
+        assert!(failed(client.delete_job("j", &()).await).maybe_done, "{response:?}");
+        assert_eq!(queue.requests().len(), 1, "{response:?}");
+    }
+    let Setup { client, .. } = setup(vec![Response::Http(429, QUOTA), Response::Http(200, "{}")]).await;
+    client.delete_job("j", &()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_start_that_a_limit_refuses_is_returned_at_once() {
+    let Setup { queue, client, .. } = setup(vec![Response::Http(429, QUOTA), Response::Http(200, JOB)]).await;
+    let error = failed(start(&client).await);
+    assert_eq!((error.kind, error.maybe_done, error.reason), (ErrorKind::LimitReached, false, Some("WHY".to_owned())));
+    assert_eq!(queue.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn waits_for_a_quota_do_not_use_up_the_retry_budget() {
+    // More refusals than there are attempts.
+    for call in ["create", "run"] {
+        let responses =
+            [vec![Response::Http(200, JOB)], vec![Response::Http(429, RATE); 2], vec![Response::Http(200, JOB)]];
+        let Setup { queue, client, retried, rate_limited } = setup(responses.concat()).await;
+        let began = std::time::Instant::now();
+        for _ in 0..2 {
+            match call {
+                "create" => drop(client.create_job("j", &json!({}).into()).await.unwrap()),
+                _ => drop(start(&client).await.unwrap()),
+            }
+        }
+        assert_eq!(queue.requests().len(), 4);
+        assert!(began.elapsed() >= PERIOD / 8);
+        assert_eq!(*retried.lock().unwrap(), []);
+        let quota = if call == "create" { Quota::Writes } else { Quota::Runs };
+        assert_eq!(rate_limited.lock().unwrap().first(), Some(&quota));
+    }
+}
+
+#[tokio::test]
+async fn a_quota_that_admits_nothing_ends_the_call() {
+    let Setup { client, .. } = setup(vec![Response::Http(429, RATE); 100]).await;
+    let error = failed(client.create_job("j", &json!({}).into()).await);
+    assert!(error.kind == ErrorKind::RateLimited, "{error}");
+    assert!(error.to_string().contains("per-minute quota"), "{error}");
+}
+
+#[tokio::test]
+async fn the_calls_of_all_runs_share_their_quotas() {
+    let Setup { queue, client, .. } =
+        setup(vec![Response::Http(429, RATE); 1].into_iter().chain(vec![Response::Http(200, JOB); 9]).collect()).await;
+    let other = client.clone();
+    let (first, second) = tokio::join!(client.get_job("j"), async {
+        tokio::time::sleep(PERIOD / 6).await;
+        other.get_job("k").await
+    });
+    assert!(first.is_ok() && second.is_ok());
+    // Only one call was refused: the second one waited for the quota instead of being refused too.
+    assert_eq!(queue.requests().len(), 3);
+}
+
+struct Gate(tokio::sync::watch::Receiver<bool>);
+
+impl Guard for Gate {
+    fn wait_until_open(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        let mut gate = self.0.clone();
+        Box::pin(async move { _ = gate.wait_for(|is_open| *is_open).await })
+    }
+}
+
+#[tokio::test]
+async fn a_start_waits_until_its_guard_is_open() {
+    let Setup { queue, client, .. } = setup(vec![Response::Http(200, JOB)]).await;
+    let (open, gate) = tokio::sync::watch::channel(false);
+    let start = tokio::spawn(async move { client.run_job("j", &Gate(gate)).await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(queue.requests().is_empty());
+    open.send_replace(true);
+    start.await.unwrap().unwrap();
+}
+
+/// A gate that opens when the job has been replaced.
+struct GateOfAnother(Gate);
+
+impl Guard for GateOfAnother {
+    fn wait_until_open(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        self.0.wait_until_open()
+    }
+
+    fn still_valid(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        Box::pin(std::future::ready(false))
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_waited_for_its_guard_is_not_sent_to_another_job() {
+    let Setup { queue, client, .. } = setup(vec![Response::Http(200, JOB)]).await;
+    let (open, gate) = tokio::sync::watch::channel(false);
+    let start = tokio::spawn(async move { client.run_job("j", &GateOfAnother(Gate(gate))).await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    open.send_replace(true);
+    let error = failed(start.await.unwrap());
+    assert_eq!((error.kind, error.maybe_done), (ErrorKind::NotFound, false), "{error}");
+    assert!(queue.requests().is_empty());
+}
+
+/// A guard whose job has been replaced.
+struct Replaced;
+
+impl Guard for Replaced {
+    fn still_valid(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        Box::pin(std::future::ready(false))
+    }
+}
+
+#[tokio::test]
+async fn a_delete_that_waited_for_its_quota_is_not_sent_to_another_job() {
+    let responses =
+        [vec![Response::Http(200, JOB); 10], vec![Response::Http(429, RATE)], vec![Response::Http(200, "{}"); 2]];
+    let Setup { queue, client, .. } = setup_in(Duration::from_secs(2), responses.concat()).await;
+    for _ in 0..10 {
+        client.create_job("j", &json!({}).into()).await.unwrap();
+    }
+    // The quota refuses this one, and is used up for two seconds.
+    let late = tokio::spawn({
+        let client = client.clone();
+        async move { client.delete_job("j", &Replaced).await }
+    });
+    let error = failed(late.await.unwrap());
+    assert_eq!((error.kind, error.maybe_done), (ErrorKind::NotFound, false), "{error}");
+    assert_eq!(queue.requests().len(), 11);
+    // The job of a call that did not wait was read a moment ago.
+    client.delete_job("j", &Replaced).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_list_of_many_jobs_asks_for_few_fields_and_fits_into_a_url() {
+    let page = r#"{"kind": "ExecutionList", "metadata": {}, "items": []}"#;
+    let Setup { queue, client, .. } = setup(vec![Response::Http(200, page); 2]).await;
+    let long: Vec<_> = (0..100).map(|number| format!("{}-{number}", "j".repeat(50))).collect();
+    client.list_executions_of_jobs(&["a", "b"]).await.unwrap();
+    client.list_executions_of_jobs(&long.iter().map(String::as_str).collect::<Vec<_>>()).await.unwrap();
+    let requests = queue.requests();
+    assert!(
+        requests[0].line.starts_with("GET ")
+            && requests[0].line.contains("labelSelector=run.googleapis.com%2Fjob+in+%28a%2Cb%29"),
+        "{}",
+        requests[0].line
+    );
+    assert!(requests[0].line.contains("&fields=kind%2Cunreachable%2C"));
+    assert!(requests[1].line.starts_with("POST ") && !requests[1].line.contains('?'), "{}", requests[1].line);
+    assert_eq!(requests[1].header("x-http-method-override"), Some("GET"));
+    assert!(requests[1].body.starts_with("labelSelector=run.googleapis.com%2Fjob+in+%28jjjj"));
+}
+
+#[tokio::test]
+async fn a_conflict_says_whether_an_earlier_attempt_may_have_caused_it() {
+    let Setup { client, .. } = setup(vec![Response::Drop, Response::Http(409, TAKEN)]).await;
+    let error = failed(client.create_job("j", &json!({}).into()).await);
+    assert_eq!((error.kind, error.maybe_done), (ErrorKind::AlreadyExists, true));
+
+    let Setup { client, .. } = setup(vec![Response::Http(429, QUOTA), Response::Http(409, TAKEN)]).await;
+    assert!(!failed(client.create_job("j", &json!({}).into()).await).maybe_done);
+}
+
+#[tokio::test]
+async fn an_execution_that_a_lost_delete_removed_counts_as_deleted() {
+    let Setup { client, .. } = setup(vec![Response::Drop, Response::Http(404, NOT_FOUND)]).await;
+    client.delete_execution("e").await.unwrap();
+
+    let Setup { client, .. } = setup(vec![Response::Http(404, NOT_FOUND)]).await;
+    assert_eq!(failed(client.delete_execution("e").await).kind, ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn the_pause_that_the_server_asks_for_is_kept() {
+    let Setup { client, .. } = setup(vec![Response::RetryAfter(1), Response::Http(200, JOB)]).await;
+    let started = std::time::Instant::now();
+    client.get_job("j").await.unwrap();
+    assert!(started.elapsed() >= Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn an_attempt_without_a_response_ends_by_its_timeout() {
+    let Setup { client, .. } = setup(vec![Response::Hang, Response::Http(200, JOB)]).await;
+    client.get_job("j").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let Setup { queue, client, .. } = setup(vec![Response::Http(302, ""), Response::Http(200, JOB)]).await;
+    // The redirect leads to a port that nobody listens on. The client repeats the same request instead.
+    assert_eq!(client.get_job("j").await.unwrap().metadata.name, "j");
+    assert_eq!(queue.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn names_that_are_unsafe_in_a_path_are_not_sent() {
+    for (project, job) in [("my-project", ".."), ("my-project", ""), ("my-project", "a/b"), ("..", "j"), ("", "j")] {
+        let Setup { queue, client, .. } = setup_as(project, vec![Response::Http(200, "{}")]).await;
+        let error = failed(client.delete_job(job, &()).await);
+        assert_eq!((error.kind, error.attempts), (ErrorKind::InvalidRequest, 0), "{project} {job}");
+        assert!(queue.requests().is_empty());
+    }
+}

@@ -1,0 +1,175 @@
+//! The emulator's faults, each as a caller meets it.
+
+use std::time::{Duration, Instant};
+
+use crate::emulator_support::{Cloud, EXECUTIONS, JOBS, job, simulated};
+use prefect_gcp_core::emulator::{EmulatorConfig, EventKind, Faults, Outcome};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn faults(value: &Value) -> Faults {
+    Faults::from_json(value.to_string().as_bytes()).unwrap()
+}
+
+/// An emulator with these faults, in which a second is long for an execution.
+async fn faulty(value: Value) -> Cloud {
+    let config = EmulatorConfig { record_calls: true, ..simulated(SECOND, Outcome::Success) };
+    let cloud = Cloud::start(config).await;
+    cloud.emulator.set_faults(faults(&value));
+    cloud
+}
+
+fn rule(fault: Value) -> Value {
+    json!({"rules": [{"fault": fault, "times": 1}]})
+}
+
+/// Whether the connection broke before an answer came.
+async fn breaks(cloud: &Cloud, method: Method, path: &str, body: Option<Value>) -> bool {
+    let mut request = cloud.request(method, path);
+    if let Some(body) = body {
+        request = request.json(&body);
+    }
+    request.send().await.is_err()
+}
+
+#[tokio::test]
+async fn a_status_takes_the_place_of_a_calls_own() {
+    let cloud = faulty(rule(json!({"status": {"code": 503, "retryAfter": 7}}))).await;
+    let response = cloud.request(Method::GET, JOBS).send().await.unwrap();
+    assert_eq!(response.status(), 503);
+    assert_eq!(response.headers()["retry-after"], "7");
+    let body: Value = response.json().await.unwrap();
+    assert_eq!((&body["error"]["code"], &body["error"]["status"]), (&json!(503), &json!("UNAVAILABLE")));
+    assert_eq!(cloud.get(JOBS).await.0, 200);
+    for (form, expected) in [("html", "<html><title>Error 502 Bad Gateway</title></html>"), ("empty", "")] {
+        cloud.emulator.set_faults(faults(&rule(json!({"status": {"code": 502, "body": form}}))));
+        assert_eq!(cloud.get(JOBS).await, (StatusCode::BAD_GATEWAY, json!(expected)));
+    }
+    let calls: Vec<_> = cloud.emulator.calls().into_iter().map(|call| (call.status, call.fault)).collect();
+    assert_eq!(calls[..2], [(503, Some("status 503".to_owned())), (200, None)]);
+}
+
+#[tokio::test]
+async fn an_answer_is_lost_before_or_after_the_call_took_effect() {
+    for (when, has_happened) in [("before", false), ("after", true)] {
+        for fault in [json!("reset"), json!({"status": {"code": 500}})] {
+            let cloud = faulty(json!({"rules": [{"fault": fault, "when": when, "times": 1}]})).await;
+            let is_reset = breaks(&cloud, Method::POST, JOBS, Some(job("j", "true"))).await;
+            assert_eq!(is_reset, fault == "reset");
+            assert_eq!(!cloud.emulator.jobs().is_empty(), has_happened, "{fault} {when}");
+            let name = if fault == "reset" { "reset" } else { "status 500" };
+            let name = if has_happened { format!("{name} after") } else { name.to_owned() };
+            assert_eq!(cloud.emulator.faults_met()[&name], 1);
+            assert_eq!(cloud.get(JOBS).await.0, 200);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_is_delayed_or_hangs() {
+    let cloud = faulty(rule(json!({"delay": 0.3}))).await;
+    let began = Instant::now();
+    assert_eq!(cloud.get(JOBS).await.0, 200);
+    assert!(began.elapsed() >= Duration::from_millis(300));
+
+    cloud.emulator.set_faults(faults(&rule(json!("hang"))));
+    let hanging = cloud.request(Method::GET, JOBS).timeout(Duration::from_millis(300)).send().await;
+    assert!(hanging.unwrap_err().is_timeout());
+    cloud.emulator.stop().await;
+}
+
+#[tokio::test]
+async fn connections_are_refused_for_a_while() {
+    let cloud = faulty(rule(json!({"refuse": 0.5}))).await;
+    let began = Instant::now();
+    assert!(breaks(&cloud, Method::GET, JOBS, None).await);
+    // The door closes a moment later.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let refused = cloud.request(Method::GET, JOBS).send().await.unwrap_err();
+    assert!(refused.is_connect(), "{refused:?}");
+    while breaks(&cloud, Method::GET, JOBS, None).await {
+        assert!(began.elapsed() < 20 * SECOND);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(began.elapsed() >= Duration::from_millis(500));
+}
+
+#[tokio::test]
+async fn reads_lag_behind() {
+    let stale = json!({"rules": [{"fault": {"stale": 1.0}, "calls": ["reads"]}]});
+    let cloud = faulty(stale).await;
+    let (status, _) = cloud.post(JOBS, job("j", "true")).await;
+    assert_eq!(status, 200);
+    let path = format!("{JOBS}/j");
+    assert_eq!(
+        cloud.get(&path).await.1["error"]["message"].as_str().unwrap(),
+        "Resource 'j' of kind 'JOB' in region 'us-central1' in project 'demo' does not exist."
+    );
+    assert_eq!(cloud.get(JOBS).await.1["items"], json!([]));
+    cloud.wait(&path, |job| job["metadata"]["name"] == "j").await;
+    let execution = cloud.run("j").await;
+    assert_eq!(cloud.get(EXECUTIONS).await.1["items"], json!([]));
+    assert_eq!(cloud.get(&execution).await.0, 404);
+    cloud.wait_ended(&execution).await;
+    assert_eq!(cloud.delete(&path).await.0, 200);
+    assert!(cloud.get(&path).await.1["metadata"]["deletionTimestamp"].is_null());
+    cloud.emulator.set_faults(Faults::default());
+    cloud.wait_gone(&path).await;
+}
+
+#[tokio::test]
+async fn what_is_beyond_a_quota_or_a_limit_is_refused_in_googles_form() {
+    let quotas = json!({"quotas": {"reads": 1, "jobs": 1, "runningExecutions": 1}});
+    let cloud = faulty(quotas).await;
+    assert_eq!(cloud.get(JOBS).await.0, 200);
+    let (status, body) = cloud.get(JOBS).await;
+    assert_eq!((status.as_u16(), &body["error"]["status"]), (429, &json!("RESOURCE_EXHAUSTED")));
+    assert!(body["error"]["message"].as_str().unwrap().starts_with("Quota exceeded for quota metric 'Read requests'"));
+    assert_eq!(body["error"]["details"][0]["reason"], "RATE_LIMIT_EXCEEDED");
+
+    assert_eq!(cloud.post(JOBS, job("a", "true")).await.0, 200);
+    let (status, body) = cloud.post(JOBS, job("b", "true")).await;
+    assert_eq!((status.as_u16(), &body["error"]["details"]), (429, &Value::Null));
+    assert!(body["error"]["message"].as_str().unwrap().contains("1 jobs in region 'us-central1'"));
+
+    let start = format!("{JOBS}/a:run");
+    assert_eq!(cloud.post(&start, json!({})).await.0, 200);
+    assert_eq!(cloud.post(&start, json!({})).await.0, 429);
+    assert_eq!(cloud.emulator.faults_met()["limit"], 2);
+    let begun = |kind| cloud.emulator.history()[0].events.iter().filter(|event| event.kind == kind).count();
+    assert_eq!(begun(EventKind::ExecutionCreated), 1);
+}
+
+#[tokio::test]
+async fn a_token_expires_until_another_one_comes() {
+    let cloud = faulty(json!({"tokenSeconds": 0.2})).await;
+    let get = async |token: &str| cloud.request(Method::GET, JOBS).bearer_auth(token).send().await.unwrap().status();
+    assert_eq!(get("one").await, 200);
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    assert_eq!(get("one").await, 401);
+    assert_eq!(get("two").await, 200);
+    assert_eq!(get("one").await, 401);
+}
+
+#[tokio::test]
+async fn faults_are_switched_while_it_runs() {
+    let cloud = faulty(json!({})).await;
+    let faults = "/emulator/faults";
+    let (status, report) = cloud.post(faults, rule(json!({"status": {"code": 500}}))).await;
+    assert_eq!((status.as_u16(), &report["met"]), (200, &json!({})));
+    assert_eq!(cloud.get(JOBS).await.0, 500);
+    let (_, report) = cloud.get(faults).await;
+    assert_eq!(report["met"], json!({"status 500": 1}));
+    assert_eq!(report["faults"]["rules"][0]["fault"]["status"]["code"], 500);
+
+    let (status, refusal) = cloud.post(faults, json!({"rules": [{"fault": "typo"}]})).await;
+    assert_eq!(status, 400);
+    assert!(refusal["error"]["message"].as_str().unwrap().contains("unknown variant `typo`"), "{refusal}");
+    assert_eq!(cloud.get(faults).await.1, report);
+
+    cloud.post(faults, json!({})).await;
+    assert_eq!(cloud.get(JOBS).await.0, 200);
+    assert_eq!(cloud.get(faults).await.1["met"], json!({}));
+}
