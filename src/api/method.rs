@@ -140,6 +140,31 @@ impl ApiPath {
             Self::Action(collection, action) => vec![collection.to_owned(), format!("{name}:{action}")],
         }
     }
+
+    /// The inverse of [`Self::segments`]: the resource's name, which is empty for a collection. None when `segments`
+    /// (decoded) are not of this path.
+    pub fn name_in<'a>(self, segments: &[&'a str]) -> Option<&'a str> {
+        let (collection, wanted) = match self {
+            Self::Collection(collection) => (collection, None),
+            Self::Resource(collection) => (collection, Some("")),
+            Self::Action(collection, action) => (collection, Some(action)),
+        };
+        match (segments, wanted) {
+            (&[first], None) => (first == collection).then_some(""),
+            (&[first, last], Some(wanted)) => {
+                let (name, action) = last.split_once(':').unwrap_or((last, ""));
+                (first == collection && action == wanted && !name.is_empty()).then_some(name)
+            }
+            _ => None,
+        }
+    }
+
+    /// The collection: `jobs` or `executions`.
+    pub fn collection(self) -> &'static str {
+        match self {
+            Self::Collection(collection) | Self::Resource(collection) | Self::Action(collection, _) => collection,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -163,5 +188,22 @@ mod tests {
         assert_eq!(ApiMethod::RunJob.row().path.segments("j"), ["jobs", "j:run"]);
         assert_eq!(ApiMethod::GetExecution.row().path.segments("e"), ["executions", "e"]);
         assert_eq!(ApiMethod::ListExecutions.row().path.segments("ignored"), ["executions"]);
+    }
+
+    #[test]
+    fn segments_are_of_exactly_one_path_with_each_verb() {
+        for method in ApiMethod::ALL {
+            let row = method.row();
+            let segments = row.path.segments("a-job");
+            let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+            let named = ApiMethod::ALL.into_iter().filter_map(|other| {
+                let other_row = other.row();
+                let name = other_row.path.name_in(&segments).filter(|_| other_row.verb == row.verb)?;
+                Some((other, name))
+            });
+            let name = if segments.len() == 1 { "" } else { "a-job" };
+            assert_eq!(named.collect::<Vec<_>>(), [(method, name)]);
+        }
+        assert_eq!(ApiMethod::GetJob.row().path.name_in(&["jobs", ""]), None);
     }
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{
     api::Secret,
-    emulator::{Emulator, EmulatorConfig, EmulatorError, ExecutorConfig, Faults, Outcome},
+    emulator::{Emulator, EmulatorConfig, EmulatorError, ExecutorConfig, Faults, SimulatedOutcome},
 };
 
 /// A running emulator; typed and described in `_core.pyi`.
@@ -46,7 +46,7 @@ impl EmulatorServer {
             None => ExecutorConfig::Process,
             Some((duration, outcome)) => ExecutorConfig::Simulated {
                 duration: seconds("duration", duration)?,
-                outcome: outcome.parse::<Outcome>().map_err(PyValueError::new_err)?,
+                outcome: outcome.parse::<SimulatedOutcome>().map_err(PyValueError::new_err)?,
             },
         };
         let config = EmulatorConfig {

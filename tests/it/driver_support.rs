@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use prefect_gcp_core::{
     api::{Credentials, Endpoint, GcpAuth, Principal, QuotaQueues, RetryPolicy, TokenSource, Transport, http_client},
-    emulator::{Emulator, EmulatorConfig, ExecutorConfig, Faults, Outcome as Simulated},
+    emulator::{Emulator, EmulatorConfig, ExecutorConfig, Faults, SimulatedOutcome as Simulated},
     lifecycle::{
         driver::{self, ProcessState},
         machine::protocol::{Outcome, Plan, RunError},

@@ -9,7 +9,7 @@ use std::{
 use crate::driver_support::{body, faults, no_jobs, plan, transport};
 use prefect_gcp_core::{
     api::{CloudRunClient, Endpoint, QuotaQueues, Transport},
-    emulator::{Emulator, EmulatorConfig, ExecutorConfig, Outcome as Simulated},
+    emulator::{Emulator, EmulatorConfig, ExecutorConfig, SimulatedOutcome as Simulated},
     lifecycle::{
         driver::{self, ProcessState},
         machine::protocol::{Outcome, Plan, RunError},

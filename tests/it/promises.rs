@@ -8,7 +8,7 @@ use std::{
 use crate::driver_support::{LABEL, body, emulator, faults, no_jobs, plan, quiet, run, transport};
 use prefect_gcp_core::{
     api::{CloudRunClient, ErrorKind},
-    emulator::{Emulator, EmulatorConfig, EventKind, Outcome as Simulated},
+    emulator::{Emulator, EmulatorConfig, EventKind, SimulatedOutcome as Simulated},
     lifecycle::{
         active_runs::ActiveRuns,
         driver::{self, ProcessState},
