@@ -24,8 +24,8 @@ mod transport;
 pub mod types;
 
 pub use auth::{
-    Credentials, GcpAuth, Principal, Secret, Token, TokenCache, TokenError, TokenErrorKind, TokenFuture, TokenProvider,
-    TokenSource, key_file,
+    Credentials, GcpAuth, Principal, Secret, TOKEN_SCOPE, Token, TokenCache, TokenError, TokenErrorKind, TokenFuture,
+    TokenProvider, TokenSource, key_file,
 };
 pub use client::{CloudRunClient, JobBody};
 pub use endpoint::{Endpoint, EndpointError, check_project};

@@ -15,4 +15,6 @@ mod token;
 pub use cache::TokenCache;
 pub use gcp::GcpAuth;
 pub use source::TokenSource;
-pub use token::{Credentials, Principal, Secret, Token, TokenError, TokenErrorKind, TokenFuture, TokenProvider};
+pub use token::{
+    Credentials, Principal, Secret, TOKEN_SCOPE, Token, TokenError, TokenErrorKind, TokenFuture, TokenProvider,
+};
