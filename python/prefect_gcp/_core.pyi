@@ -16,6 +16,7 @@ __all__ = [
     "EmulatorServer",
     "Run",
     "RunEvent",
+    "TOKEN_SCOPE",
     "__version__",
     "added_labels",
     "base_job_body",
@@ -32,6 +33,9 @@ __all__ = [
 ]
 
 __version__: str
+
+TOKEN_SCOPE: str
+"""The OAuth scope of every access token."""
 
 def check_api_endpoint(text: str) -> None:
     """Checks an address of the API, with `{region}` where the region belongs.

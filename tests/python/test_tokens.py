@@ -23,9 +23,7 @@ pytestmark = pytest.mark.anyio
 
 def client(google: Google, **credentials) -> _core.Client:
     settings = CloudRunWorkerSettings(api_endpoint=google.url, retry_initial_delay_seconds=0.01)
-    return _core.Client(
-        project="p", region="us-east1", credentials=_core.Credentials(**credentials), settings=settings
-    )
+    return _core.Client(project="p", region="us-east1", credentials=_core.Credentials(**credentials), settings=settings)
 
 
 async def kill(client: _core.Client, job: str = "j") -> None:
