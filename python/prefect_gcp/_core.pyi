@@ -11,12 +11,12 @@ from typing_extensions import Self
 from prefect_gcp.settings import CloudRunWorkerSettings
 
 __all__ = [
+    "TOKEN_SCOPE",
     "Client",
     "Credentials",
     "EmulatorServer",
     "Run",
     "RunEvent",
-    "TOKEN_SCOPE",
     "__version__",
     "added_labels",
     "base_job_body",

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from prefect_gcp.emulator import Emulator
+from tests.python import forked
 
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -182,8 +183,7 @@ def test_the_program_passes_its_options_to_the_emulator() -> None:
 def test_a_port_in_use_gives_one_line_of_error_and_status_1() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        command = [sys.executable, "-m", "prefect_gcp.emulator", "--port", port]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        result = forked.run("prefect_gcp.emulator", "--port", port, timeout=30)
     assert result.returncode == 1
     assert result.stdout == ""
     assert len(result.stderr.splitlines()) == 1
@@ -216,8 +216,7 @@ def test_the_program_accepts_faults_and_refuses_invalid_ones(tmp_path, as_file):
     with program("--faults", reset) as (_, host), pytest.raises((ConnectionError, urllib.error.URLError)):
         call(host, "GET", "jobs")
     for wrong, words in (('{"rule": []}', "unknown field `rule`"), ('{"rules": ', "could not read the faults")):
-        command = [sys.executable, "-m", "prefect_gcp.emulator", "--port", "0", "--faults", argument(wrong)]
-        refused = subprocess.run(command, capture_output=True, text=True, check=False)
+        refused = forked.run("prefect_gcp.emulator", "--port", "0", "--faults", argument(wrong))
         assert refused.returncode in (1, 2)
         assert words in refused.stderr
         assert "Traceback" not in refused.stderr
