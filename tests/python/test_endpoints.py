@@ -129,12 +129,12 @@ def test_a_job_has_a_legal_name(client, job):
 
 
 @pytest.mark.anyio
-async def test_what_is_no_name_of_a_job_is_not_found(google, monkeypatch):
+async def test_a_kill_with_an_invalid_job_name_raises_infrastructure_not_found(google, monkeypatch):
     monkeypatch.setenv("PREFECT_INTEGRATIONS_GCP_CLOUD_RUN_WORKER_API_ENDPOINT", google.url)
     configuration = CloudRunWorkerJobConfiguration(
         job_body=_get_base_job_body(), credentials=GcpCredentials(service_account_info=google.key)
     )
-    with pytest.raises(InfrastructureNotFound, match=r"'\.\./x' is not a name"):
+    with pytest.raises(InfrastructureNotFound, match=r"'\.\./x' is not a valid Cloud Run job name"):
         await CloudRunWorker(work_pool_name="p").kill_infrastructure("../x", configuration)
     assert google.paths == []
 
