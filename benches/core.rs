@@ -1,4 +1,4 @@
-//! Rendering, checking and preparing one job, without Python.
+//! Measures rendering, checking and preparing one job in the core, without Python.
 
 #![allow(missing_docs, reason = "criterion's macros document nothing")]
 

@@ -1,6 +1,6 @@
-"""Rendering and preparing a job, beside Prefect's own functions in the same run: `make bench`.
+"""Measures rendering and preparing a job, and Prefect's own functions in the same run: `make bench-rendering`.
 
-Each figure is the best of several rounds, in microseconds for one job.
+Each figure is the best of several rounds, in microseconds per job.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
-# No server is asked: neither template has blocks or variables.
+# No server is needed: neither template has blocks or variables.
 os.environ.setdefault("PREFECT_API_URL", "http://127.0.0.1:1/api")
 
 from prefect.client.schemas.objects import FlowRun
@@ -41,20 +41,20 @@ VALUES: dict[str, Any] = {
 
 
 def microseconds(function: Callable[[], object]) -> float:
-    """The time of one call."""
+    """The time of one call, in microseconds."""
     timer = timeit.Timer(function)
     calls, _ = timer.autorange()
     return min(timer.repeat(ROUNDS, calls)) / calls * 1e6
 
 
 class Base(BaseJobConfiguration):
-    """Prefect's own configuration with our fields, rendered by Prefect."""
+    """A configuration with this worker's fields that Prefect renders."""
 
     model_config = CloudRunWorkerJobConfiguration.model_config | {"extra": "allow"}
 
 
 def configure(configuration: type[BaseJobConfiguration], template: dict[str, Any]) -> Any:
-    """Makes a configuration as a worker does."""
+    """Makes a configuration from the template, as a worker does."""
     client: Any = SimpleNamespace()
     return LOOP.run_until_complete(configuration.from_template_and_values(template, VALUES, client=client))
 
@@ -67,7 +67,7 @@ def job(configuration: type[BaseJobConfiguration], template: dict[str, Any]) -> 
 
 
 def main() -> None:
-    """Prints the table."""
+    """Measures all and prints the table."""
     template = CloudRunWorker.get_default_base_job_template()
     large = copy.deepcopy(template)
     annotations = large["job_configuration"]["job_body"]["metadata"]["annotations"]

@@ -1,7 +1,8 @@
-"""Watching thousands of executions, beside the known worker: `python -m benches.worker`, or `make bench-worker`.
+"""Measures this worker and the upstream worker (prefect-gcp): `python -m benches.worker`, or `make bench-worker`.
 
-It prints one table, keeps the raw results in `.bench/`, and draws `docs/scaling.png`. Nothing leaves the machine: each
-session is an emulator, which only simulates executions, and one worker, in a process each. All takes half an hour.
+It prints one table, keeps the raw results in `.bench/` and draws `docs/scaling.png`. It talks to nothing outside the
+machine: each session has one process for an emulator that only simulates executions, and one for a worker. A full run
+takes half an hour.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ DRAWN = ("detection", "scaling")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures what the command line asks for.
+    """Measures the parts that the command line names.
 
     Args:
         arguments: Command line without the program's name; None takes the process's own.
@@ -31,26 +32,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status.
     """
     options = _parser().parse_args(arguments)
-    known = None if options.ours_only else str(options.known.absolute())
-    if known and not Path(known).exists():
-        sys.stderr.write(f"There is no {known}: run `make bench-worker`, or leave the known worker out: --ours-only\n")
+    upstream = None if options.ours_only else str(options.upstream.absolute())
+    if upstream and not Path(upstream).exists():
+        sys.stderr.write(f"{upstream} does not exist. Run `make bench-worker`, or pass --ours-only to skip upstream\n")
         return 1
-    bench = Bench(QUICK if options.quick else FULL, known, _say)
+    bench = Bench(QUICK if options.quick else FULL, upstream, _say)
     options.output.mkdir(exist_ok=True, parents=True)
     file = options.output / ("quick.json" if options.quick else "results.json")
     results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     for part in options.only:
         results[part] = bench.run(part)
         results.setdefault("measured", {})[part] = time.strftime("%Y-%m-%d %H:%M")
-        # After each: an interrupted bench keeps what it has.
+        # Written after each part, so that an interrupted bench keeps its results.
         file.write_text(json.dumps(results))
-    if known and set(DRAWN) <= results.keys():
+    if upstream and set(DRAWN) <= results.keys():
         picture = options.output / "quick.png" if options.quick else ROOT / "docs" / "scaling.png"
-        _draw(known, file, picture)
+        _draw(upstream, file, picture)
     sys.stdout.write(table(results))
     for part, at in results.get("measured", {}).items():
         if part not in options.only:
-            _say(f"not measured now, but on {at}: {part}")
+            _say(f"measured on {at}, not now: {part}")
     return 0
 
 
@@ -71,11 +72,15 @@ def _parser() -> argparse.ArgumentParser:
         type=_parts,
         default=list(PARTS),
         metavar="PART,…",
-        help=f"what to measure, of {', '.join(PARTS)} (default: all); the others are shown as they were measured last",
+        help=f"parts to measure, of {', '.join(PARTS)} (default: all); the table shows the last results of the others",
     )
-    add("--quick", action="store_true", help="small numbers, to see whether it works; goals are not for them")
-    add("--ours-only", action="store_true", help="leave the known worker out, and the picture")
-    add("--known", type=Path, default=ROOT / ".venv-bench/bin/python", help="Python of the known worker's environment")
+    add(
+        "--quick",
+        action="store_true",
+        help="small loads, to check that the bench works; the goals do not apply",
+    )
+    add("--ours-only", action="store_true", help="measure only this worker, and draw no picture")
+    add("--upstream", type=Path, default=ROOT / ".venv-bench/bin/python", help="Python that has the upstream worker")
     add("--output", type=Path, default=ROOT / ".bench", help="directory of the raw results (default: .bench)")
     return parser
 

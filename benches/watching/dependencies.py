@@ -1,4 +1,4 @@
-"""What a wheel is made of, and what it brings along."""
+"""The crates in a wheel, and the Python packages that a distribution needs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import zipfile
 from pathlib import Path
 
-# Prints how many installed packages one needs, directly or not, that Prefect does not need without it.
+# Prints how many installed packages a distribution needs, directly or not, beyond the packages that Prefect needs.
 _COUNT = """
 import re, sys
 from importlib.metadata import PackageNotFoundError, requires
@@ -37,12 +37,12 @@ print(len(names(sys.argv[1]) - names("prefect") - {sys.argv[1]}))
 
 
 def packages(python: str, distribution: str) -> int:
-    """How many packages `distribution` brings along, beyond Prefect's own, where this Python finds it installed."""
+    """Counts the installed packages that `distribution` needs, directly or not, beyond Prefect's own."""
     return int(subprocess.check_output([python, "-c", _COUNT, distribution], timeout=120))  # noqa: S603
 
 
 def crates(wheel: Path) -> list[str]:
-    """The crates in a wheel, for all platforms together, as the bill of materials in it (CycloneDX) has them."""
+    """The crates in a wheel, for all platforms together, from the bill of materials in it (CycloneDX)."""
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if ".dist-info/sboms/" in name)
         bill = json.loads(archive.read(name))

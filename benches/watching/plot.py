@@ -1,4 +1,4 @@
-"""Draws how time and memory grow: `python plot.py RESULTS PICTURE`, in the environment that has matplotlib."""
+"""Draws time, memory and CPU over the number of runs: `python plot.py RESULTS PICTURE`. It needs matplotlib."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-COLOURS = {"ours": "#1f6feb", "known": "#c2410c"}
-NAMES = {"ours": "here", "known": "known worker"}
-# What a hundredth of a second is in the time that is looked at; less is not counted.
+COLOURS = {"ours": "#1f6feb", "upstream": "#c2410c"}
+NAMES = {"ours": "here", "upstream": "upstream worker (prefect-gcp)"}
+# The kernel counts CPU in hundredths of a second: less than this share of the measured time can't be told from 0.
 LEAST_CPU = 0.02
 Seen = dict[str, Any]
 
@@ -35,14 +35,14 @@ PANELS: dict[str, dict[str, Any]] = {
     },
     "memory over idle at most, MB": {"": lambda seen: seen["most MB"] - seen["idle MB"]},
     "CPU at rest, % of a core": {
-        # A worker that never has all running at once is never at rest.
+        # A worker that never has all runs going at once has no time at rest; its mean is shown.
         "": lambda seen: max(seen["mean CPU %"] if seen["CPU %"] is None else seen["CPU %"], LEAST_CPU)
     },
 }
 
 
 def draw(sessions: dict[str, list[Seen]], picture: Path) -> None:
-    """Draws all panels into one picture."""
+    """Draws all panels and writes them to one picture."""
     figure, axes = plt.subplots(1, len(PANELS), figsize=(14, 5), dpi=100, layout="constrained")
     for axis, (title, lines) in zip(axes, PANELS.items(), strict=True):
         for kind, seen in sessions.items():
@@ -64,14 +64,14 @@ def _dress(axis: Axes, title: str) -> None:
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axis.yaxis.set_minor_formatter(NullFormatter())
     bottom, top = axis.get_ylim()
-    # A whole decade on each side, so that there are labels to read.
+    # Whole decades, so that the axis has labels.
     axis.set_ylim(10 ** math.floor(math.log10(bottom)), 10 ** math.ceil(math.log10(top)))
     axis.grid(color="#dddddd")
     axis.tick_params(labelsize=10)
 
 
 def main() -> None:
-    """Reads the results, and draws."""
+    """Reads the results and draws the picture."""
     results = json.loads(Path(sys.argv[1]).read_text())
     parts = [results["scaling"]["small"], results["detection"], results["scaling"]["large"]]
     sessions = {kind: [part[kind] for part in parts if kind in part] for kind in NAMES}

@@ -1,4 +1,4 @@
-"""The processes of the bench: the emulator, the worker under test, and what the kernel tells of the latter."""
+"""The processes of the bench: the emulator and the worker under test, with the worker's memory, threads and CPU."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from typing import Any
 from typing_extensions import Self
 
 RUNNER = Path(__file__).with_name("runner.py")
-# How long a process may take to start: the known worker's environment is slow when its files are not cached.
+# Longest start of a process. The upstream worker imports many files, which takes long when they are not cached.
 START_SECONDS = 60.0
 READS = ("jobs.get", "jobs.list", "executions.get", "executions.list")
 
 
 def environment(home: str, minute_seconds: float = 60) -> dict[str, str]:
-    """The environment of all processes: nothing of the user's Prefect, Google account or proxy, the rest as it is.
+    """The environment of all processes: this one's, without the user's Prefect, Google and proxy settings.
 
     Args:
-        home: A folder for Prefect.
-        minute_seconds: How long a minute of the emulator's quotas is, which a worker of ours must know.
+        home: Home directory, also of Prefect.
+        minute_seconds: Length of a minute of the emulator's quotas, a setting of this worker.
 
     Returns:
         Variables and their values.
@@ -52,7 +52,7 @@ def environment(home: str, minute_seconds: float = 60) -> dict[str, str]:
 
 
 class Child:
-    """A process that ends with the context, and the lines that it writes."""
+    """A process that ends with the context. Its lines of output can be read, and lines written to it."""
 
     def __init__(self, command: list[str], env: dict[str, str], home: str, log: str) -> None:
         self.log = Path(home, log)
@@ -82,22 +82,22 @@ class Child:
         self._lines.put("")
 
     def line(self, seconds: float) -> str:
-        """The next line.
+        """The next line of output.
 
         Raises:
-            RuntimeError: When there is none, or none in time; with the end of what the process said.
+            RuntimeError: When the process ended, or wrote no line in time; with the end of its log.
         """
         try:
             if line := self._lines.get(timeout=seconds):
                 return line
             problem = "ended"
         except queue.Empty:
-            problem = f"said nothing for {seconds:.0f} s"
+            problem = f"wrote nothing for {seconds:.0f} s"
         self._output.flush()
         raise RuntimeError(f"the {self.log.stem} {problem}:\n{self.log.read_text()[-3000:]}")
 
     def send(self, word: str) -> None:
-        """Writes a line to it."""
+        """Writes a line to the process."""
         assert self._process.stdin
         self._process.stdin.write(word + "\n")
         self._process.stdin.flush()
@@ -114,19 +114,19 @@ class Emulator(Child):
         self.host = self.line(START_SECONDS).rstrip().rpartition("=")[2]
 
     def get(self, what: str) -> Any:
-        """What the emulator tells of itself."""
+        """Reads `/emulator/{what}`."""
         with urllib.request.urlopen(f"http://{self.host}/emulator/{what}", timeout=60) as answer:
             return json.load(answer)
 
     def counts(self) -> Counter[str]:
-        """How many calls of each method there were; none at all from an emulator that does not count."""
+        """Number of calls of each method; empty when the emulator does not count them."""
         try:
             return Counter(self.get("counts"))
         except urllib.error.HTTPError:
             return Counter()
 
     def lives(self) -> dict[str, dict[str, float]]:
-        """When what happened to which job; of those that are gone, the last 1 000."""
+        """For each job, when each event happened. Of deleted jobs only the last ones are kept."""
         from datetime import datetime
 
         return {
@@ -139,15 +139,15 @@ class Emulator(Child):
 
 
 class Worker(Child):
-    """A worker under test, idle when the context opens.
+    """A worker under test. It is started and idle when the context opens.
 
     Args:
-        kind: "ours" or "known".
-        python: The Python of its environment.
+        kind: "ours" or "upstream".
+        python: Python of its environment.
         host: Address of the emulator.
-        home: A directory for it.
-        spec: `load`, which is how many `runs`, their `regions`, the `shortest` duration and the `spread` of the others,
-            `limit`, the seconds that it all may take, and `minute`, the seconds of a minute of the quotas.
+        home: Its home directory.
+        spec: `load` (the number of `runs`, their `regions`, the `shortest` duration in seconds and the `spread` of the
+            others), `limit` (seconds that all of it may take) and `minute` (seconds of a minute of the quotas).
     """
 
     def __init__(self, kind: str, python: str, host: str, home: str, spec: dict[str, Any]) -> None:
@@ -158,37 +158,37 @@ class Worker(Child):
         self.expect("idle", START_SECONDS)
 
     def expect(self, event: str, seconds: float) -> dict[str, Any]:
-        """Waits until it says this."""
+        """Waits until the worker reports this event, and returns the report."""
         said: dict[str, Any] = json.loads(self.line(seconds))
         if said["event"] != event:
-            raise RuntimeError(f"expected {event!r} of the {self.log.stem}, which said {said['event']!r}")
+            raise RuntimeError(f"expected {event!r} from the {self.log.stem}, got {said['event']!r}")
         return said
 
     def megabytes(self) -> float:
-        """The memory that is its alone."""
+        """Private memory, in megabytes."""
         fields = dict(line.split()[:2] for line in (self._stat / "smaps_rollup").read_text().splitlines()[1:])
         return (int(fields["Private_Clean:"]) + int(fields["Private_Dirty:"])) / 1024
 
     def threads(self) -> int:
-        """How many threads it has."""
+        """Number of threads."""
         return len(list((self._stat / "task").iterdir()))
 
     def cpu_seconds(self) -> float:
-        """The processor time that it has used."""
+        """CPU time used so far, in seconds."""
         fields = (self._stat / "stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Watcher:
-    """Looks at a worker again and again, and keeps the most that it saw."""
+    """Samples a worker's memory and threads, and keeps the highest values."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._at, self._cpu = time.monotonic(), worker.cpu_seconds()
         self.megabytes, self.threads = 0.0, 0
 
-    def look_for(self, seconds: float) -> None:
-        """Looks for so long, or until the worker has ended."""
+    def sample(self, seconds: float) -> None:
+        """Samples for this long, or until the worker has ended."""
         end = time.monotonic() + seconds
         while True:
             try:
@@ -198,20 +198,20 @@ class Watcher:
                 return
             if (left := end - time.monotonic()) <= 0:
                 return
-            # Looking at the memory's map stops the worker for a moment.
+            # Reading the memory's map stops the worker for a moment.
             time.sleep(min(5, left))
 
     @property
     def seconds(self) -> float:
-        """For how long it has looked."""
+        """Seconds since the first sample."""
         return time.monotonic() - self._at
 
     @property
     def cpu_percent(self) -> float:
-        """How much of a core the worker has used since."""
+        """Share of a core that the worker has used since then, in percent."""
         return (self._worker.cpu_seconds() - self._cpu) / self.seconds * 100
 
 
 def home() -> tempfile.TemporaryDirectory[str]:
-    """A directory for one session's processes."""
+    """A directory for the processes of one session."""
     return tempfile.TemporaryDirectory(prefix="bench-")

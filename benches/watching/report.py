@@ -1,4 +1,4 @@
-"""From what was measured to one table."""
+"""Turns the results into one table."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from typing import Any
 from .parts import MINUTE_SECONDS, least_seconds
 from .processes import READS
 
-# One read per run and five seconds.
-KNOWN_POLL_SECONDS = 5
+# The upstream worker reads each run's execution this often.
+UPSTREAM_POLL_SECONDS = 5
 TICK_SECONDS = 2
-HEAD = "| what | goal | here | known worker |\n|---|---|---|---|\n"
-# Where nothing was measured, or can't be.
+HEAD = "| what | goal | here | upstream worker (prefect-gcp) |\n|---|---|---|---|\n"
+# Shown where nothing was or can be measured.
 NOTHING = "-"
 Row = tuple[str, str, str, str]
 Seen = dict[str, Any]
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest value that so many percent of them do not exceed; NaN of none."""
+    """The smallest of the values that this many percent of them do not exceed; NaN without values."""
     ranked = sorted(values)
     return ranked[max(math.ceil(len(ranked) * percent / 100) - 1, 0)] if ranked else math.nan
 
 
 def table(results: dict[str, Any]) -> str:
-    """The rows of all parts that there are results of, as a table in Markdown."""
+    """A Markdown table with the rows of all parts that have results."""
     rows = [row for part, make in ROWS.items() if part in results for row in make(results[part])]
     return HEAD + "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def number(value: float | None, unit: str = "") -> str:
-    """Three digits of it, or a dash."""
+    """The number with three digits, or a dash for None and NaN."""
     if value is None or math.isnan(value):
         return NOTHING
     digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
@@ -46,7 +46,7 @@ def _p50_p99(values: Sequence[float]) -> str:
 
 
 def _both(part: dict[str, Any], show: Callable[[Any], str]) -> tuple[str, str]:
-    return show(part["ours"]), show(part["known"]) if "known" in part else NOTHING
+    return show(part["ours"]), show(part["upstream"]) if "upstream" in part else NOTHING
 
 
 def _runs(seen: Seen) -> str:
@@ -54,7 +54,7 @@ def _runs(seen: Seen) -> str:
 
 
 def _had_rest(seen: Seen) -> bool:
-    """Whether there was a time in which all ran and none ended: a worker that starts the last too late has none."""
+    """Whether all runs were going at once for a while. A worker that starts the last run late has no such time."""
     return seen.get("CPU %") is not None
 
 
@@ -89,9 +89,9 @@ def _detection(part: dict[str, Seen]) -> list[Row]:
     ours, recorded = part["ours"], part["recorded"]
     runs, load, calls = _runs(ours), ours["load"], ours["calls"]
     seconds = load["shortest"] + load["spread"] / 2
-    one_by_one = load["runs"] * seconds / KNOWN_POLL_SECONDS
+    one_by_one = load["runs"] * seconds / UPSTREAM_POLL_SECONDS
     reads = sum(calls[method] for method in READS if method in calls)
-    # Reads for readiness are those of jobs before the last one has started.
+    # Reads of jobs before the last run has started wait for readiness; they do not count as watching.
     reads -= sum(ours["reads until submitted"].get(method, 0) for method in ("jobs.get", "jobs.list"))
     asked, with_fields = recorded["reads of executions"], recorded["with fields"]
     fields = "all with `fields`" if asked and asked == with_fields else f"{with_fields} of {asked} with `fields`"
@@ -107,10 +107,10 @@ def _detection(part: dict[str, Seen]) -> list[Row]:
             f"reads per tick of {TICK_SECONDS} s, {runs} running",
             "≤ 10, with `fields`",
             f"{_reads_per_tick(ours)}, {fields}",
-            _reads_per_tick(part["known"]) if "known" in part else NOTHING,
+            _reads_per_tick(part["upstream"]) if "upstream" in part else NOTHING,
         ),
         (
-            f"reads for {runs} runs of {duration}, beside one per run and {KNOWN_POLL_SECONDS} s",
+            f"reads for {runs} runs of {duration}, beside one per run and {UPSTREAM_POLL_SECONDS} s",
             "≤ 1/40",
             f"{reads:,} of {one_by_one:,.0f}: 1/{one_by_one / reads:.0f}" if calls else NOTHING,
             NOTHING,

@@ -1,8 +1,11 @@
-"""The worker under test, in a process of its own: `python runner.py ours|known SPEC`.
+"""The worker under test, in a process of its own: `python runner.py ours|upstream SPEC`.
 
-It is run by the Python of the worker's own environment, and talks with the bench in lines of JSON: it says `idle` once
-it has run one job, prepares its configurations when told to, says `prepared`, starts all runs at once when told to,
-says `submitted` once all have an execution, and `done` with the times of all of them.
+The Python of the worker's environment runs it. It reports events to the bench as lines of JSON and reads commands:
+
+1. It runs one job as a warm-up and reports `idle`.
+2. On `prepare` it makes the configurations of all runs and reports `prepared`.
+3. On `go` it starts all runs at once. It reports `submitted` when each has an execution, and `done` with the times of
+   all runs.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ ID_LABEL = "prefect-io-flow-run-id"
 
 
 class Run:
-    """A flow run, and when it started and ended. It stands for anyio's task status, too."""
+    """A flow run, and when it started and ended. Also the task status that `run()` reports the start to."""
 
     __slots__ = ("configuration", "duration", "ended", "flow_run", "outcome", "started_at", "tell")
 
@@ -39,12 +42,12 @@ class Run:
         self.tell: Callable[[], None] = lambda: None
 
     def started(self, _identifier: str) -> None:
-        """The worker's word that there is an execution."""
+        """Called by the worker when the execution exists."""
         self.started_at = time.time()
         self.tell()
 
     async def run(self, worker: CloudRunWorker) -> None:
-        """Runs it to its end."""
+        """Runs the flow run to its end."""
         try:
             self.outcome = (await worker.run(self.flow_run, self.configuration, self)).status_code
         except Exception as error:
@@ -54,7 +57,7 @@ class Run:
             self.tell()
 
     def result(self) -> dict[str, Any]:
-        """What the bench wants to know of it."""
+        """What is reported to the bench."""
         return {
             "job": self.configuration.job_name,
             "duration": self.duration,
@@ -65,8 +68,8 @@ class Run:
 
 
 async def a_configuration(worker: CloudRunWorker) -> Any:
-    """A prepared configuration, to be copied for each run: making one from the template takes Prefect 27 ms."""
-    # A timeout beyond every duration, or the emulator would end the executions.
+    """A prepared configuration, to copy for each run. Prefect takes 27 ms to make one from the template."""
+    # The timeout is longer than every duration, or the emulator would end the executions.
     values = {"command": "true", "credentials": {"project": "bench"}, "timeout": 3600}
     template, client = worker.get_default_base_job_template(), SimpleNamespace()
     configuration = await CloudRunWorkerJobConfiguration.from_template_and_values(template, values, client=client)
@@ -75,7 +78,7 @@ async def a_configuration(worker: CloudRunWorker) -> Any:
 
 
 def a_run(pattern: Any, name: str, region: str, duration: float) -> Run:
-    """A run with a flow run and a configuration of its own, as Prefect makes them."""
+    """A run with its own flow run and configuration, as Prefect makes them."""
     flow_run = FlowRun(id=uuid4(), flow_id=uuid4(), name=name)
     configuration = pattern.model_copy(deep=True)
     configuration.region = region
@@ -89,7 +92,7 @@ def a_run(pattern: Any, name: str, region: str, duration: float) -> Run:
 
 
 def the_runs(pattern: Any, runs: int, regions: list[str], shortest: float, spread: float) -> list[Run]:
-    """All runs: the regions in turn, the durations spread evenly from the shortest on, in an order by chance."""
+    """All runs: the regions take turns, the durations are spread evenly from the shortest on, in random order."""
     durations = [round(shortest + spread * number / runs, 3) for number in range(runs)]
     random.Random(1).shuffle(durations)  # noqa: S311, the same order each time
     return [
@@ -99,19 +102,19 @@ def the_runs(pattern: Any, runs: int, regions: list[str], shortest: float, sprea
 
 
 def say(event: str, **more: Any) -> None:
-    """Tells the bench something."""
+    """Reports an event to the bench."""
     sys.stdout.write(json.dumps({"event": event, **more}) + "\n")
     sys.stdout.flush()
 
 
 def wait_for(word: str) -> None:
-    """Waits for the bench. Nothing runs meanwhile, so the event loop may stand still."""
+    """Waits for a command of the bench. No run is going, so blocking the event loop is fine."""
     if sys.stdin.readline().strip() != word:
         sys.exit(f"expected {word!r}")
 
 
-def point_the_known_worker_at(url: str) -> None:
-    """Gives the known worker the emulator's address and no credentials, and leaves all else as it is."""
+def point_the_upstream_worker_at(url: str) -> None:
+    """Gives the upstream worker the emulator's address and anonymous credentials. All else stays as it is."""
     import google.auth
     from google.api_core.client_options import ClientOptions
     from google.auth.credentials import AnonymousCredentials
@@ -129,7 +132,7 @@ def point_the_known_worker_at(url: str) -> None:
 
 
 async def bench(spec: dict[str, Any]) -> None:
-    """Does what the specification asks for, in step with the bench."""
+    """Runs the warm-up and all runs of the specification, step by step with the bench."""
     worker = CloudRunWorker(work_pool_name="bench")
     pattern = await a_configuration(worker)
     first = a_run(pattern, "warm-up", spec["load"]["regions"][0], 0)
@@ -164,15 +167,15 @@ async def bench(spec: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Runs the worker that the command line names."""
+    """Runs the worker of the kind that the command line names."""
     kind, spec = sys.argv[1], json.loads(sys.argv[2])
-    if kind == "known":
-        point_the_known_worker_at(spec["url"])
+    if kind == "upstream":
+        point_the_upstream_worker_at(spec["url"])
     asyncio.run(bench(spec))
 
 
 if __name__ == "__main__":
     main()
     sys.stdout.flush()
-    # The known worker's threads would hold the process up when the limit was reached.
+    # When the limit was reached, the upstream worker's threads would keep the process alive.
     os._exit(0)

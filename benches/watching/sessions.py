@@ -1,4 +1,4 @@
-"""One session: so many runs at once through one worker, and all that can be seen of it."""
+"""One session: some runs at once through one worker, and the measurements of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from .processes import READS, Emulator, Watcher, Worker, home
 
-# What all runs but the last one to end may take beyond the longest duration.
+# How much longer than the longest execution a session may take.
 PATIENCE_SECONDS = 420.0
 REGIONS = (
     "us-central1",
@@ -27,16 +27,16 @@ REGIONS = (
 
 @dataclass(frozen=True)
 class Load:
-    """What a session is to do.
+    """The load of a session.
 
     Attributes:
-        runs: How many flow runs, all handed to the worker at once.
-        shortest: The shortest duration of an execution, in seconds.
-        spread: How much longer the longest one is.
-        regions: Over how many regions.
-        watch: For how many seconds, at most, to look at the worker while all run and nothing changes.
-        faults: What goes wrong, for the emulator.
-        record_calls: Whether the emulator is to remember the calls.
+        runs: Number of flow runs, all handed to the worker at once.
+        shortest: Shortest duration of an execution, in seconds.
+        spread: How much longer the longest execution is, in seconds.
+        regions: Number of regions that the runs are spread over.
+        watch: How long to measure the worker while all runs are going and none ends, in seconds at most.
+        faults: Faults of the emulator.
+        record_calls: Whether the emulator records calls.
         ready_after: Seconds until a job is ready.
     """
 
@@ -54,12 +54,12 @@ def session(kind: str, python: str, load: Load) -> dict[str, Any]:
     """Holds a session.
 
     Args:
-        kind: "ours" or "known".
-        python: The Python of the worker's environment.
-        load: What it is to do.
+        kind: "ours" or "upstream".
+        python: Python of the worker's environment.
+        load: The load.
 
     Returns:
-        What was seen, all of it numbers, texts and lists. Latencies are in seconds, sorted.
+        The measurements: numbers, texts and lists. Latencies are in seconds, sorted.
     """
     limit = load.shortest + load.spread + PATIENCE_SECONDS
     spec = {
@@ -81,11 +81,11 @@ def session(kind: str, python: str, load: Load) -> dict[str, Any]:
         seen["idle threads"] = worker.threads()
         worker.send("prepare")
         worker.expect("prepared", 120)
-        # The first run's calls are of another minute.
+        # The calls of the warm-up belong to an earlier minute of the quotas.
         time.sleep(load.faults.get("quotas", {}).get("minuteSeconds", 0))
         before = emulator.counts()
         began, whole = time.monotonic(), Watcher(worker)
-        threading.Thread(target=whole.look_for, args=[limit], daemon=True).start()
+        threading.Thread(target=whole.sample, args=[limit], daemon=True).start()
         worker.send("go")
         submitted = worker.expect("submitted", limit + 30)["at"]
         seen["reads until submitted"] = emulator.counts() - before
@@ -104,18 +104,18 @@ def session(kind: str, python: str, load: Load) -> dict[str, Any]:
 
 
 def _watch(worker: Worker, emulator: Emulator, until_first_end: float, most: float) -> dict[str, Any]:
-    """What the worker needs while all runs run and none ends."""
-    # What the submission left behind settles first.
+    """Memory, threads, CPU and reads of the worker while all runs are going and none ends."""
+    # The work that the submission left behind is done first.
     settle = min(5.0, max(until_first_end / 4, 0))
     time.sleep(settle)
     before, watcher = emulator.counts(), Watcher(worker)
-    watcher.look_for(max(min(most, until_first_end - settle - 1), 0))
+    watcher.sample(max(min(most, until_first_end - settle - 1), 0))
     calls = emulator.counts() - before
     return {
         "watched seconds": watcher.seconds,
         "MB": watcher.megabytes,
         "threads": watcher.threads,
-        # The kernel counts in hundredths of a second.
+        # The kernel counts in hundredths of a second, so a short time says nothing.
         "CPU %": watcher.cpu_percent if watcher.seconds >= 1 else None,
         "reads while watched": sum(calls[method] for method in READS) if before else None,
     }
@@ -124,7 +124,7 @@ def _watch(worker: Worker, emulator: Emulator, until_first_end: float, most: flo
 def _latencies(
     done: dict[str, Any], submitted: float, early: dict[str, dict[str, float]], late: dict[str, dict[str, float]]
 ) -> dict[str, Any]:
-    """From the times of the runs, and of the executions, to what a user waits for."""
+    """Turns the times of runs and executions into the latencies that a user sees."""
     runs, began = done["runs"], done["began"]
     starts = sorted(run["started"] for run in runs if run["started"])
     detections, computed = [], []
@@ -135,7 +135,7 @@ def _latencies(
             due = events["executionStarted"] + run["duration"]
             if end:
                 computed.append(end - due)
-            # The emulator forgets all but 1 000, and its timers are exact to some milliseconds.
+            # The emulator forgets old jobs. Their end is computed; its timers are exact to some milliseconds.
             end = end or due
         if end and run["ended"] and run["outcome"] == 0:
             detections.append(run["ended"] - end)
@@ -156,6 +156,6 @@ def _latencies(
 
 
 def _reads_with_fields(calls: list[dict[str, Any]]) -> tuple[int, int]:
-    """How many reads of executions there were, and how many of them asked for some fields only."""
+    """Number of reads of executions, and how many of them asked for some fields only."""
     reads = [call for call in calls if call["method"] == "GET" and "/executions" in call["path"]]
     return len(reads), sum(any(name == "fields" for name, _ in call["query"]) for call in reads)

@@ -11,6 +11,7 @@ from typing_extensions import Self
 from prefect_gcp.settings import CloudRunWorkerSettings
 
 __all__ = [
+    "TOKEN_SCOPE",
     "Client",
     "Credentials",
     "EmulatorServer",
@@ -32,6 +33,9 @@ __all__ = [
 ]
 
 __version__: str
+
+TOKEN_SCOPE: str
+"""The OAuth scope of every access token."""
 
 def check_api_endpoint(text: str) -> None:
     """Checks an address of the API, with `{region}` where the region belongs.
@@ -291,14 +295,14 @@ class RunEvent:
 
 @final
 class EmulatorServer:
-    """A running Cloud Run emulator. Use `prefect_gcp.emulator.Emulator`, which has defaults.
+    """A running Cloud Run emulator. `prefect_gcp.emulator.Emulator` wraps it and has defaults.
 
-    All times are in seconds. `address` is `IP:PORT`, `simulated` a duration and an outcome, or None for processes,
-    `faults` JSON.
+    All times are in seconds. `address` is `IP:PORT`. `simulated` is a duration and an outcome, or None to run
+    processes. `faults` is JSON.
 
     Raises:
-        ValueError: A value is not what it should be.
-        OSError: The address can't be listened on, or the log directory not be used.
+        ValueError: A value is invalid.
+        OSError: The emulator can't listen on the address or use the log directory.
     """
 
     def __new__(
@@ -320,23 +324,23 @@ class EmulatorServer:
     ) -> EmulatorServer: ...
     @property
     def address(self) -> str:
-        """`IP:PORT` that it listens on."""
+        """The address that it listens on, `IP:PORT`."""
     @property
     def log_dir(self) -> Path:
-        """Directory of the executions' logs."""
+        """Directory of the logs, one file `{execution}.log` for each execution."""
     def stop(self) -> None:
-        """Stop it; returns when no process is left. Blocks, without holding the GIL."""
+        """Stop the emulator. Blocks until all its processes have ended, without holding the GIL."""
     def set_faults(self, faults: str) -> None:
-        """Switch faults on, as JSON, in the place of those before. Raises ValueError when they can't be read."""
+        """Replace the faults by these, in JSON. Raises ValueError when they are invalid."""
     def faults_met(self) -> dict[str, int]:
-        """How often calls met each fault since these were switched on."""
+        """The number of calls that each fault hit since the faults were set."""
     def counts(self) -> dict[str, int]:
-        """How often each method of the API was called."""
+        """The number of calls of each method of the API."""
     def jobs(self) -> list[dict[str, Any]]:
-        """All jobs, oldest first, as the API shows them."""
+        """All jobs, oldest first, in the form of the API."""
     def executions(self) -> list[dict[str, Any]]:
-        """All executions, oldest first, as the API shows them."""
+        """All executions, oldest first, in the form of the API."""
     def history(self) -> list[dict[str, Any]]:
-        """The lives of all jobs, also of deleted ones."""
+        """The history of all jobs, deleted ones included."""
     def calls(self) -> list[dict[str, Any]]:
-        """The calls so far, if they are recorded."""
+        """The recorded calls, oldest first; empty unless `record_calls` is true."""

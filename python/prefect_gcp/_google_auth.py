@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from google.auth.transport.requests import Request
 
 # The OAuth scope of every access token.
-SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+SCOPE = _core.TOKEN_SCOPE
 
 # Timeout of one request to a token endpoint, in seconds.
 _TIMEOUT_SECONDS = 20.0

@@ -38,8 +38,8 @@ class CloudRunWorkerSettings(PrefectBaseSettings):
         default=2.1,
         gt=0,
         description=(
-            "Longest pause between two reads of a job or an execution, in seconds. The first pauses are shorter. One read "
-            "covers up to 100 executions."
+            "Longest pause between two reads of a job or an execution, in seconds. The first pauses are shorter. One "
+            "read covers up to 100 executions."
         ),
     )
     request_timeout_seconds: float = Field(
@@ -71,8 +71,8 @@ class CloudRunWorkerSettings(PrefectBaseSettings):
         default=60.0,
         ge=0.1,
         description=(
-            "Period over which Cloud Run's quotas count API calls, in seconds. Google counts per minute. Change it only "
-            "for an emulator with a shorter period (`minuteSeconds`)."
+            "Period over which Cloud Run's quotas count API calls, in seconds. Google counts per minute. Change it "
+            "only for an emulator with a shorter period (`minuteSeconds`)."
         ),
     )
 

@@ -25,8 +25,8 @@ pub mod types;
 
 pub use crate::secret::Secret;
 pub use auth::{
-    Credentials, GcpAuth, Principal, Token, TokenCache, TokenError, TokenErrorKind, TokenFuture, TokenProvider,
-    TokenSource, key_file,
+    Credentials, GcpAuth, Principal, TOKEN_SCOPE, Token, TokenCache, TokenError, TokenErrorKind, TokenFuture,
+    TokenProvider, TokenSource, key_file,
 };
 pub use client::{CloudRunClient, JobBody};
 pub use endpoint::{Endpoint, EndpointError, check_project};

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{faults::Faults, simulation::SimulatedOutcome};
-use crate::api::Secret;
+use crate::secret::Secret;
 
 /// Settings of an [`Emulator`](super::Emulator). Start from the default and change single fields.
 #[derive(Clone, Debug)]

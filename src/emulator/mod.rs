@@ -188,6 +188,10 @@ impl Emulator {
         let _ = timeout(STOP_GRACE * 2, async { while executions.join_next().await.is_some() {} }).await;
         executions.shutdown().await;
         self.server.abort();
+        // The listener is closed only when its task is gone.
+        while !self.server.is_finished() {
+            tokio::task::yield_now().await;
+        }
         if let Executor::Process(executor) = &self.state.executor {
             executor.guardian.dismiss();
         }

@@ -20,6 +20,8 @@ mod _core {
     #[pymodule_export]
     #[allow(non_upper_case_globals, reason = "Python's name for it")]
     const __version__: &str = env!("CARGO_PKG_VERSION");
+    #[pymodule_export]
+    const TOKEN_SCOPE: &str = crate::api::TOKEN_SCOPE;
 
     #[pymodule_export]
     use super::client::{Client, check_api_endpoint};

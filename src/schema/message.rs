@@ -87,13 +87,20 @@ impl fmt::Display for FieldType {
 mod tests {
     use serde_json::json;
 
-    use super::{super::run_v1::JOB, *};
+    use super::*;
+
+    static JOB: MessageSchema = MessageSchema { name: "Job", fields: &[("tasks", FieldType::List(&TASKS))] };
+    static TASKS: FieldType = FieldType::Message(&TASK);
+    static TASK: MessageSchema = MessageSchema {
+        name: "Task",
+        fields: &[("labels", FieldType::TextMap), ("retries", FieldType::Int32), ("timeoutSeconds", FieldType::Int64)],
+    };
 
     #[test]
     fn int64_fields_become_strings_and_nothing_else_changes() {
         let job = |timeout: Value| {
-            let task = json!({"timeoutSeconds": timeout, "maxRetries": 3, "containers": [{"x": 1}], "unknown": 1});
-            json!({"spec": {"template": {"spec": {"taskCount": 1, "template": {"spec": task}}}}, "timeoutSeconds": 1})
+            let task = json!({"timeoutSeconds": timeout, "retries": 3, "labels": {"timeoutSeconds": 1}, "unknown": 1});
+            json!({"tasks": [task, "no task"], "timeoutSeconds": 1})
         };
         for (before, after) in [
             (json!(600), json!("600")),

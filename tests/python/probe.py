@@ -8,12 +8,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from tests.python import forked
 
 
 def probe(url: str, env: dict[str, str], home: Path, **arguments: Any) -> dict[str, Any]:
@@ -36,8 +35,8 @@ def probe(url: str, env: dict[str, str], home: Path, **arguments: Any) -> dict[s
         "GCE_METADATA_HOST": "127.0.0.1:1",
         "GCE_METADATA_IP": "127.0.0.1:1",
     }
-    command = [sys.executable, __file__, json.dumps({"url": url, **arguments})]
-    done = subprocess.run(command, env=plain | env, capture_output=True, text=True, timeout=100, check=False, cwd=home)
+    words = json.dumps({"url": url, **arguments})
+    done = forked.run("tests.python.probe", words, env=plain | env, cwd=home)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1]) | {"stderr": done.stderr}
 

@@ -1,4 +1,4 @@
-"""The benches' own parts: how they count, what they print, and that they run."""
+"""The benches: how they count, what they print, and that they run."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def test_a_quota_takes_its_time() -> None:
 
 
 def test_the_table_has_the_rows_of_what_was_measured() -> None:
-    measured = {"imports": {"ours": [0.01, 0.05, 0.03], "known": [1.0]}, "wheel": 4.5}
-    dependencies = {"packages": {"ours": 3, "known": 22}, "crates": 195}
+    measured = {"imports": {"ours": [0.01, 0.05, 0.03], "upstream": [1.0]}, "wheel": 4.5}
+    dependencies = {"packages": {"ours": 3, "upstream": 22}, "crates": 195}
     lines = table(measured | {"dependencies": dependencies}).splitlines()
     assert lines[2:] == [
         "| import of the worker, beyond Prefect's base of it | ≤ 60 ms | 30.0 ms | 1,000 ms |",
@@ -60,7 +60,7 @@ def test_what_was_measured_is_kept_for_the_next_time(tmp_path: Path, capsys: pyt
     assert main(["--quick", "--ours-only", "--only", "wheel", "--output", str(tmp_path)]) == 0
     said = capsys.readouterr()
     assert "30.0 ms" in said.out
-    assert "on a Monday: imports" in said.err
+    assert "measured on a Monday, not now: imports" in said.err
     assert json.loads((tmp_path / "quick.json").read_text()).keys() == {"imports", "measured", "wheel"}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from uuid import uuid4
 
@@ -18,6 +17,7 @@ from prefect.client.schemas.objects import BlockDocument
 
 from prefect_gcp.credentials import ClientType, GcpCredentials
 from prefect_gcp.workers.cloud_run import CloudRunWorkerJobConfiguration, CloudRunWorkerVariables
+from tests.python import forked
 from tests.python.fake_google import SCOPE, Google
 
 pytestmark = pytest.mark.anyio
@@ -69,8 +69,8 @@ async def test_a_block_without_key_content_is_saved_unresolved(google, name, tmp
 
 @pytest.mark.usefixtures("prefect_server")
 def test_prefects_command_line_registers_the_block():
-    command = [sys.executable, "-m", "prefect", "block", "register", "--module", "prefect_gcp.credentials"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = forked.run("prefect", "block", "register", "--module", "prefect_gcp.credentials")
+    assert done.returncode == 0, done.stderr
     assert "GCP Credentials" in done.stdout
 
 

@@ -146,7 +146,7 @@ async def test_a_transient_failure_of_the_project_lookup_is_retried(default_proj
         return answer
 
     monkeypatch.setattr(default_project, "_look_up", look_up)
-    with pytest.raises(ValueError, match="There is no Google Cloud project"):
+    with pytest.raises(ValueError, match="No Google Cloud project is configured"):
         await kill()
     assert answers == []
     answers += [TransportError("no answer")] * 10

@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import re
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ from prefect.flows import Flow
 
 from prefect_gcp.emulator import Emulator
 from prefect_gcp.workers.cloud_run import CloudRunWorker
+from tests.python import forked
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("prefect_server")]
 
@@ -32,7 +32,7 @@ NO_RETRIES = ("spec", "template", "spec", "template", "spec")
 
 def prefect(*words: str, succeeds: bool = True) -> str:
     """Runs Prefect's command line as a user would, and returns what it printed."""
-    done = subprocess.run([sys.executable, "-m", "prefect", *words], capture_output=True, text=True, check=False)
+    done = forked.run("prefect", *words)
     assert (done.returncode == 0) is succeeds, done.stdout + done.stderr
     return done.stdout + done.stderr
 

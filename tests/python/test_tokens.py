@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import subprocess
 import sys
 import textwrap
@@ -17,15 +16,14 @@ from prefect_gcp.credentials import GcpCredentials
 from prefect_gcp.settings import CloudRunWorkerSettings
 from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfiguration, _get_base_job_body
 from tests.python.fake_google import SCOPE, Google
+from tests.python.probe import probe
 
 pytestmark = pytest.mark.anyio
 
 
 def client(google: Google, **credentials) -> _core.Client:
     settings = CloudRunWorkerSettings(api_endpoint=google.url, retry_initial_delay_seconds=0.01)
-    return _core.Client(
-        project="p", region="us-east1", credentials=_core.Credentials(**credentials), settings=settings
-    )
+    return _core.Client(project="p", region="us-east1", credentials=_core.Credentials(**credentials), settings=settings)
 
 
 async def kill(client: _core.Client, job: str = "j") -> None:
@@ -126,26 +124,12 @@ async def test_a_key_with_a_malformed_token_uri_is_an_authentication_error(googl
         await delete(google, service_account_info=json.dumps(key))
 
 
-def test_no_token_is_sent_through_a_proxy_without_encryption(google):
+def test_no_token_is_sent_through_a_proxy_without_encryption(google, tmp_path):
     with Google() as proxy:
         threading.Thread(target=proxy.serve_forever, daemon=True).start()
-        script = """
-            import asyncio, json, sys
-            from prefect_gcp import _core
-            from prefect_gcp.settings import CloudRunWorkerSettings
-
-            async def main(url, key):
-                settings = CloudRunWorkerSettings(api_endpoint=url)
-                credentials = _core.Credentials(service_account_info=key)
-                client = _core.Client(project="p", region="us-east1", credentials=credentials, settings=settings)
-                async for _event in client.kill_job("j"):
-                    pass
-
-            asyncio.run(main(*sys.argv[1:]))
-        """
-        env = os.environ | {"HTTP_PROXY": proxy.url, "http_proxy": proxy.url, "ALL_PROXY": proxy.url}
-        command = [sys.executable, "-c", textwrap.dedent(script), google.url, json.dumps(google.key)]
-        subprocess.run(command, env=env, check=True, timeout=60)
+        env = {"HTTP_PROXY": proxy.url, "http_proxy": proxy.url, "ALL_PROXY": proxy.url}
+        answer = probe(google.url, env, tmp_path, service_account_info=json.dumps(google.key))
+        assert answer["error"] is None, answer
         proxy.shutdown()
     assert google.authorizations == ["Bearer token-1"]
     assert (proxy.authorizations, proxy.paths, proxy.claims) == ([], [], [])

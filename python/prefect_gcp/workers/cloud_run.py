@@ -88,7 +88,7 @@ _Timeout = Annotated[
         gt=0,
         le=3600,
         title="Job Timeout",
-        description="Seconds that the job may take to become ready. Also the default timeout of each attempt of its task.",
+        description="Seconds that the job may take to become ready. Also the default timeout of each task attempt.",
     ),
 ]
 
@@ -272,8 +272,8 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
         name = metadata.get("name")
         if isinstance(name, str) and _core.is_job_name(name):
             return
-        # A name without any letter or digit has no slug. Values of other types may be mappings with secrets, so they are
-        # not shown.
+        # A name without any letter or digit has no slug. Values of other types may be mappings with secrets, so they
+        # are not shown.
         if isinstance(name, (str, int, float)) and (slug := slugify_name(str(name), 63)):
             metadata["name"] = _core.job_name(slug)
         else:
@@ -414,7 +414,7 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
             The job's name and the status code of its execution.
 
         Raises:
-            CloudRunError: If there are no credentials, the job can't be started, or its execution can no longer be read.
+            CloudRunError: If there are no credentials, or the job can't be started, or its execution can't be read.
             ValueError: If the project, the region or the job body is invalid.
         """
         logger = self.get_flow_run_logger(flow_run)

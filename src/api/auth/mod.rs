@@ -15,4 +15,4 @@ mod token;
 pub use cache::TokenCache;
 pub use gcp::GcpAuth;
 pub use source::TokenSource;
-pub use token::{Credentials, Principal, Token, TokenError, TokenErrorKind, TokenFuture, TokenProvider};
+pub use token::{Credentials, Principal, TOKEN_SCOPE, Token, TokenError, TokenErrorKind, TokenFuture, TokenProvider};

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::secret::Secret;
 
 /// Scope of every token (discovery document, `auth.oauth2.scopes`).
-const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
+pub const TOKEN_SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 /// A token is renewed at most this long before it expires. The metadata server hands out its cached token until about
 /// five minutes before the end, so asking earlier would return the same token.
 const RENEWAL_MARGIN: Duration = Duration::from_secs(240);
@@ -44,7 +44,7 @@ pub struct Principal {
 impl Principal {
     /// The principal that calls the API with these credentials. `is_local`: whether the API is on this machine.
     pub fn new(credentials: Credentials, is_local: bool) -> Self {
-        Self { credentials, scope: SCOPE, is_local }
+        Self { credentials, scope: TOKEN_SCOPE, is_local }
     }
 }
 

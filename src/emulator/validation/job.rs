@@ -81,9 +81,9 @@ impl JobCheck {
         let template = &job.spec.template;
         self.labels(&template.metadata.labels, "spec.template.metadata.labels");
         let annotations = &template.metadata.annotations;
-        for error in [annotated_duration(annotations).err(), annotated_outcome(annotations).err()].into_iter().flatten()
-        {
-            self.require(false, "spec.template.metadata.annotations", &error);
+        let malformed = [annotated_duration(annotations).err(), annotated_outcome(annotations).err()];
+        for problem in malformed.into_iter().flatten() {
+            self.require(false, "spec.template.metadata.annotations", &problem);
         }
         self.execution_spec(&template.spec);
     }
@@ -105,12 +105,18 @@ impl JobCheck {
             self.require(
                 fits(key) && key.chars().next().is_some_and(char::is_alphabetic),
                 &place,
-                &format!("a label's key must have 1 to {MAX_LABEL_LENGTH} lowercase letters, digits, hyphens and underscores, and start with a letter."),
+                &format!(
+                    "a label's key must have 1 to {MAX_LABEL_LENGTH} lowercase letters, digits, hyphens and \
+                     underscores, and start with a letter."
+                ),
             );
             self.require(
                 fits(value),
                 &place,
-                &format!("a label's value must have at most {MAX_LABEL_LENGTH} lowercase letters, digits, hyphens and underscores."),
+                &format!(
+                    "a label's value must have at most {MAX_LABEL_LENGTH} lowercase letters, digits, hyphens and \
+                     underscores."
+                ),
             );
         }
     }

@@ -16,7 +16,7 @@ pub(super) fn limits_violation(limits: Option<&Map<String, Value>>) -> Option<(&
         ResourceProblem::UnknownCpuSize => ("cpu", format!("'{cpu}' is not one of 1, 2, 4, 6 and 8 CPUs.")),
         ResourceProblem::MemoryOutOfRange(size) => {
             let (range, cpus) = (size.memory_range(), size.cpus);
-            ("memory", format!("'{memory}' is not in the range of {range}, which goes with {cpus} CPUs."))
+            ("memory", format!("'{memory}' is outside the range that Cloud Run allows with {cpus} CPUs: {range}."))
         }
     })
 }
