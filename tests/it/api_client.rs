@@ -10,7 +10,7 @@ use crate::queue::{Queue, Response};
 use prefect_gcp_core::api::types::Execution;
 use prefect_gcp_core::api::{
     ApiError, ApiResult, CloudRunClient, Credentials, Endpoint, ErrorKind, GcpAuth, Guard, Notice, Principal, Quota,
-    QuotaQueues, RetryPolicy, TokenSource, Transport, http_client,
+    QuotaQueues, RetryBudget, RetryPolicy, TokenSource, Transport, http_client,
 };
 use serde_json::{Value, json};
 
@@ -178,7 +178,17 @@ async fn a_used_up_budget_returns_the_last_failure_with_its_attempts() {
     let error = failed(client.get_job("j").await);
     assert_eq!((error.kind, error.status, error.attempts), (ErrorKind::Unavailable, Some(503), 4));
     assert!(error.to_string().contains("Busy") && error.to_string().contains("after 4 attempts"), "{error}");
+    assert!(error.to_string().contains("no attempts left"), "{error}");
+    assert_eq!(error.exhausted, Some(RetryBudget::Attempts));
     assert_eq!(queue.requests().len(), 4);
+}
+
+#[tokio::test]
+async fn the_error_of_the_http_client_is_kept() {
+    let Setup { client, .. } = setup(vec![Response::Drop]).await;
+    let error = failed(start(&client).await);
+    let source = std::error::Error::source(&error).unwrap();
+    assert!(source.is::<reqwest::Error>() && error.exhausted.is_none(), "{source}");
 }
 
 #[tokio::test]
@@ -254,6 +264,7 @@ async fn a_quota_that_admits_nothing_ends_the_call() {
     let Setup { client, .. } = setup(vec![Response::Http(429, RATE); 100]).await;
     let error = failed(client.create_job("j", &json!({}).into()).await);
     assert!(error.kind == ErrorKind::RateLimited, "{error}");
+    assert_eq!(error.exhausted, Some(RetryBudget::Time));
     assert!(error.to_string().contains("per-minute quota"), "{error}");
 }
 
