@@ -360,12 +360,12 @@ async def test_an_env_that_is_a_string_is_an_error():
 async def test_an_unterminated_quotation_in_a_command_line_is_an_error(name):
     made = await configuration(prepare=False)
     container(made)[name] = "python 'x"
-    with pytest.raises(ValueError, match=f"The container's {name} can't be split into words: No closing quotation"):
+    with pytest.raises(ValueError, match=f"The container's {name} is not a valid shell command line: No closing quotation"):
         made.prepare_for_flow_run(flow_run())
 
 
 def warnings_of(caplog) -> list[str]:
-    begin = "The job body may be refused by Cloud Run: "
+    begin = "Cloud Run may reject the job body: "
     records = [record for record in caplog.records if record.getMessage().startswith(begin)]
     assert {record.name for record in records} <= {"prefect.flow_runs.worker"}
     return [record.getMessage().removeprefix(begin) for record in records]
