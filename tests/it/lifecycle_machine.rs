@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use crate::properties::cases;
 use crate::world::{self, End, Fault, JOB, World, condition, plan, run, run_for, run_with};
 use prefect_gcp_core::{
     api::{ApiMethod, ErrorKind, types::ConditionStatus},
@@ -459,8 +460,26 @@ fn world(interference: Interference) -> World {
     world
 }
 
+/// Found by `nothing_is_run_twice_lost_or_stolen`: a lagging read hides that the job was replaced just before the start, so
+/// the start request starts the other job.
+#[test]
+fn a_job_that_replaced_ours_just_before_the_start_is_not_deleted() {
+    for is_labelled in [true, false] {
+        let mut world = World { ready_after: 20 * SECOND, ..World::default() };
+        world.replace_job_at(25 * SECOND);
+        let owner_label = plan().owner_label.filter(|_| is_labelled);
+        let ran = run_with(&mut world, world::Plan { owner_label, ..plan() }, |command, world| match command {
+            Command::ReadJob if world.now > 20 * SECOND => Fault::Stale,
+            _ => Fault::None,
+        });
+        assert!(matches!(ran.result, Err(RunError::RemovedBeforeStart { .. })), "{:?}", ran.result);
+        assert!(ran.reports.iter().any(|progress| progress.kind() == "started_another_job"), "{:?}", ran.states);
+        assert!(world.job.is_some_and(|job| !job.ours) && !world.other_job_touched);
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(10_000))]
 
     #[test]
     fn nothing_is_run_twice_lost_or_stolen(

@@ -22,5 +22,6 @@ mod promises;
 // What several of them use.
 mod driver_support;
 mod emulator_support;
+mod properties;
 mod queue;
 mod world;

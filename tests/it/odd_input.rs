@@ -1,6 +1,7 @@
 //! Property tests with unusual templates, values and job bodies: none may make the core panic. `make fuzz` runs a million
 //! cases of each.
 
+use crate::properties::cases;
 use prefect_gcp_core::{
     job::{base_body, check},
     template::{RenderErrorKind, json::JsonTree, render},
@@ -106,7 +107,7 @@ fn body() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(256))]
 
     #[test]
     fn every_template_renders_or_is_too_deep(template in tree(), values in tree()) {

@@ -6,7 +6,7 @@ pub use prefect_gcp_core::lifecycle::machine::protocol::Plan;
 use prefect_gcp_core::{
     api::{
         ApiError, ApiMethod, ApiResult, ErrorKind, RetryPolicy,
-        types::{Condition, ConditionStatus, Execution, ExecutionReference, Job},
+        types::{Condition, ConditionStatus, Execution, ExecutionReference, JOB_UID_LABEL, Job},
     },
     lifecycle::{
         machine::{
@@ -74,6 +74,7 @@ pub const ODD: &[(&str, &str)] = &[
     ("/metadata/generation", "\"1\""),
     ("/metadata/generation", "\"many\""),
     ("/metadata/annotations", "null"),
+    ("/metadata/labels/run.googleapis.com~1jobUid", "\"\""),
     ("/metadata/ownerReferences", "null"),
     ("/spec", "null"),
     ("/status", "null"),
@@ -585,6 +586,7 @@ impl World {
         let started = job.started.filter(is_there).ok_or(ErrorKind::NotFound)?;
         let mut execution = Execution::default();
         execution.metadata.name = EXECUTION.into();
+        execution.metadata.labels = BTreeMap::from([(JOB_UID_LABEL.into(), job.uid.clone())]);
         execution.status.log_uri = Some("https://logs".into());
         let (status, reason, message) = match self.end {
             _ if job.deleting => (ConditionStatus::False, "Cancelled", "cancelled"),

@@ -36,7 +36,7 @@ pub struct Execution {
 impl Execution {
     /// The uid of the job that the execution belongs to.
     pub fn job_uid(&self) -> Option<&String> {
-        self.metadata.labels.get(JOB_UID_LABEL)
+        self.metadata.labels.get(JOB_UID_LABEL).filter(|uid| !uid.is_empty())
     }
 
     /// The `Completed` condition, once it is decided. It alone says that the execution has ended: other conditions and the

@@ -1,6 +1,6 @@
 //! Whether a job that has our job's name is our job.
 
-use crate::api::types::Job;
+use crate::api::types::{Execution, Job};
 
 /// What tells our job from other jobs of the same name. A template with a fixed name makes such jobs possible.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +31,15 @@ impl Ownership {
         if is_ours { Owner::Us } else { Owner::SomebodyElse }
     }
 
+    /// Decides by the uid of the execution's job.
+    pub(super) fn owner_of_execution(&self, execution: &Execution) -> Owner {
+        match (&self.uid, execution.job_uid()) {
+            (Some(ours), Some(uid)) if ours == uid => Owner::Us,
+            (Some(_), Some(_)) => Owner::SomebodyElse,
+            _ => Owner::Unknown,
+        }
+    }
+
     /// Whether this read shows that our job is being deleted, or that another job has taken its name.
     pub(in crate::lifecycle) fn is_deleted_or_replaced(&self, job: &Job) -> bool {
         job.metadata.deletion_timestamp.is_some() || self.owner_of(job) == Owner::SomebodyElse
@@ -40,6 +49,7 @@ impl Ownership {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::types::JOB_UID_LABEL;
 
     fn job(uid: Option<&str>, label: Option<&str>) -> Job {
         let mut job = Job::default();
@@ -61,5 +71,17 @@ mod tests {
         assert_eq!(by_uid.owner_of(&job(None, Some("mine"))), Owner::Us);
 
         assert_eq!(Ownership::default().owner_of(&job(Some("1"), Some("mine"))), Owner::Unknown);
+    }
+
+    #[test]
+    fn an_execution_belongs_to_the_owner_of_its_job() {
+        let ours = Ownership { uid: Some("1".into()), label: None };
+        let mut execution = Execution::default();
+        assert_eq!(ours.owner_of_execution(&execution), Owner::Unknown);
+        execution.metadata.labels.insert(JOB_UID_LABEL.into(), "1".into());
+        assert_eq!(ours.owner_of_execution(&execution), Owner::Us);
+        assert_eq!(Ownership::default().owner_of_execution(&execution), Owner::Unknown);
+        execution.metadata.labels.insert(JOB_UID_LABEL.into(), "2".into());
+        assert_eq!(ours.owner_of_execution(&execution), Owner::SomebodyElse);
     }
 }

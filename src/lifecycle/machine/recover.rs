@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     cleanup,
     context::RunContext,
+    ownership::Owner,
     protocol::RunError,
     state::{JobStatusVerdict, Readiness, Recovery, State, Transition},
     watch,
@@ -48,9 +49,10 @@ pub(super) fn job_read(
     }
     run.last_seen = now;
     recovery.readiness.not_found = false;
+    let owner = run.ownership.owner_of(&job);
     let has_executions = job.status.execution_count.unwrap_or_default() > 0;
     recovery.job_status = Some(match job.status.latest_created_execution {
-        Some(latest) if !latest.name.is_empty() => return watch::started(run, now, latest.name),
+        Some(latest) if !latest.name.is_empty() => return watch::started(run, now, latest.name, owner),
         None if !has_executions && now >= recovery.since + run.plan.settle_time => JobStatusVerdict::NoExecution,
         _ => JobStatusVerdict::Inconclusive,
     });
@@ -69,12 +71,10 @@ pub(super) fn executions_listed(
         Err(error) => return read_failed(run, now, recovery, &error),
     };
     // With a fixed name, executions of an earlier job may still be listed.
-    executions.retain(|execution| match (execution.job_uid(), &run.ownership.uid) {
-        (Some(theirs), Some(ours)) => theirs == ours,
-        _ => true,
-    });
+    executions.retain(|execution| run.ownership.owner_of_execution(execution) != Owner::SomebodyElse);
     if let Some(execution) = executions.iter().find(|execution| !execution.metadata.name.is_empty()) {
-        return watch::started(run, now, execution.metadata.name.clone());
+        let owner = run.ownership.owner_of_execution(execution);
+        return watch::started(run, now, execution.metadata.name.clone(), owner);
     }
     if !executions.is_empty() || recovery.job_status != Some(JobStatusVerdict::NoExecution) {
         search_again(run, now, recovery, Duration::ZERO)

@@ -319,8 +319,15 @@ mod tests {
         unreachable!("no end")
     }
 
+    /// Unless `PROPTEST_CASES` says how many.
+    fn ten_thousand_cases() -> ProptestConfig {
+        let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+        let is_set = std::env::var_os("PROPTEST_CASES").is_some();
+        if is_set { config } else { ProptestConfig { cases: 10_000, ..config } }
+    }
+
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ten_thousand_cases())]
 
         #[test]
         fn a_kill_deletes_our_job_and_no_other(

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     cleanup,
     context::{FIRST_PAUSE as FIRST_READ_PAUSE, RECHECK_PAUSE, RunContext},
+    ownership::Owner,
     ready, recover,
     state::{CapacityCheck, CapacityWait, Readiness, Starts, State, Transition},
     watch,
@@ -29,7 +30,15 @@ pub(super) fn run_response(
     response: ApiResult<Execution>,
 ) -> Transition {
     match response {
-        Ok(execution) => watch::started(run, now, execution.metadata.name),
+        Ok(execution) => match run.ownership.owner_of_execution(&execution) {
+            // Our job was replaced between the last read, which may have lagged, and the start.
+            Owner::SomebodyElse => {
+                let (job, execution) = (run.plan.job.clone(), execution.metadata.name);
+                run.report(Progress::StartedAnotherJob { job, execution });
+                Transition::fail(run.removed_before_start(false))
+            }
+            owner => watch::started(run, now, execution.metadata.name, owner),
+        },
         // It may have started an execution: sending it again could start a second one.
         Err(error) if error.maybe_done => recover::begin(run, readiness, now, error),
         Err(error) if matches!(error.kind, ErrorKind::RateLimited | ErrorKind::LimitReached) => {

@@ -136,6 +136,8 @@ pub(super) enum JobStatusVerdict {
 #[derive(Debug)]
 pub(super) struct Watch {
     pub(super) execution: String,
+    /// Whether it surely belongs to our job.
+    pub(super) is_ours: bool,
     pub(super) since: Duration,
     /// Pauses after reads that gave no update.
     pub(super) pauses: Backoff,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     cleanup,
     context::{FIRST_PAUSE, READ_LAG, RunContext},
+    ownership::Owner,
     protocol::Outcome,
     state::{Cancelled, State, Transition, Watch},
 };
@@ -19,11 +20,12 @@ use crate::{
 /// How long reads must not find an execution before it counts as deleted.
 const GONE_AFTER: Duration = Duration::from_secs(1);
 
-/// Begins the watch.
-pub(super) fn started(run: &mut RunContext, now: Duration, execution: String) -> Transition {
+/// Begins the watch of an execution of our job, or of a job whose owner is unknown.
+pub(super) fn started(run: &mut RunContext, now: Duration, execution: String, owner: Owner) -> Transition {
     run.report(Progress::Started { job: run.plan.job.clone(), execution: execution.clone() });
     let pauses = run.recheck_pauses();
-    let watch = Watch { execution, since: now, pauses, is_running: false, not_found_since: None };
+    let is_ours = owner == Owner::Us;
+    let watch = Watch { execution, is_ours, since: now, pauses, is_running: false, not_found_since: None };
     Transition::to(Duration::ZERO, State::Watching(watch))
 }
 
@@ -36,7 +38,10 @@ pub(super) fn execution_read(
 ) -> Transition {
     match response {
         Ok(execution) => {
-            run.last_seen = now;
+            // An execution is deleted with its job, so our execution proves that our job exists.
+            if watch.is_ours {
+                run.last_seen = now;
+            }
             if let Some(completed) = execution.completed() {
                 return ended(run, now, &execution, completed);
             }

@@ -44,6 +44,13 @@ pub enum Progress {
         /// The failure of the start request.
         error: ApiError,
     },
+    /// The start request started an execution of another job, which had replaced ours.
+    StartedAnotherJob {
+        /// Name of both jobs.
+        job: String,
+        /// Name of the execution.
+        execution: String,
+    },
     /// There is an execution.
     Started {
         /// Name of the job.
@@ -188,6 +195,7 @@ impl Progress {
             Self::Submitting { .. } => "submitting",
             Self::AwaitingCapacity { .. } => "awaiting_capacity",
             Self::Recovering { .. } => "recovering",
+            Self::StartedAnotherJob { .. } => "started_another_job",
             Self::Started { .. } => "started",
             Self::Running { .. } => "running",
             Self::Succeeded { .. } => "succeeded",
@@ -212,6 +220,7 @@ impl Progress {
         match self {
             Self::AwaitingCapacity { .. }
             | Self::Recovering { .. }
+            | Self::StartedAnotherJob { .. }
             | Self::Leaked { .. }
             | Self::LeftRunning { .. }
             | Self::Retrying { .. }

@@ -33,6 +33,11 @@ impl fmt::Display for Progress {
             Self::Recovering { error } => {
                 write!(f, "No response to the start request; checking whether an execution was created. {error}")
             }
+            Self::StartedAnotherJob { job, execution } => write!(
+                f,
+                "Cloud Run Job '{job}' was replaced by another job of the same name just before its start. The start \
+                 request started that job: execution '{execution}'. The worker leaves it alone"
+            ),
             Self::Started { job, execution } => write!(f, "Cloud Run Job '{job}' started execution '{execution}'"),
             Self::Running { execution } => write!(f, "Execution '{execution}' is running"),
             Self::Deleted { job } => write!(f, "Cloud Run Job '{job}' deleted"),
