@@ -38,10 +38,10 @@ TOKEN_SCOPE: str
 """The OAuth scope of every access token."""
 
 def check_api_endpoint(text: str) -> None:
-    """Checks an address of the API, with `{region}` where the region belongs.
+    """Checks an address of the API, in which `{region}` stands for the region.
 
     Raises:
-        ValueError: When it is none, or would show the access token to the network.
+        ValueError: If it is not a URL, or would send the access token over the network without encryption.
     """
 
 def read_key_file(path: str | PathLike[str]) -> bytes:

@@ -1,9 +1,9 @@
-//! Reads many executions with one call: a list tells how far a hundred of them are, and wakes the runs that it concerns.
+//! Polls many executions with one call: a list reads up to a hundred of them and wakes the runs that have an update.
 //!
 //! # Guarantees
 //!
-//! - An execution that a list shows as ended has ended. An execution that a list lacks is read by itself, because a list
-//!   can lag.
+//! - An execution that a list shows as ended has ended. An execution that a list lacks is read on its own, because
+//!   a list can lag.
 //! - A list that fails is no update of any execution. Only the runs of its batch hear of it.
 //! - If the API rejects lists of many jobs altogether, each run reads its own execution.
 //! - Nothing is read for a run that no longer waits.
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::api::{ApiResult, CloudRunClient, ErrorKind, RetryPolicy, Transport, types::Execution};
 
-/// Reads that are due so soon are due now, so that they share a list.
+/// Reads that are due within this time join the current list.
 const GATHER: Duration = Duration::from_millis(100);
 /// After how many consecutive failed lists executions are read one by one.
 const MAX_FAILED_LISTS: u32 = 3;
@@ -182,7 +182,7 @@ impl Batch {
         }
     }
 
-    /// Reads each by itself. If the first read fails too, the problem is not the list, and all get that failure.
+    /// Reads each execution on its own. If the first read fails too, the list is not the problem, and all get that failure.
     async fn read_one_by_one(mut self) {
         let poller = self.poller.clone();
         let mut executions: Vec<_> = {

@@ -1,4 +1,4 @@
-//! The extension module `prefect_gcp._core`: conversions between Python and the core, and nothing else.
+//! The extension module `prefect_gcp._core`. It only converts between Python and the core.
 
 mod client;
 mod emulator;

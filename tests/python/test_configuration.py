@@ -360,7 +360,8 @@ async def test_an_env_that_is_a_string_is_an_error():
 async def test_an_unterminated_quotation_in_a_command_line_is_an_error(name):
     made = await configuration(prepare=False)
     container(made)[name] = "python 'x"
-    with pytest.raises(ValueError, match=f"The container's {name} is not a valid shell command line: No closing quotation"):
+    message = f"The container's {name} is not a valid shell command line: No closing quotation"
+    with pytest.raises(ValueError, match=message):
         made.prepare_for_flow_run(flow_run())
 
 

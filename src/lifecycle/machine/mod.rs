@@ -57,7 +57,8 @@
 //! - After the response to a start was lost, `jobs.run` is sent again only if reads of the job and of its executions
 //!   found no execution, and only when the lost start can't take effect any more ([`Plan::settle_time`]).
 //! - A job of ours is deleted, kept because it is to be kept, or reported as left behind.
-//! - A job that may belong to somebody else is never deleted, as far as a read before each repeated call can tell.
+//! - A job that may belong to somebody else is never deleted. Reads before repeated calls see to it; only a job that
+//!   replaces ours between such a read and the call can't be noticed.
 //! - A failure that may pass never ends a watch.
 //! - A kill in this process ends the run at once, in every state in which there is a job of ours.
 //!

@@ -17,7 +17,7 @@ const QUIET_PERIOD: Duration = Duration::from_secs(60);
 /// Two failures with the same cause are the same failure, whatever the call.
 type FailureCause = (ErrorKind, Option<u16>);
 
-/// Hands progress to a sink, as far as its throttle lets it through. Clones share the throttle.
+/// Hands progress to a sink, without failures that repeat too often. Clones share the throttle.
 #[derive(Clone)]
 pub(in crate::lifecycle) struct Reporter {
     began: Instant,
