@@ -6,6 +6,7 @@
 
 use serde_json::{Map, Value};
 
+use super::scanner::Scanner;
 use crate::schema::{FieldType, MessageSchema};
 
 /// A parsed mask: the fields to keep, each with the mask of its value. An empty mask keeps everything.
@@ -15,9 +16,12 @@ pub(crate) struct FieldMask(Vec<(String, FieldMask)>);
 impl FieldMask {
     /// Parses a mask. The error says what is wrong, in a phrase.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let mut parser = FieldMaskParser { rest: text.trim(), depth: 0 };
+        let mut parser = FieldMaskParser { scanner: Scanner::new(text), depth: 0 };
         let mask = parser.paths()?;
-        if parser.rest.is_empty() { Ok(mask) } else { Err(format!("unexpected '{}'", parser.rest)) }
+        match parser.scanner.rest() {
+            "" => Ok(mask),
+            rest => Err(format!("unexpected '{rest}'")),
+        }
     }
 
     /// The first path of the mask that matches no field of `message`.
@@ -83,7 +87,7 @@ impl FieldMask {
 const MAX_DEPTH: usize = 32;
 
 struct FieldMaskParser<'a> {
-    rest: &'a str,
+    scanner: Scanner<'a>,
     depth: usize,
 }
 
@@ -97,7 +101,7 @@ impl FieldMaskParser<'_> {
         loop {
             let (name, below) = self.path()?;
             mask.insert(name, below);
-            if !self.take(',') {
+            if !self.scanner.take(",") {
                 self.depth -= 1;
                 return Ok(mask);
             }
@@ -106,7 +110,7 @@ impl FieldMaskParser<'_> {
 
     fn path(&mut self) -> Result<(String, FieldMask), String> {
         let name = self.name()?;
-        let below = if self.take('/') || self.take('.') {
+        let below = if self.scanner.take("/") || self.scanner.take(".") {
             self.depth += 1;
             if self.depth > MAX_DEPTH {
                 return Err("the mask is nested too deeply".to_owned());
@@ -114,9 +118,9 @@ impl FieldMaskParser<'_> {
             let (name, below) = self.path()?;
             self.depth -= 1;
             FieldMask(vec![(name, below)])
-        } else if self.take('(') {
+        } else if self.scanner.take("(") {
             let below = self.paths()?;
-            if !self.take(')') {
+            if !self.scanner.take(")") {
                 return Err("')' is missing".to_owned());
             }
             below
@@ -128,32 +132,12 @@ impl FieldMaskParser<'_> {
 
     /// Takes the name of a field. Backticks quote the key of a mapping that has other characters.
     fn name(&mut self) -> Result<String, String> {
-        self.rest = self.rest.trim_start();
-        if let Some(quoted) = self.rest.strip_prefix('`') {
-            let (name, rest) = quoted.split_once('`').ok_or("a backtick is missing")?;
-            self.rest = rest.trim_start();
-            return Ok(name.to_owned());
+        if self.scanner.take("`") {
+            return self.scanner.take_until('`').map(str::to_owned).ok_or_else(|| "a backtick is missing".to_owned());
         }
-        let end = self
-            .rest
-            .find(|character: char| !(character.is_ascii_alphanumeric() || "_-*".contains(character)))
-            .unwrap_or(self.rest.len());
-        let (name, rest) = self.rest.split_at(end);
-        self.rest = rest.trim_start();
-        if name.is_empty() {
-            Err(format!("the name of a field is missing before '{rest}'"))
-        } else {
-            Ok(name.to_owned())
-        }
-    }
-
-    fn take(&mut self, token: char) -> bool {
-        match self.rest.strip_prefix(token) {
-            Some(rest) => {
-                self.rest = rest.trim_start();
-                true
-            }
-            None => false,
+        match self.scanner.word(|character| character.is_ascii_alphanumeric() || "_-*".contains(character)) {
+            "" => Err(format!("the name of a field is missing before '{}'", self.scanner.rest())),
+            name => Ok(name.to_owned()),
         }
     }
 }

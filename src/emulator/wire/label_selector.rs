@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use super::scanner::Scanner;
+
 /// A parsed `labelSelector`. The empty selector selects everything.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct LabelSelector {
@@ -27,18 +29,22 @@ enum LabelTest {
 impl LabelSelector {
     /// Parses `a=b, a==b, a!=b, a, !a, a in (b, c), a notin (b, c)`. The error says what is wrong, in a phrase.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let mut parser = SelectorParser { rest: text.trim() };
+        let mut parser = SelectorParser { scanner: Scanner::new(text) };
         let mut requirements = Vec::new();
-        while !parser.rest.is_empty() {
+        while !parser.scanner.rest().is_empty() {
             requirements.push(parser.requirement()?);
-            if !parser.take(",") {
+            if !parser.scanner.take(",") {
                 break;
             }
-            if parser.rest.is_empty() {
+            if parser.scanner.rest().is_empty() {
                 return Err("a requirement is missing after the last comma".to_owned());
             }
         }
-        if parser.rest.is_empty() { Ok(Self { requirements }) } else { Err(format!("unexpected '{}'", parser.rest)) }
+        if parser.scanner.rest().is_empty() {
+            Ok(Self { requirements })
+        } else {
+            Err(format!("unexpected '{}'", parser.scanner.rest()))
+        }
     }
 
     /// Whether the selector selects an object with these labels.
@@ -56,20 +62,20 @@ impl LabelSelector {
 }
 
 struct SelectorParser<'a> {
-    rest: &'a str,
+    scanner: Scanner<'a>,
 }
 
 impl<'a> SelectorParser<'a> {
     fn requirement(&mut self) -> Result<LabelRequirement, String> {
-        if self.take("!") {
+        if self.scanner.take("!") {
             return Ok(LabelRequirement { key: self.key()?, test: LabelTest::Absent });
         }
         let key = self.key()?;
-        let test = if self.take("==") || self.take("=") {
+        let test = if self.scanner.take("==") || self.scanner.take("=") {
             LabelTest::In(vec![self.word().to_owned()])
-        } else if self.take("!=") {
+        } else if self.scanner.take("!=") {
             LabelTest::NotIn(vec![self.word().to_owned()])
-        } else if self.rest.is_empty() || self.rest.starts_with(',') {
+        } else if self.scanner.rest().is_empty() || self.scanner.rest().starts_with(',') {
             LabelTest::Exists
         } else {
             match self.word() {
@@ -83,41 +89,25 @@ impl<'a> SelectorParser<'a> {
 
     fn key(&mut self) -> Result<String, String> {
         match self.word() {
-            "" => Err(format!("a label is missing before '{}'", self.rest)),
+            "" => Err(format!("a label is missing before '{}'", self.scanner.rest())),
             key => Ok(key.to_owned()),
         }
     }
 
     fn values(&mut self) -> Result<Vec<String>, String> {
-        if !self.take("(") {
+        if !self.scanner.take("(") {
             return Err("'(' is missing after 'in' or 'notin'".to_owned());
         }
         let mut values = vec![self.word().to_owned()];
-        while self.take(",") {
+        while self.scanner.take(",") {
             values.push(self.word().to_owned());
         }
-        if self.take(")") { Ok(values) } else { Err("')' is missing".to_owned()) }
+        if self.scanner.take(")") { Ok(values) } else { Err("')' is missing".to_owned()) }
     }
 
-    /// Takes the characters of a label's key or value; empty when the next character is another one.
+    /// Takes a label's key or value. It may be empty.
     fn word(&mut self) -> &'a str {
-        let end = self
-            .rest
-            .find(|character: char| !(character.is_alphanumeric() || "-_./:".contains(character)))
-            .unwrap_or(self.rest.len());
-        let (word, rest) = self.rest.split_at(end);
-        self.rest = rest.trim_start();
-        word
-    }
-
-    fn take(&mut self, token: &str) -> bool {
-        match self.rest.strip_prefix(token) {
-            Some(rest) => {
-                self.rest = rest.trim_start();
-                true
-            }
-            None => false,
-        }
+        self.scanner.word(|character| character.is_alphanumeric() || "-_./:".contains(character))
     }
 }
 

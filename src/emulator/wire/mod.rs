@@ -10,6 +10,7 @@ mod method;
 mod project_region;
 mod query;
 mod region;
+mod scanner;
 mod secret_ref;
 
 pub(super) use self::{
