@@ -15,8 +15,21 @@ pub type ErrorSource = Arc<dyn Error + Send + Sync>;
 pub enum RetryBudget {
     /// The number of attempts.
     Attempts,
-    /// The time for attempts and pauses, or the time to wait for a quota.
+    /// The time for attempts and pauses.
     Time,
+    /// The time to wait for a quota.
+    QuotaWait,
+}
+
+impl RetryBudget {
+    /// The setting of the worker that this budget comes from.
+    pub fn setting(self) -> &'static str {
+        match self {
+            Self::Attempts => "retry_max_attempts",
+            Self::Time => "retry_max_seconds",
+            Self::QuotaWait => "quota_wait_max_seconds",
+        }
+    }
 }
 
 /// A call that failed: either another attempt would be useless or unsafe, or its budget is used up.
@@ -76,10 +89,12 @@ impl fmt::Display for ApiError {
             // message says everything.
             (_, 0) | (None | Some(RetryBudget::Attempts), 1) => {}
             (None, _) => write!(f, " ({spent})")?,
-            (Some(RetryBudget::Attempts), _) => write!(f, " (gave up {spent}: no attempts left)")?,
-            (Some(RetryBudget::Time), _) => write!(f, " (gave up {spent}: no time left for another)")?,
+            (Some(budget), _) => write!(f, " (gave up {spent}; the setting {} is the limit)", budget.setting())?,
         }
-        write!(f, ". {}", self.hint())
+        match self.hint().as_str() {
+            "" => f.write_str("."),
+            hint => write!(f, ". {hint}"),
+        }
     }
 }
 
@@ -136,10 +151,13 @@ impl ApiError {
         Some(act_as.or(named).unwrap_or(self.method.row().permission))
     }
 
-    /// What a person can do about it, in one or two sentences.
+    /// What a person can do about it, in one or two sentences. Empty for a list that the worker replaces by single reads.
     pub fn hint(&self) -> String {
         let Self { project, region, name, .. } = self;
         match self.kind {
+            ErrorKind::NotFound | ErrorKind::InvalidRequest if self.method == ApiMethod::ListExecutions => {
+                String::new()
+            }
             ErrorKind::NotFound => "It was deleted, or it never existed in this project and region.".to_owned(),
             ErrorKind::AlreadyExists => format!(
                 "Another job with this name exists: delete it (gcloud run jobs delete {name} --region {region} --project \
@@ -148,23 +166,24 @@ impl ApiError {
             ErrorKind::PermissionDenied => match self.missing_permission().unwrap_or_default() {
                 ACT_AS => {
                     "The worker's account lacks iam.serviceAccounts.actAs on the job's service account: grant it \
-                           roles/iam.serviceAccountUser there, or choose another account with the job variable \
-                           'service_account_name'."
+                     roles/iam.serviceAccountUser on that account, or choose another one with the job variable \
+                     'service_account_name'."
                         .to_owned()
                 }
                 permission if permission.starts_with("run.") => format!(
                     "The worker's account lacks {permission} on project '{project}', or there is no such project: \
-                     grant it roles/run.developer (gcloud projects add-iam-policy-binding {project})."
+                     grant it roles/run.developer (gcloud projects add-iam-policy-binding {project} \
+                     --member=serviceAccount:ACCOUNT --role=roles/run.developer)."
                 ),
                 permission => format!(
-                    "An account lacks {permission}, as the message above says: grant it a role that has this permission."
+                    "An account lacks {permission}, as Google's message says: grant it a role that has this permission."
                 ),
             },
             ErrorKind::ApiDisabled => {
                 format!("Enable the API: gcloud services enable run.googleapis.com --project {project}")
             }
             ErrorKind::InvalidRequest => {
-                "Check the job variables and the work pool's base job template against the message above.".to_owned()
+                "Check the job variables and the work pool's base job template against Google's message.".to_owned()
             }
             ErrorKind::NoSuchRegion => format!(
                 "Check the job variable 'region': no Cloud Run API answers for '{region}' (gcloud run regions list \
@@ -186,7 +205,9 @@ impl ApiError {
                  run waits."
             ),
             ErrorKind::LimitReached => {
-                format!("Wait, or ask Google for a higher quota of the Cloud Run Admin API in region '{region}'.")
+                format!(
+                    "Try again later, or ask Google for a higher quota of the Cloud Run Admin API in region '{region}'."
+                )
             }
             ErrorKind::Authentication | ErrorKind::NoToken => {
                 "Check the work pool's GCP credentials block, or the environment's application default credentials \
@@ -195,7 +216,7 @@ impl ApiError {
             }
             ErrorKind::Unavailable => {
                 format!(
-                    "The Cloud Run Admin API can't be reached or is out of order: check the network, the region \
+                    "The Cloud Run Admin API can't be reached or is failing: check the network, the region \
                      '{region}' and https://status.cloud.google.com."
                 )
             }
@@ -235,7 +256,7 @@ mod tests {
             denied.to_string(),
             "Could not create the job 'j' in project 'p', region 'r': HTTP 403: Permission denied. The worker's account \
              lacks run.jobs.create on project 'p', or there is no such project: grant it roles/run.developer (gcloud \
-             projects add-iam-policy-binding p)."
+             projects add-iam-policy-binding p --member=serviceAccount:ACCOUNT --role=roles/run.developer)."
         );
         let named = ApiError { message: "Permission 'run.jobs.get' denied on resource 'x'".into(), ..denied.clone() };
         assert_eq!((named.missing_permission(), named.missing_permission_on()), (Some("run.jobs.get"), Some("x")));
@@ -269,9 +290,12 @@ mod tests {
         };
         assert_eq!(text(1, None), "");
         assert_eq!(text(3, None), " (after 3 attempts in 12.3 s)");
-        assert_eq!(text(4, Some(RetryBudget::Attempts)), " (gave up after 4 attempts in 12.3 s: no attempts left)");
+        assert_eq!(
+            text(4, Some(RetryBudget::Attempts)),
+            " (gave up after 4 attempts in 12.3 s; the setting retry_max_attempts is the limit)"
+        );
         assert_eq!(text(1, Some(RetryBudget::Attempts)), "");
-        let no_time = " (gave up after 1 attempt in 12.3 s: no time left for another)";
+        let no_time = " (gave up after 1 attempt in 12.3 s; the setting retry_max_seconds is the limit)";
         assert_eq!(
             (text(0, Some(RetryBudget::Time)).as_str(), text(1, Some(RetryBudget::Time)).as_str()),
             ("", no_time)

@@ -204,7 +204,7 @@ impl<'a> PendingCall<'a> {
             Box::new(ApiError {
                 attempts: self.attempts,
                 elapsed: self.began.elapsed(),
-                exhausted: Some(RetryBudget::Time),
+                exhausted: Some(RetryBudget::QuotaWait),
                 maybe_done: self.maybe_done,
                 ..*error
             })

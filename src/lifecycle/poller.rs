@@ -6,7 +6,7 @@
 //!   a list can lag.
 //! - A list that fails is no update of any execution. Only the runs of its batch hear of it.
 //! - If the API rejects lists of many jobs altogether, each run reads its own execution.
-//! - Nothing is read for a run that no longer waits.
+//! - No new read begins for a run that no longer waits.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -59,14 +59,14 @@ impl Pollers {
 pub(super) struct Poller {
     client: CloudRunClient,
     state: Mutex<PollerState>,
-    /// Wakes the polling task when a subscription was added, removed or requeued.
+    /// Wakes the polling task when a subscription was added or requeued.
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct PollerState {
     subscriptions: Subscriptions,
-    /// Whether the polling task runs. It ends with the last subscription.
+    /// Whether the polling task runs. It ends when it finds no subscription.
     is_polling: bool,
 }
 
@@ -93,7 +93,7 @@ impl Poller {
             SubscriptionGuard { poller: self, number }
         };
         self.changed.notify_waiters();
-        // The sender is dropped only with its subscription, which the guard keeps.
+        // The sender is dropped only with its subscription, which ends with the guard.
         result.await.unwrap_or(PollResult::PollIndividually(None))
     }
 

@@ -69,7 +69,8 @@ pub(super) fn from_run(py: Python<'_>, error: &RunError, location: &JobLocation)
         RunError::RemovedBeforeStart { .. } => ("CloudRunJobRemovedError", None, ""),
         RunError::StartUnknown { cause, .. } => ("CloudRunStartUnknownError", cause.status, cause.message.as_str()),
     };
-    let (message, hint) = (error.to_string(), error.hint(project, region));
+    let hint = error.hint(project, region);
+    let message = format!("{error} {hint}").trim_end().to_owned();
     let fields = ExceptionFields {
         message,
         project,

@@ -264,7 +264,7 @@ async fn a_quota_that_admits_nothing_ends_the_call() {
     let Setup { client, .. } = setup(vec![Response::Http(429, RATE); 100]).await;
     let error = failed(client.create_job("j", &json!({}).into()).await);
     assert!(error.kind == ErrorKind::RateLimited, "{error}");
-    assert_eq!(error.exhausted, Some(RetryBudget::Time));
+    assert_eq!(error.exhausted, Some(RetryBudget::QuotaWait));
     assert!(error.to_string().contains("per-minute quota"), "{error}");
 }
 

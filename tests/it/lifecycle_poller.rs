@@ -238,7 +238,11 @@ async fn many_runs_get_through_small_quotas_without_a_storm() {
         assert_eq!((runs.reports("retrying"), runs.reports("awaiting_capacity")), (0, 0));
         let reported = runs.reported.lock().unwrap();
         let line = reported.iter().find(|(kind, _)| *kind == "rate_limited").unwrap();
-        assert!(line.1.contains("Rate limited: the per-minute quota of "), "{}", line.1);
+        let (begin, end) = (
+            "Rate limited: the per-minute quota for ",
+            " of project 'p' in region 'us-central1' is used up; waiting. ",
+        );
+        assert!(line.1.starts_with(begin) && line.1.contains(end), "{}", line.1);
     }
 }
 

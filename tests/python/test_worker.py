@@ -150,7 +150,7 @@ async def test_rate_limited_runs_wait_and_report_it_once(worker, monkeypatch, ca
         configurations = [await prepared(run, credentials={"project": "p"}) for run in runs]
         results = await asyncio.gather(*(map(worker.run, runs, configurations)))
     assert {result.status_code for result in results} == {0}
-    lines = [record for record in caplog.records if "Rate limited: the per-minute quota of" in record.getMessage()]
+    lines = [record for record in caplog.records if "Rate limited: the per-minute quota for" in record.getMessage()]
     # Once per run and quota.
     told = [(record.flow_run_id, record.getMessage()) for record in lines]
     assert told

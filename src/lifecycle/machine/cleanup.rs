@@ -43,7 +43,7 @@ pub(super) fn advance(run: &mut RunContext, result: Result<Outcome, RunError>, s
         RemovalStep::Deleted | RemovalStep::Missing(_) | RemovalStep::NotOurs => {
             run.report(Progress::Deleted { job: run.plan.job.clone() });
         }
-        RemovalStep::Failed(error) => run.report_leaked(Some(*error)),
+        RemovalStep::Failed(error) => run.report_leaked(*error),
     }
     Transition::Finish(result)
 }

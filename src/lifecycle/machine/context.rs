@@ -41,8 +41,14 @@ impl RunContext {
         self.reports.push(progress);
     }
 
+    /// Reports that a job of this name exists, and that it can't be decided whether it is ours.
+    pub(super) fn report_unknown_owner(&mut self) {
+        let (job, delete_command) = (self.plan.job.clone(), self.plan.delete_command());
+        self.report(Progress::UnknownOwner { job, delete_command });
+    }
+
     /// Reports that a job of ours may exist that nobody will delete.
-    pub(super) fn report_leaked(&mut self, error: Option<ApiError>) {
+    pub(super) fn report_leaked(&mut self, error: ApiError) {
         let (job, delete_command) = (self.plan.job.clone(), self.plan.delete_command());
         self.report(Progress::Leaked { job, delete_command, error });
     }

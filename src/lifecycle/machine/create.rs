@@ -75,7 +75,7 @@ pub(super) fn name_holder_read(
             adopt(run, now, job)
         }
         Ok(job) if maybe_done && run.ownership.owner_of(&job) == Owner::Unknown => {
-            run.report_leaked(None);
+            run.report_unknown_owner();
             Transition::fail(error)
         }
         // The job was deleted and the name is free, or this read lags.
@@ -113,7 +113,7 @@ pub(super) fn leftover_read(
             return cleanup::begin(run, now, Err(leftover.error));
         }
         Ok(_owner_is_unknown) => {
-            run.report_leaked(None);
+            run.report_unknown_owner();
             return Transition::fail(leftover.error);
         }
         Err(failed) => failed,
@@ -124,7 +124,7 @@ pub(super) fn leftover_read(
         return Transition::to(failed.pause_at_least(RECHECK_PAUSE), State::CheckingLeftover(leftover));
     }
     if !is_missing {
-        run.report_leaked(Some(*failed));
+        run.report_leaked(*failed);
     }
     Transition::fail(leftover.error)
 }

@@ -60,7 +60,8 @@
 //! - A job that may belong to somebody else is never deleted. Reads before repeated calls see to it; only a job that
 //!   replaces ours between such a read and the call can't be noticed.
 //! - A failure that may pass never ends a watch.
-//! - A kill in this process ends the run at once, in every state in which there is a job of ours.
+//! - A kill in this process ends the run at once, in every state in which there is a job of ours and the run does not
+//!   delete it itself.
 //!
 //! # Where an event goes on
 //!

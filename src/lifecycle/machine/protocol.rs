@@ -117,14 +117,15 @@ pub enum Outcome {
     Removed,
 }
 
-/// Why a run did not start, or is no longer watched.
+/// Why a run did not start, or is no longer watched. [`RunError::hint`] says what to do; it is not part of the text, but for
+/// [`RunError::Api`].
 #[derive(Clone, Debug, Error)]
 pub enum RunError {
     /// A call failed for good.
     #[error(transparent)]
     Api(#[from] Box<ApiError>),
     /// The service says that the job can't run.
-    #[error("Cloud Run Job '{job}' cannot run: {}. {CHECK_VARIABLES}", condition.trim_end_matches('.'))]
+    #[error("Cloud Run Job '{job}' cannot run: {}.", condition.trim_end_matches('.'))]
     NotReady {
         /// Name of the job.
         job: String,
@@ -134,7 +135,7 @@ pub enum RunError {
     /// The service did not decide in time.
     #[error(
         "Cloud Run Job '{job}' did not become ready within {seconds} s (job variable 'timeout'). Its last known \
-         condition: {condition}"
+         condition: {}.", condition.trim_end_matches('.')
     )]
     ReadyTimeout {
         /// Name of the job.
@@ -161,7 +162,7 @@ pub enum RunError {
     /// It could not be found out whether there is an execution. The job was not started again.
     #[error(
         "It is unknown whether Cloud Run Job '{job}' started an execution. The worker did not start the job again and \
-         did not delete it. Check its executions: gcloud run jobs executions list --job {job}. {cause}"
+         did not delete it. {cause}"
     )]
     StartUnknown {
         /// Name of the job.

@@ -108,8 +108,15 @@ pub enum Progress {
         job: String,
         /// The command that deletes it.
         delete_command: String,
-        /// Why. `None` if the job can't be told from somebody else's job.
-        error: Option<ApiError>,
+        /// Why.
+        error: ApiError,
+    },
+    /// There is a job of this name that may be ours or somebody else's. It was not deleted.
+    UnknownOwner {
+        /// Name of the job.
+        job: String,
+        /// The command that deletes it.
+        delete_command: String,
     },
     /// The execution, if there is one, is no longer watched. The job stays, because deleting it would stop the execution.
     LeftRunning {
@@ -206,6 +213,7 @@ impl Progress {
             Self::Deleted { .. } => "deleted",
             Self::Kept { .. } => "kept",
             Self::Leaked { .. } => "leaked",
+            Self::UnknownOwner { .. } => "unknown_owner",
             Self::LeftRunning { .. } => "left_running",
             Self::Retrying { .. } => "retrying",
             Self::PollFailed { .. } => "poll_failed",
@@ -222,6 +230,7 @@ impl Progress {
             | Self::Recovering { .. }
             | Self::StartedAnotherJob { .. }
             | Self::Leaked { .. }
+            | Self::UnknownOwner { .. }
             | Self::LeftRunning { .. }
             | Self::Retrying { .. }
             | Self::RateLimited { .. }

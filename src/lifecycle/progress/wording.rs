@@ -1,6 +1,6 @@
-//! The log lines of a run. Alerts on the upstream worker's log match the first words of some of them: those must stay.
+//! The log lines of a run. Alerts on the upstream worker's log match parts of some of them: those must stay.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use super::update::Progress;
 use crate::api::{RetryNotice, types::Condition};
@@ -8,7 +8,7 @@ use crate::api::{RetryNotice, types::Condition};
 impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // Matched by alerts.
+            // The lines up to the next comment are matched by alerts.
             Self::Creating { job } => write!(f, "Creating Cloud Run Job {job}"),
             Self::Submitting { job } => write!(f, "Submitting Cloud Run Job '{job}' for execution."),
             Self::Succeeded { job } => write!(f, "Job Run {job} completed successfully"),
@@ -19,17 +19,17 @@ impl fmt::Display for Progress {
             Self::Log { uri } => write!(f, "Job Run logs can be found on GCP at: {uri}"),
             Self::Deleting { job, completed: true } => write!(f, "Deleting completed Cloud Run Job '{job}'"),
 
+            // The lines from here on are ours alone.
             Self::Deleting { job, completed: false } => write!(f, "Deleting Cloud Run Job '{job}'"),
             Self::Created { job } => write!(f, "Cloud Run Job '{job}' created; waiting for it to become ready"),
             Self::AwaitingReady { job, condition: Some(condition) } => {
                 write!(f, "Cloud Run Job '{job}' is not ready yet: {}", describe_condition(condition))
             }
             Self::AwaitingReady { job, condition: None } => write!(f, "Cloud Run Job '{job}' is not ready yet"),
-            Self::AwaitingCapacity { error, max_wait } => write!(
-                f,
-                "Cloud Run accepts no more executions for now; waiting for up to {} s. {error}",
-                max_wait.as_secs()
-            ),
+            Self::AwaitingCapacity { error, max_wait } => {
+                let max_wait = describe_duration(*max_wait);
+                write!(f, "Cloud Run accepts no more executions for now; waiting for up to {max_wait}. {error}")
+            }
             Self::Recovering { error } => {
                 write!(f, "No response to the start request; checking whether an execution was created. {error}")
             }
@@ -43,9 +43,14 @@ impl fmt::Display for Progress {
             Self::Deleted { job } => write!(f, "Cloud Run Job '{job}' deleted"),
             Self::Kept { job } => write!(f, "Keeping Cloud Run Job '{job}', because keep_job is set"),
             Self::Leaked { job, delete_command, error } => {
-                write!(f, "Cloud Run Job '{job}' may still exist. If it does, delete it: {delete_command}")?;
-                error.as_ref().map_or(Ok(()), |error| write!(f, ". {error}"))
+                write!(f, "Cloud Run Job '{job}' may still exist. If it does, delete it: {delete_command}. {error}")
             }
+            Self::UnknownOwner { job, delete_command } => write!(
+                f,
+                "A Cloud Run Job '{job}' exists, but the worker can't tell whether this flow run or another one created \
+                 it, because it has no label of a flow run. The worker did not delete it. If it belongs to this flow \
+                 run, delete it: {delete_command}"
+            ),
             Self::LeftRunning { job, delete_command, error } => write!(
                 f,
                 "No longer watching Cloud Run Job '{job}', whose execution may still run. The job was not deleted. \
@@ -62,7 +67,7 @@ impl fmt::Display for Progress {
             }
             Self::RateLimited { quota, project, region } => write!(
                 f,
-                "Rate limited: the per-minute quota of {} of project '{project}' in region '{region}' is used up; \
+                "Rate limited: the per-minute quota for {} of project '{project}' in region '{region}' is used up; \
                  waiting. If this takes too long, request a higher quota",
                 quota.name()
             ),
@@ -91,6 +96,17 @@ fn write_unreported(f: &mut fmt::Formatter<'_>, unreported: u32) -> fmt::Result 
     if unreported == 0 { Ok(()) } else { write!(f, " ({unreported} more of these since the last line)") }
 }
 
+/// A duration in its largest unit that leaves no rest: `6 h`, `90 min`, `20 s`.
+fn describe_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0 => format!("{} s", duration.as_secs_f64()),
+        _ if seconds.is_multiple_of(3600) => format!("{} h", seconds / 3600),
+        _ if seconds.is_multiple_of(60) => format!("{} min", seconds / 60),
+        _ => format!("{seconds} s"),
+    }
+}
+
 /// A condition as `Ready is False, ContainerMissing: Image 'x' not found.`
 pub(in crate::lifecycle) fn describe_condition(condition: &Condition) -> String {
     let mut text = format!("{} is {:?}", condition.kind, condition.status);
@@ -100,4 +116,19 @@ pub(in crate::lifecycle) fn describe_condition(condition: &Condition) -> String 
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_shown_in_its_largest_whole_unit() {
+        for (seconds, text) in
+            [(21_600, "6 h"), (5_400, "90 min"), (60, "1 min"), (61, "61 s"), (20, "20 s"), (0, "0 s")]
+        {
+            assert_eq!(describe_duration(Duration::from_secs(seconds)), text);
+        }
+        assert_eq!(describe_duration(Duration::from_millis(500)), "0.5 s");
+    }
 }
