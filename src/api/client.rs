@@ -5,9 +5,9 @@ use serde_json::Value;
 use super::{
     endpoint::check_project,
     error::{ApiError, ApiResult},
+    error_kind::ErrorKind,
     guard::Guard,
     http::Request,
-    kind::ErrorKind,
     method::{ApiMethod, ApiPath},
     response::ApiResponse,
     transport::Transport,

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
-use super::{kind::ErrorKind, method::ApiMethod};
+use super::{error_kind::ErrorKind, method::ApiMethod};
 
 /// The result of a call.
 pub type ApiResult<T> = Result<T, Box<ApiError>>;

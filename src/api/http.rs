@@ -11,7 +11,10 @@ use reqwest::{
 use tokio::sync::Semaphore;
 use url::form_urlencoded;
 
-use super::{attempt::AttemptError, auth::Token, endpoint::Endpoint, guard::Guard, kind::ErrorKind, method::ApiMethod};
+use super::{
+    attempt_error::AttemptError, auth::Token, endpoint::Endpoint, error_kind::ErrorKind, guard::Guard,
+    method::ApiMethod,
+};
 
 /// URLs longer than this are sent as POST with X-HTTP-Method-Override, as Google's own clients do (googleapiclient,
 /// `MAX_URI_LENGTH`).

@@ -7,14 +7,14 @@
 //! # Limits
 //! The client knows single calls only. What a run does with them is in [`crate::lifecycle`].
 
-mod attempt;
+mod attempt_error;
 mod auth;
 mod client;
 mod endpoint;
 mod error;
+mod error_kind;
 mod guard;
 mod http;
-mod kind;
 mod method;
 mod quota;
 mod redact;
@@ -26,15 +26,15 @@ pub mod types;
 pub use crate::secret::Secret;
 pub use auth::{
     Credentials, GcpAuth, Principal, TOKEN_SCOPE, Token, TokenCache, TokenError, TokenErrorKind, TokenFuture,
-    TokenProvider, TokenSource, key_file,
+    TokenProvider, TokenSource, credentials_file,
 };
 pub use client::{CloudRunClient, JobBody};
 pub use endpoint::{Endpoint, EndpointError, check_project};
 pub use error::{ApiError, ApiResult, ErrorSource, RetryBudget};
+pub use error_kind::ErrorKind;
 pub use guard::{FRESH_READ_MAX_AGE, Guard};
 pub use http::http_client;
-pub use kind::ErrorKind;
 pub use method::{ApiMethod, ApiPath, MethodRow, Quota};
 pub use quota::{QuotaQueues, QuotaRegistry};
-pub use retry::{Backoff, RetryPolicy};
+pub use retry::RetryPolicy;
 pub use transport::{Notice, RetryNotice, Transport};

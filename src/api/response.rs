@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, error::Category};
 
 use super::{
-    attempt::AttemptError,
-    kind::{ErrorKind, classify},
+    attempt_error::AttemptError,
+    error_kind::{ErrorKind, classify},
     redact::Redactor,
     types::{Deletion, ErrorBody, ErrorStatus, Execution, Job, List},
 };

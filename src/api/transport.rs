@@ -6,13 +6,13 @@ use reqwest::{StatusCode, header::RETRY_AFTER};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    attempt::AttemptError,
+    attempt_error::AttemptError,
     auth::TokenSource,
     endpoint::Endpoint,
     error::{ApiError, ApiResult, RetryBudget},
+    error_kind::ErrorKind,
     guard::FRESH_READ_MAX_AGE,
     http::{Request, authorize},
-    kind::ErrorKind,
     method::{ApiMethod, Quota},
     quota::{Permit, QuotaQueues},
     redact::Redactor,

@@ -58,7 +58,8 @@ impl ActiveRuns {
             (Some(wanted), Some(label)) => wanted == label,
             _ => true,
         };
-        let targets: Vec<_> = self.runs().get(address).into_iter().flatten().filter(is_target).cloned().collect();
+        let runs = self.runs();
+        let targets: Vec<_> = runs.get(address).into_iter().flatten().filter(is_target).cloned().collect();
         for target in &targets {
             target.kills.send_modify(|kills| kills.in_progress += 1);
         }

@@ -1,4 +1,4 @@
-//! Drives the machine of one run: pauses, sends commands, reports progress.
+//! Drives the machine of one run: pauses, sends calls, reports progress.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -6,13 +6,13 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     active_runs::ActiveRuns,
-    commands::{JobGuard, send},
+    calls::{JobGuard, send},
     machine::{
         Machine, Next,
         protocol::{Command, Event, ExecutionWatch, Outcome, Plan, RunError},
     },
     poller::{Poller, Pollers},
-    progress::{Progress, ProgressSink, throttle::Reporter},
+    progress::{Progress, ProgressSink, Reporter},
     subscriptions::{PollResult, poll_pause},
 };
 use crate::api::{ApiResult, CloudRunClient, JobBody, Transport, types::Execution};

@@ -6,9 +6,9 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     active_runs::ActiveRuns,
-    commands::{JobGuard, send},
+    calls::{JobGuard, send},
     machine::{Ownership, READ_LAG, Removal, RemovalStep},
-    progress::{Progress, ProgressSink, throttle::Reporter},
+    progress::{Progress, ProgressSink, Reporter},
 };
 use crate::api::{ApiError, ApiMethod, CloudRunClient, ErrorKind, RetryNotice, Transport};
 
@@ -44,7 +44,7 @@ pub async fn kill(
     let reporter = Reporter::new(sink);
     let on_notice = reporter.notices(&transport.project, &transport.region);
     let client = CloudRunClient::new(Transport { on_notice, ..transport });
-    let mut removal = Removal::of_named(Ownership { uid: None, label: owner_label }, settled_at, retry);
+    let mut removal = Removal::read_first(Ownership { uid: None, label: owner_label }, settled_at, retry);
     let mut pause = Duration::ZERO;
     loop {
         sleep(pause).await;

@@ -1,11 +1,12 @@
 //! The lifecycle of a flow run's job, from its creation to its deletion.
 //!
-//! [`machine`] decides and does no I/O. [`driver`] sends the commands that it decides on. The [`poller`] reads the
+//! [`machine`] decides and does no I/O. [`driver`] sends the calls that it decides on. The [`poller`] reads the
 //! executions of many runs at once. [`kill`] deletes a job early, and tells the job's run through [`active_runs`].
 //! [`progress`] words the log lines.
 
 pub mod active_runs;
-mod commands;
+mod backoff;
+mod calls;
 pub mod driver;
 pub mod kill;
 pub mod machine;

@@ -34,9 +34,6 @@ static PROCESS: LazyLock<ProcessState> = LazyLock::new(ProcessState::default);
 /// The quotas that the calls of this process wait for.
 static QUOTAS: LazyLock<QuotaRegistry> = LazyLock::new(QuotaRegistry::default);
 
-/// How long after our own timeout a start may still take effect and show in reads. Longer than reads lag.
-const SETTLE_MARGIN: Duration = Duration::from_secs(15);
-
 /// See `_core.pyi`.
 #[pyfunction]
 pub(super) fn check_api_endpoint(text: &str) -> PyResult<()> {
@@ -104,7 +101,7 @@ impl Client {
             ready_timeout: ready_timeout_seconds,
             poll_interval: self.poll_interval,
             quota_wait_max: transport.quota_wait_max,
-            settle_time: transport.attempt_timeout + SETTLE_MARGIN,
+            settle_time: Plan::settle_time_of(transport.attempt_timeout),
             retry: transport.retry,
             seed: fastrand::u64(..),
         };

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::runtime;
 use crate::api::{
-    Credentials, Principal, Secret, Token, TokenError, TokenErrorKind, TokenFuture, TokenProvider, key_file,
+    Credentials, Principal, Secret, Token, TokenError, TokenErrorKind, TokenFuture, TokenProvider, credentials_file,
 };
 
 /// The Python module that calls google-auth.
@@ -103,12 +103,12 @@ fn failed(message: &str) -> TokenError {
 #[pyfunction]
 pub(super) fn read_key_file(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyBytes>> {
     // Without the GIL: the file may be on a slow network file system.
-    let bytes = py.detach(|| key_file::read(&path))?;
+    let bytes = py.detach(|| credentials_file::read(&path))?;
     Ok(PyBytes::new(py, &bytes))
 }
 
 /// See `_core.pyi`.
 #[pyfunction]
 pub(super) fn default_credentials_file(py: Python<'_>) -> PyResult<Option<PathBuf>> {
-    Ok(py.detach(key_file::read_default)?.map(|file| file.path))
+    Ok(py.detach(credentials_file::read_default)?.map(|file| file.path))
 }

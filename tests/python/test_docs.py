@@ -111,7 +111,7 @@ def test_the_documented_exceptions_are_those_of_the_code():
 
 
 def test_the_documented_kinds_of_errors_are_those_of_the_code():
-    (kinds,) = re.findall(r"pub enum ErrorKind \{(.*?)\n\}", (ROOT / "src/api/kind.rs").read_text(), re.DOTALL)
+    (kinds,) = re.findall(r"pub enum ErrorKind \{(.*?)\n\}", (ROOT / "src/api/error_kind.rs").read_text(), re.DOTALL)
     (table,) = re.findall(r"\| `ErrorKind` \|.*?\n\n", (ROOT / "ARCHITECTURE.md").read_text(), re.DOTALL)
     documented = [kind for row in re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE)[1:] for kind in row.split(", ")]
     assert sorted(documented) == sorted(f"`{kind}`" for kind in re.findall(r"^    (\w+),$", kinds, re.MULTILINE))

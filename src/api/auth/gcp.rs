@@ -14,7 +14,7 @@ use gcp_auth::{CustomServiceAccount, GCloudAuthorizedUser, TokenProvider as _};
 use tokio::sync::Semaphore;
 
 use super::{
-    key::{self, TokenRoute},
+    route::{self, TokenRoute},
     threads,
     token::{Principal, Token, TokenError, TokenErrorKind, TokenFuture, TokenProvider},
 };
@@ -43,7 +43,7 @@ impl GcpAuth {
     }
 
     async fn find_token(&self, principal: &Principal) -> Result<Token, TokenError> {
-        match key::find_route(principal).await? {
+        match route::find_route(principal).await? {
             TokenRoute::GcpAuth(key) => match token_of_key(key, principal.scope).await {
                 // gcp_auth's errors do not distinguish a failing server from a rejection, and it can't parse every key.
                 Err(error) if error.kind != TokenErrorKind::Transient => self.ask_fallback(principal, error).await,

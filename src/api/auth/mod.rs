@@ -5,9 +5,9 @@
 //! table.
 
 mod cache;
+pub mod credentials_file;
 mod gcp;
-mod key;
-pub mod key_file;
+mod route;
 mod source;
 mod threads;
 mod token;

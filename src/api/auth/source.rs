@@ -15,7 +15,7 @@ use std::{
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    key::{self, FileStamp},
+    route::{self, FileStamp},
     token::{Principal, Token, TokenError, TokenErrorKind, TokenProvider},
 };
 
@@ -149,7 +149,7 @@ impl TokenSource {
             // A task of its own, so that a provider's panic ends in an error here.
             let lookup = tokio::spawn(async move {
                 let lookup = async {
-                    let file = key::file_stamp(&inner.principal.credentials).await;
+                    let file = route::file_stamp(&inner.principal.credentials).await;
                     (inner.provider.token(&inner.principal).await, file)
                 };
                 tokio::time::timeout(LOOKUP_TIMEOUT, lookup).await
@@ -172,7 +172,7 @@ impl TokenSource {
 
     /// The error of the last look-up. `None` when it no longer applies, because the credentials' file was replaced.
     async fn last_error(&self) -> Option<TokenError> {
-        let file = key::file_stamp(&self.0.principal.credentials).await;
+        let file = route::file_stamp(&self.0.principal.credentials).await;
         let mut state = self.state();
         let failed = state.failed.as_ref()?;
         if failed.file == file {

@@ -23,7 +23,8 @@ pub(super) fn begin(run: &mut RunContext, now: Duration, result: Result<Outcome,
     let completed = matches!(result, Ok(Outcome::Succeeded | Outcome::Failed(_)));
     run.report(Progress::Deleting { job, completed });
     // With a fixed name, another job may have taken the name since the last read.
-    let new_removal = if now <= run.last_seen + FRESH_READ_MAX_AGE { Removal::of_seen } else { Removal::of_named };
+    let new_removal =
+        if now <= run.last_seen + FRESH_READ_MAX_AGE { Removal::delete_first } else { Removal::read_first };
     let removal = new_removal(run.ownership.clone(), run.created_at + READ_LAG, run.plan.retry);
     Transition::to(Duration::ZERO, State::CleaningUp(CleanUp { result, removal }))
 }

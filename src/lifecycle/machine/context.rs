@@ -8,14 +8,16 @@ use super::{
     state::{Readiness, State, Transition},
 };
 use crate::{
-    api::{ApiError, Backoff},
-    lifecycle::progress::Progress,
+    api::ApiError,
+    lifecycle::{backoff::Backoff, progress::Progress},
 };
 
 /// Pause between the first and the second read of a job.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Pause before a read that resolves a doubt.
 pub(super) const RECHECK_PAUSE: Duration = Duration::from_secs(2);
+/// How often `jobs.run` is sent at most.
+pub(super) const MAX_STARTS: u32 = 5;
 /// How long reads of a resource may answer 404 after its creation.
 pub(in crate::lifecycle) const READ_LAG: Duration = Duration::from_secs(10);
 

@@ -10,8 +10,8 @@ use super::{
     state::{Creating, Leftover, NameTaken, Readiness, Starts, State, Transition},
 };
 use crate::{
-    api::{ApiError, ApiResult, Backoff, ErrorKind, types::Job},
-    lifecycle::progress::Progress,
+    api::{ApiError, ApiResult, ErrorKind, types::Job},
+    lifecycle::{backoff::Backoff, progress::Progress},
 };
 
 /// How long the machine waits for the name of a job that is being deleted.

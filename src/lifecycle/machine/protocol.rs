@@ -37,7 +37,15 @@ pub struct Plan {
     pub seed: u64,
 }
 
+/// How long after our own timeout a create or a start may still take effect and show in reads. Longer than reads lag.
+const SETTLE_MARGIN: Duration = Duration::from_secs(15);
+
 impl Plan {
+    /// The [`settle_time`](Self::settle_time) for calls with this timeout.
+    pub fn settle_time_of(attempt_timeout: Duration) -> Duration {
+        attempt_timeout + SETTLE_MARGIN
+    }
+
     /// The command with which a person deletes the job.
     pub(super) fn delete_command(&self) -> String {
         let Self { project, region, job, .. } = self;

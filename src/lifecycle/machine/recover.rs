@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     cleanup,
-    context::RunContext,
+    context::{MAX_STARTS, RunContext},
     ownership::Owner,
     protocol::RunError,
     state::{JobStatusVerdict, Readiness, Recovery, State, Transition},
@@ -12,17 +12,15 @@ use super::{
 };
 use crate::{
     api::{
-        ApiError, ApiResult, Backoff, ErrorKind,
+        ApiError, ApiResult, ErrorKind,
         types::{Execution, Job},
     },
-    lifecycle::progress::Progress,
+    lifecycle::{backoff::Backoff, progress::Progress},
 };
 
 /// First and longest pause between two rounds of the search.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
-/// How often `jobs.run` is sent at most.
-pub(super) const MAX_STARTS: u32 = 5;
 
 /// Begins the search, whatever became of the start.
 pub(super) fn begin(run: &mut RunContext, readiness: Readiness, now: Duration, cause: Box<ApiError>) -> Transition {

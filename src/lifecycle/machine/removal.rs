@@ -9,7 +9,8 @@ use super::{
     ownership::{Owner, Ownership},
     protocol::{Command, Event},
 };
-use crate::api::{ApiError, ApiResult, Backoff, ErrorKind, RetryPolicy, types::Job};
+use crate::api::{ApiError, ApiResult, ErrorKind, RetryPolicy, types::Job};
+use crate::lifecycle::backoff::Backoff;
 
 /// First and longest pause after a lost response.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -63,11 +64,11 @@ pub(in crate::lifecycle) enum RemovalStep {
 }
 
 impl Removal {
-    /// Of a job that was just seen to be ours.
+    /// Deletes a job that was just seen to be ours.
     ///
     /// A 404 counts from `settled_at` on. `retry` bounds how often and how long deletes are repeated after unclear
     /// responses; each call has spent a retry budget of its own before it fails.
-    pub(in crate::lifecycle) fn of_seen(ownership: Ownership, settled_at: Duration, retry: RetryPolicy) -> Self {
+    pub(in crate::lifecycle) fn delete_first(ownership: Ownership, settled_at: Duration, retry: RetryPolicy) -> Self {
         Self {
             ownership,
             settled_at,
@@ -80,10 +81,10 @@ impl Removal {
         }
     }
 
-    /// Of a job that may have been replaced by another one of its name. It is read first.
-    pub(in crate::lifecycle) fn of_named(ownership: Ownership, settled_at: Duration, retry: RetryPolicy) -> Self {
+    /// Reads the job before it deletes it: another job may have taken the name.
+    pub(in crate::lifecycle) fn read_first(ownership: Ownership, settled_at: Duration, retry: RetryPolicy) -> Self {
         let stage = Stage::Finding { not_found: false };
-        Self { stage, ..Self::of_seen(ownership, settled_at, retry) }
+        Self { stage, ..Self::delete_first(ownership, settled_at, retry) }
     }
 
     /// What tells the job from other jobs of its name.
@@ -341,7 +342,7 @@ mod tests {
             let mut world = World::new(holder, now, replaced_at);
             world.pass(Duration::ZERO);
             let ownership = Ownership { uid: None, label: Some((LABEL.0.into(), LABEL.1.into())) };
-            let removal = Removal::of_named(ownership, now, RetryPolicy::default());
+            let removal = Removal::read_first(ownership, now, RetryPolicy::default());
 
             let end = drive(&mut world, removal, &faults);
 
@@ -367,7 +368,7 @@ mod tests {
     #[test]
     fn a_job_counts_as_missing_after_two_reads() {
         let mut world = World::new(None, Duration::ZERO, Duration::MAX);
-        let removal = Removal::of_named(Ownership::default(), Duration::ZERO, RetryPolicy::default());
+        let removal = Removal::read_first(Ownership::default(), Duration::ZERO, RetryPolicy::default());
         let end = drive(&mut world, removal, &[]);
         assert!(matches!(end, RemovalStep::Missing(_)));
         assert!(world.now >= SECOND_READ_PAUSE);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     cleanup,
-    context::{FIRST_PAUSE as FIRST_READ_PAUSE, RECHECK_PAUSE, RunContext},
+    context::{FIRST_PAUSE, MAX_STARTS, RECHECK_PAUSE, RunContext},
     ownership::Owner,
     ready, recover,
     state::{CapacityCheck, CapacityWait, Readiness, Starts, State, Transition},
@@ -12,15 +12,15 @@ use super::{
 };
 use crate::{
     api::{
-        ApiError, ApiResult, Backoff, ErrorKind,
+        ApiError, ApiResult, ErrorKind,
         types::{Execution, Job},
     },
-    lifecycle::progress::Progress,
+    lifecycle::{backoff::Backoff, progress::Progress},
 };
 
 /// Average first and longest pause between two starts while there is no capacity.
-const FIRST_PAUSE: Duration = Duration::from_secs(2);
-const MAX_PAUSE: Duration = Duration::from_secs(60);
+const FIRST_START_PAUSE: Duration = Duration::from_secs(2);
+const MAX_START_PAUSE: Duration = Duration::from_secs(60);
 
 /// Takes the response to `jobs.run`.
 pub(super) fn run_response(
@@ -56,7 +56,7 @@ pub(super) fn run_response(
 /// How often `jobs.run` is sent at most when it fails like this.
 fn max_starts_despite(kind: ErrorKind) -> u32 {
     match kind {
-        ErrorKind::NotFound | ErrorKind::NoSuchRegion => recover::MAX_STARTS,
+        ErrorKind::NotFound | ErrorKind::NoSuchRegion => MAX_STARTS,
         ErrorKind::InvalidRequest => 2,
         _ => 0,
     }
@@ -69,7 +69,8 @@ fn await_capacity(run: &mut RunContext, now: Duration, starts: Starts, error: Bo
         Some(wait) => wait,
         None => {
             run.report(Progress::AwaitingCapacity { error: (*error).clone(), max_wait: quota_wait_max });
-            let (pauses, random) = (Backoff::new(FIRST_PAUSE, MAX_PAUSE), fastrand::Rng::with_seed(run.plan.seed));
+            let (pauses, random) =
+                (Backoff::new(FIRST_START_PAUSE, MAX_START_PAUSE), fastrand::Rng::with_seed(run.plan.seed));
             CapacityWait { since: now, pauses, random }
         }
     };
@@ -102,7 +103,7 @@ pub(super) fn capacity_check(
             // The job was ready before. If it is not ready any more, it gets as much time as a new job.
             let readiness = Readiness {
                 since: now,
-                pauses: Backoff::new(FIRST_READ_PAUSE, run.plan.poll_interval),
+                pauses: Backoff::new(FIRST_PAUSE, run.plan.poll_interval),
                 reported: None,
                 failing_since: None,
                 not_found: check.not_found,

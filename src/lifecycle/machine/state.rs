@@ -6,7 +6,8 @@ use super::{
     protocol::{Command, ExecutionWatch, Outcome, Plan, RunError},
     removal::Removal,
 };
-use crate::api::{ApiError, Backoff};
+use crate::api::ApiError;
+use crate::lifecycle::backoff::Backoff;
 
 /// Where a run stands.
 #[derive(Debug)]

@@ -11,10 +11,13 @@ use super::{
 };
 use crate::{
     api::{
-        ApiResult, Backoff, ErrorKind,
+        ApiResult, ErrorKind,
         types::{Condition, ConditionStatus, Execution, Job},
     },
-    lifecycle::progress::{Progress, describe_condition},
+    lifecycle::{
+        backoff::Backoff,
+        progress::{Progress, describe_condition},
+    },
 };
 
 /// How long reads must not find an execution before it counts as deleted.

@@ -2,14 +2,11 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use tokio::time::Instant;
-
-use super::update::{Phases, Progress, ProgressSink};
-use crate::api::{ApiError, ErrorKind, Notice, Quota, RetryNotice};
+use super::update::{Phases, Progress};
+use crate::api::{ApiError, ErrorKind, Quota, RetryNotice};
 
 /// How long a failure that was reported is not reported again.
 const QUIET_PERIOD: Duration = Duration::from_secs(60);
@@ -17,48 +14,9 @@ const QUIET_PERIOD: Duration = Duration::from_secs(60);
 /// Two failures with the same cause are the same failure, whatever the call.
 type FailureCause = (ErrorKind, Option<u16>);
 
-/// Hands progress to a sink, without failures that repeat too often. Clones share the throttle.
-#[derive(Clone)]
-pub(in crate::lifecycle) struct Reporter {
-    began: Instant,
-    throttle: Arc<Mutex<Throttle>>,
-    sink: ProgressSink,
-}
-
-impl Reporter {
-    /// For a run that begins now.
-    pub(in crate::lifecycle) fn new(sink: ProgressSink) -> Self {
-        Self { began: Instant::now(), throttle: Arc::default(), sink }
-    }
-
-    pub(in crate::lifecycle) fn report(&self, progress: Progress) {
-        let passed = self.throttle.lock().unwrap_or_else(PoisonError::into_inner).admit(self.began.elapsed(), progress);
-        passed.into_iter().for_each(|progress| (self.sink)(progress));
-    }
-
-    /// Reports the last line.
-    pub(in crate::lifecycle) fn report_summary(&self) {
-        let summary = self.throttle.lock().unwrap_or_else(PoisonError::into_inner).summary(self.began.elapsed());
-        (self.sink)(summary);
-    }
-
-    /// Reports what the calls to this project and region notify of.
-    pub(in crate::lifecycle) fn notices(&self, project: &str, region: &str) -> Arc<dyn Fn(Notice) + Send + Sync> {
-        let (reporter, project, region) = (self.clone(), project.to_owned(), region.to_owned());
-        Arc::new(move |notice| {
-            reporter.report(match notice {
-                Notice::Retry(notice) => Progress::Retrying { notice, unreported: 0 },
-                Notice::RateLimited(quota) => {
-                    Progress::RateLimited { quota, project: project.clone(), region: region.clone() }
-                }
-            });
-        })
-    }
-}
-
 /// What was reported of one run. All times are since the run began.
 #[derive(Debug, Default)]
-struct Throttle {
+pub(super) struct Throttle {
     /// When each failure was last reported, and how often it came since.
     failures: HashMap<FailureCause, (Duration, u32)>,
     /// The quotas whose wait was reported.
@@ -73,7 +31,7 @@ struct Throttle {
 
 impl Throttle {
     /// Records what happened at `now`, and returns it if it is to be reported.
-    fn admit(&mut self, now: Duration, mut progress: Progress) -> Option<Progress> {
+    pub(super) fn admit(&mut self, now: Duration, mut progress: Progress) -> Option<Progress> {
         match &mut progress {
             Progress::Retrying { notice: RetryNotice { error, .. }, unreported }
             | Progress::PollFailed { error, unreported, .. } => {
@@ -115,7 +73,7 @@ impl Throttle {
     }
 
     /// The last line of a run that ends at `now`.
-    fn summary(&self, now: Duration) -> Progress {
+    pub(super) fn summary(&self, now: Duration) -> Progress {
         let between = |from: Option<Duration>, to: Option<Duration>| Some(to.unwrap_or(now).saturating_sub(from?));
         // A short execution may never have been seen running.
         let running = self.running.or(self.ended.and(self.started));

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     auth::{TokenError, TokenErrorKind},
     error::ErrorSource,
-    kind::ErrorKind,
+    error_kind::ErrorKind,
 };
 
 /// A failed attempt.

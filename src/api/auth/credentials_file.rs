@@ -85,17 +85,16 @@ pub fn read_default() -> io::Result<Option<DefaultCredentials>> {
 ///
 /// # Errors
 ///
-/// If `path` seems to be a key instead of the path of one, if it is not a regular file, if the file is too large, or if it
-/// cannot be read.
+/// If there is no such file, if it is not a regular file, if it is too large, or if it cannot be read. If `path` seems to be
+/// a key instead of the path of one, the error says so and does not show it.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let Some(shown) = shown(path) else {
-        let message = "expected the path of a credentials file, but got what seems to be the key itself";
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-    };
-    let cannot_be_read = |error: io::Error| {
-        io::Error::new(error.kind(), format!("the credentials file '{shown}' cannot be read: {error}"))
-    };
-    read_limited(path).map_err(cannot_be_read)
+    read_limited(path).map_err(|error| match shown(path) {
+        Some(shown) => io::Error::new(error.kind(), format!("the credentials file '{shown}' cannot be read: {error}")),
+        None => {
+            let message = "expected the path of a credentials file, but got what seems to be the key itself";
+            io::Error::new(io::ErrorKind::InvalidInput, message)
+        }
+    })
 }
 
 /// Like [`read`], as text. Text that is not UTF-8 is an error too.
@@ -120,8 +119,9 @@ fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
 
 /// Returns a path as an error shows it. Returns `None` for a path that is very long or contains braces or line breaks:
 /// somebody may have put the key itself in its place.
-fn shown(path: &Path) -> Option<&str> {
-    path.to_str().filter(|text| text.len() <= MAX_SHOWN_PATH && !text.contains(['{', '\n']))
+fn shown(path: &Path) -> Option<String> {
+    let text = path.to_string_lossy();
+    (text.len() <= MAX_SHOWN_PATH && !text.contains(['{', '\n'])).then(|| text.into_owned())
 }
 
 fn credentials_type(text: &str) -> Option<String> {
@@ -138,6 +138,14 @@ mod tests {
             let error = read(Path::new(text)).unwrap_err().to_string();
             assert!(error.contains("seems to be the key itself") && !error.contains("hush"), "{error}");
         }
+    }
+
+    #[test]
+    fn the_name_of_a_file_may_look_like_a_key() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("{prod}.json");
+        std::fs::write(&path, "{}").unwrap();
+        assert_eq!(read(&path).unwrap(), b"{}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::{
-    key_file,
+    credentials_file,
     threads::spawn_blocking,
     token::{Credentials, Principal, TokenError, TokenErrorKind},
 };
@@ -36,16 +36,19 @@ pub(super) type FileStamp = (PathBuf, Option<(SystemTime, u64)>);
 /// The stamp of the file that these credentials come from. `None` when they come from no file.
 pub(super) async fn file_stamp(credentials: &Credentials) -> Option<FileStamp> {
     let path = match credentials {
-        Credentials::ServiceAccountFile(path) => path.clone(),
-        Credentials::ApplicationDefault => key_file::default_path()?.0,
+        Credentials::ServiceAccountFile(path) => Some(path.clone()),
+        Credentials::ApplicationDefault => None,
         Credentials::ServiceAccountInfo(_) => return None,
     };
     spawn_blocking(move || {
+        // Without HOME, this asks the user database, which may block.
+        let path = path.or_else(|| credentials_file::default_path().map(|(path, _)| path))?;
         let metadata = path.metadata().ok();
         let stamp = metadata.and_then(|metadata| Some((metadata.modified().ok()?, metadata.len())));
-        (path, stamp)
+        Some((path, stamp))
     })
     .await
+    .flatten()
 }
 
 /// Reads the credentials of a principal and chooses their route.
@@ -56,12 +59,16 @@ pub(super) async fn find_route(principal: &Principal) -> Result<TokenRoute, Toke
     let check_key = |text: &str| check_key(text, principal.is_local);
     match principal.credentials.clone() {
         Credentials::ServiceAccountInfo(text) => check_key(text.reveal()),
-        Credentials::ServiceAccountFile(path) => check_key(&read_in_thread(move || key_file::read_text(&path)).await?),
+        Credentials::ServiceAccountFile(path) => {
+            check_key(&read_in_thread(move || credentials_file::read_text(&path)).await?)
+        }
         Credentials::ApplicationDefault => {
-            let Some(file) = read_in_thread(key_file::read_default).await? else { return Ok(TokenRoute::NoFile) };
+            let Some(file) = read_in_thread(credentials_file::read_default).await? else {
+                return Ok(TokenRoute::NoFile);
+            };
             match file.kind.as_str() {
                 // gcp_auth does not support quota projects.
-                "service_account" if key_file::variable(QUOTA_PROJECT).is_some() => Ok(TokenRoute::GoogleAuth),
+                "service_account" if credentials_file::variable(QUOTA_PROJECT).is_some() => Ok(TokenRoute::GoogleAuth),
                 "service_account" => check_key(&file.text),
                 "gdch_service_account" => {
                     Err(rejected("these credentials are for Google Distributed Cloud, which has no Cloud Run jobs"))
@@ -109,7 +116,7 @@ fn check_key(text: &str, is_local: bool) -> Result<TokenRoute, TokenError> {
     }
     let token_uri = Url::parse(field("token_uri").unwrap_or_default());
     // gcp_auth uses no proxies.
-    let has_proxy = PROXIES.iter().any(|name| key_file::variable(name).is_some());
+    let has_proxy = PROXIES.iter().any(|name| credentials_file::variable(name).is_some());
     match token_uri {
         Ok(url) if is_local && is_loopback(&url) && url.scheme() == "http" => {
             Ok(TokenRoute::GcpAuth(Secret::new(text)))
