@@ -1,4 +1,10 @@
-# Everything a newcomer needs: `make demo` and `make test`. Each sets up what it needs and may be repeated.
+# Everything a newcomer needs: `make demo` and `make test`. Who changes the code: `make dev`, `make check`, `make lint`.
+# Each target sets up what it needs and may be repeated.
+#
+# There are three builds of the package, in environments that never mix them up:
+# - the quick wheel (profile `quick`), in .venv: demo and tests;
+# - the release wheel (profile `release`), in dist/ and .venv-release: users and benches;
+# - the development build (profile `dev`), in .venv after `make dev`, until a target needs the quick wheel again.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,6 +14,8 @@ CARGO ?= cargo
 export PROPTEST_RNG_SEED ?= 20261126
 DENY_VERSION := 0.20.2
 DENY := .tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
+# Most tests wait for something, so several run at a time.
+PYTEST := -m pytest -n 2 --dist worksteal
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find src -name '*.rs' -o -name '*.html')
 WHEEL_SOURCES := $(RUST_SOURCES) pyproject.toml $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
 
@@ -20,7 +28,18 @@ demo: $(VENV)/.wheel ## run a Prefect flow on an emulated Cloud Run, from deploy
 	@$(BIN)/python demo/run.py $(ARGS)
 
 .PHONY: wheel
-wheel: $(VENV)/.wheel ## build the wheel into dist/
+wheel: dist/.wheel ## build the release wheel into dist/
+
+.PHONY: dev
+dev: $(VENV)/.packages ## build the package in place, for development
+	@# What is installed now is not the quick wheel any more.
+	rm -f $(VENV)/.wheel
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --quiet
+
+.PHONY: check
+check: dev ## test what can be tested in three minutes: all of Rust with 1 000 property cases, Python without slow tests
+	PROPTEST_CASES=1000 $(CARGO) test --locked --no-default-features --lib --tests
+	$(BIN)/python $(PYTEST) -m "not slow"
 
 .PHONY: test
 test: test-rust test-python test-prefects ## run all tests
@@ -31,24 +50,24 @@ test-rust: ## test the core and the emulator, without Python
 
 .PHONY: test-python
 test-python: $(VENV)/.wheel ## test the installed wheel
-	$(BIN)/python -m pytest
+	$(BIN)/python $(PYTEST)
 
 .PHONY: test-prefects
 test-prefects: $(VENV)-oldest/.wheel $(VENV)-newest/.wheel ## test what depends on Prefect's functions with its oldest and newest
-	for venv in $(VENV)-oldest $(VENV)-newest; do $$venv/bin/python -m pytest \
+	for venv in $(VENV)-oldest $(VENV)-newest; do $$venv/bin/python $(PYTEST) \
 		tests/python/test_rendering.py tests/python/test_configuration.py || exit 1; done
 
 .PHONY: bench
-bench: bench-rendering bench-worker ## measure all, beside Prefect's own rendering and the known worker; about 40 minutes
+bench: bench-rendering bench-worker ## measure all, Prefect's rendering and the upstream worker too; about 40 minutes
 
 .PHONY: bench-rendering
-bench-rendering: $(VENV)/.wheel ## measure rendering, beside Prefect's own
+bench-rendering: $(VENV)-release/.wheel ## measure rendering, and Prefect's own
 	$(CARGO) bench --locked --no-default-features --bench core
-	$(BIN)/python benches/rendering.py
+	$(VENV)-release/bin/python benches/rendering.py
 
 .PHONY: bench-worker
-bench-worker: $(VENV)/.wheel $(VENV)-bench/.packages ## measure the worker, beside the known one (ARGS="--only submission --quick")
-	$(BIN)/python -m benches.worker $(ARGS)
+bench-worker: $(VENV)-release/.wheel $(VENV)-bench/.packages ## measure this worker and upstream's (ARGS="--only submission --quick")
+	$(VENV)-release/bin/python -m benches.worker $(ARGS)
 
 .PHONY: fuzz
 fuzz: ## draw a million new cases of each property of the state machine, of templates and of job bodies; about an hour
@@ -95,7 +114,8 @@ schema: $(VENV)/.packages ## renew src/schema/run_v1.rs from the pinned google-a
 
 .PHONY: clean
 clean: ## remove everything that the other targets made
-	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest $(VENV)-bench .bench .demo .tools dist target
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest $(VENV)-release $(VENV)-bench .bench .demo .tools dist target
+	rm -f python/prefect_gcp/_core.*so
 
 # The packages that demo and tests need, with the versions and hashes of the lock file.
 $(VENV)/.packages: requirements.lock
@@ -108,23 +128,34 @@ $(VENV)/.packages: requirements.lock
 $(DENY):
 	$(CARGO) install --quiet --locked --debug --root $(@D)/.. cargo-deny@$(DENY_VERSION)
 
-# The known worker's environment.
+# The upstream worker's environment.
 $(VENV)-bench/.packages: $(VENV)/.packages benches/requirements.lock
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-bench
 	$(BIN)/uv pip install --quiet --python $(VENV)-bench --require-hashes --requirement benches/requirements.lock
 	@touch $@
 
-# The wheel, built as for a release and installed.
+# The quick wheel. `install` removes what `make dev` has put there.
 $(VENV)/.wheel: $(VENV)/.packages $(WHEEL_SOURCES)
-	rm -rf dist
-	$(BIN)/maturin build --release --out dist
-	$(BIN)/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/*.whl
+	rm -rf target/wheels/quick
+	$(BIN)/maturin build --profile quick --out target/wheels/quick
+	$(BIN)/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps target/wheels/quick/*.whl
 	@touch $@
 
-# The same with another Prefect: one that the lock file's packages serve well enough for the tests of its functions.
+dist/.wheel: $(VENV)/.packages $(WHEEL_SOURCES)
+	rm -rf dist
+	$(BIN)/maturin build --release --out dist
+	@touch $@
+
+$(VENV)-release/.wheel: dist/.wheel requirements.lock
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-release
+	$(BIN)/uv pip install --quiet --python $(VENV)-release --no-deps --require-hashes --requirement requirements.lock
+	$(BIN)/uv pip install --quiet --python $(VENV)-release --no-deps dist/*.whl
+	@touch $@
+
+# The quick wheel with another Prefect: one that the lock file's packages serve well enough for the tests of its functions.
 $(VENV)-%/.wheel: $(VENV)/.wheel tests/prefect-%.lock
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-$*
 	for lock in requirements.lock tests/prefect-$*.lock; do $(BIN)/uv pip install --quiet --python $(VENV)-$* \
 		--no-deps --require-hashes --requirement $$lock || exit 1; done
-	$(BIN)/uv pip install --quiet --python $(VENV)-$* --no-deps dist/*.whl
+	$(BIN)/uv pip install --quiet --python $(VENV)-$* --no-deps target/wheels/quick/*.whl
 	@touch $@

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -31,6 +32,9 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+# A shell ignores SIGINT for what runs in its background, and so would the workers that the tests start and stop.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Prefect reads these when it is imported, so they are set before anything imports it.
 _HOME = tempfile.TemporaryDirectory(prefix="prefect-home-")
 _PORT = _free_port()

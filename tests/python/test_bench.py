@@ -64,6 +64,7 @@ def test_what_was_measured_is_kept_for_the_next_time(tmp_path: Path, capsys: pyt
     assert json.loads((tmp_path / "quick.json").read_text()).keys() == {"imports", "measured", "wheel"}
 
 
+@pytest.mark.slow
 def test_a_session_measures_a_real_worker() -> None:
     load = Load(runs=20, shortest=2, spread=0.5, watch=1, regions=2, record_calls=True)
     seen = session("ours", sys.executable, load)

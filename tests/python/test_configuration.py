@@ -496,6 +496,7 @@ LABELS = st.one_of(
     env=st.dictionaries(st.text(max_size=5), st.one_of(st.none(), st.text(max_size=5)), max_size=5),
     command=st.one_of(st.none(), st.text(alphabet="ab -\t", max_size=9), st.lists(st.text(max_size=3), max_size=3)),
 )
+@pytest.mark.slow
 def test_any_names_labels_and_variables_give_a_valid_body(name, run_name, prefects, own, env, command):
     body = cloud_run._get_base_job_body()
     body["metadata"] |= {"name": name, "labels": dict(own)}

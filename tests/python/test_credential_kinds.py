@@ -74,6 +74,7 @@ def test_gcloud_is_used_if_there_are_no_other_credentials(google, tmp_path):
     succeeds(google, answer, "gcloud-token", by_google_auth=True)
 
 
+@pytest.mark.slow
 def test_gcloud_is_not_used_if_the_metadata_server_fails(google, tmp_path):
     gcloud = tmp_path / "bin" / "gcloud"
     gcloud.parent.mkdir()
@@ -307,6 +308,7 @@ def test_a_configuration_with_a_program_is_accepted_from_the_environment_only(go
     assert not marker.exists()
 
 
+@pytest.mark.slow
 def test_redirects_of_token_endpoints_are_not_followed(google, tmp_path):
     (tmp_path / "subject").write_text("s")
     with Google() as other:

@@ -137,6 +137,7 @@ async def test_without_project_and_credentials_the_error_says_what_to_do(kill):
 
 
 @pytest.mark.anyio
+@pytest.mark.slow
 async def test_a_transient_failure_of_the_project_lookup_is_retried(default_project, kill, monkeypatch):
     answers = [TransportError("no answer"), TransportError("no answer"), None]
 

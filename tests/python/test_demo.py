@@ -4,9 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_the_demo_completes():
     done = subprocess.run(
         [sys.executable, ROOT / "demo/run.py"], capture_output=True, text=True, timeout=300, check=False

@@ -41,6 +41,7 @@ def test_a_certificate_of_nobody_is_not_trusted(google, authority, tmp_path, in_
         api.shutdown()
 
 
+@pytest.mark.slow
 def test_a_token_endpoint_of_nobody_is_not_trusted(google, authority, tmp_path):
     with Google(authority) as other:
         key = google.key | {"token_uri": f"{other.serve_tls('localhost')}/token"}

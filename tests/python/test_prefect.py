@@ -107,7 +107,11 @@ def to_the_workers_own(template):
     template.update(CloudRunWorker.get_default_base_job_template())
 
 
-FORMS = pytest.mark.parametrize("form", [None, to_the_workers_own], ids=["the server's", "the worker's"])
+FORMS = pytest.mark.parametrize(
+    "form",
+    [pytest.param(None, marks=pytest.mark.slow), to_the_workers_own],
+    ids=["the server's", "the worker's"],
+)
 
 
 @FORMS
@@ -122,6 +126,7 @@ async def test_a_pool_of_either_template_runs_a_flow_to_completed(emulator, pool
     assert "Job Run logs can be found on GCP at:" in await log_of(flow_run_id, "deleted")
 
 
+@pytest.mark.slow
 async def test_a_customised_template_runs_with_its_own_placeholder_and_fixed_value(emulator, pool):
     def change(template):
         task = _task(template)
@@ -146,6 +151,7 @@ def _task(template):
     return task
 
 
+@pytest.mark.slow
 async def test_a_flow_that_fails_is_failed_and_one_that_is_killed_is_crashed(emulator, pool):
     def change(template):
         _task(template)["maxRetries"] = 0
@@ -175,6 +181,7 @@ async def test_a_flow_that_fails_is_failed_and_one_that_is_killed_is_crashed(emu
     ],
     ids=["region", "image", "project"],
 )
+@pytest.mark.slow
 async def test_a_wrong_value_crashes_the_run_with_one_clear_error(pool, monkeypatch, variables, hint):
     with Emulator(projects=["my-project"]) as emulator:
         monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", emulator.host)
@@ -199,6 +206,7 @@ async def test_wrong_variables_are_refused_by_prefect(pool, form):
 
 
 @pytest.mark.difference("early-check")
+@pytest.mark.slow
 async def test_a_template_with_a_wrong_type_and_a_typo_says_both_in_the_flow_runs_log(emulator, pool):
     def change(template):
         _task(template)["timeoutSecond"] = 60
@@ -224,6 +232,7 @@ async def test_a_template_with_a_wrong_type_and_a_typo_says_both_in_the_flow_run
     assert emulator.jobs() == []
 
 
+@pytest.mark.slow
 async def test_cancelling_a_pending_run_from_the_command_line_deletes_its_job(pool, monkeypatch):
     # Its containers are not started while the test lasts, so that the run stays pending.
     with Emulator(start_after=600) as emulator:
@@ -243,7 +252,7 @@ async def test_cancelling_a_pending_run_from_the_command_line_deletes_its_job(po
             await until(lambda: _no_jobs(emulator))
         finally:
             worker.terminate()
-            output, _ = await worker.communicate()
+            output, _ = await asyncio.wait_for(worker.communicate(), 60)
     assert re.search(r"Worker '.*' started!", output.decode())
     assert "Traceback" not in output.decode()
 

@@ -116,6 +116,7 @@ async def test_a_run_that_fails_shows_no_secret(emulator, evil_google, watch, va
     "fault",
     ["reset", "hang", {"refuse": 0.5}, *({"status": {"code": code}} for code in (400, 401, 429, 503))],
 )
+@pytest.mark.slow
 async def test_injected_faults_show_no_secret(emulator, evil_google, watch, fault):
     emulator.set_faults({"rules": [{"fault": fault, "calls": ["jobs.create"]}]})
     await run(watch, "a run", key=evil_google.key)
@@ -145,6 +146,7 @@ async def test_a_run_that_is_cancelled_shows_no_secret(emulator, evil_google, wa
 
 
 @pytest.mark.parametrize("call", ["create", "get", "run", "list", "delete"])
+@pytest.mark.slow
 async def test_a_response_that_repeats_the_request_is_not_shown(evil_google, watch, monkeypatch, call):
     monkeypatch.setenv(f"{SETTING}API_ENDPOINT", evil_google.url)
     runs = [run(watch, f"{way} {call}", key=evil_google.key, project=f"{way}-{call}") for way in EVIL]
@@ -169,6 +171,7 @@ async def test_a_kill_does_not_show_a_response_that_repeats_the_request(evil_goo
 
 
 @pytest.mark.parametrize("call", ["create", "run"])
+@pytest.mark.slow
 async def test_events_show_no_secret(evil_google, watch, call):
     settings = CloudRunWorkerSettings(api_endpoint=evil_google.url)
     watch.see("the settings", CloudRunWorkerSettings())
@@ -208,6 +211,7 @@ async def test_a_token_response_that_repeats_the_request_is_not_shown(evil_googl
     assert sum(isinstance(end, Exception) for end in ends) > 10
 
 
+@pytest.mark.slow
 async def test_a_block_without_token_shows_no_secret(evil_google, watch, monkeypatch):
     monkeypatch.setattr("prefect_gcp._google_auth._TIMEOUT_SECONDS", 1)
 
@@ -225,6 +229,7 @@ async def test_a_block_without_token_shows_no_secret(evil_google, watch, monkeyp
 
 
 @pytest.mark.parametrize("way", ["repeated", "repeated-parts", "repeated-page", "garbage", "wrong-type", "redirect"])
+@pytest.mark.slow
 async def test_credentials_of_the_environment_are_not_shown(evil_google, watch, monkeypatch, tmp_path, way):
     file = tmp_path / "adc.json"
     secrets = {"client_secret": leaks.CLIENT_SECRET, "refresh_token": leaks.REFRESH_TOKEN}

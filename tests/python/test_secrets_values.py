@@ -92,6 +92,7 @@ async def watch_block(watch: leaks.Watch, where: str, **fields: Any) -> None:
     return None
 
 
+@pytest.mark.slow
 async def test_a_malformed_key_is_not_shown(evil_google, watch, monkeypatch, tmp_path):
     monkeypatch.setenv(f"{SETTING}API_ENDPOINT", evil_google.url)
     for number, key in enumerate(malformed(evil_google.key)):
@@ -198,6 +199,7 @@ PLACES = [
 
 
 @pytest.mark.parametrize("place", PLACES)
+@pytest.mark.slow
 async def test_a_malformed_body_is_not_shown(evil_google, watch, monkeypatch, place):
     monkeypatch.setenv(f"{SETTING}API_ENDPOINT", evil_google.url)
     endless: list[Any] = [leaks.PASSWORD]

@@ -66,6 +66,7 @@ def stopped_with(number: signal.Signals, emulator: Emulator, runs: int, command:
         worker.kill()
 
 
+@pytest.mark.slow
 async def test_a_worker_of_prefects_command_ends_when_it_is_told(emulator, tmp_path):
     pool, log = "shutdown-few", tmp_path / "log"
     await make_pool(pool)
@@ -79,6 +80,7 @@ async def test_a_worker_of_prefects_command_ends_when_it_is_told(emulator, tmp_p
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminate"])
+@pytest.mark.slow
 async def test_five_hundred_runs_delay_the_end_by_less_than_three_seconds(emulator, tmp_path, monkeypatch, number):
     pool, log = f"shutdown-{number.name.lower()}", tmp_path / "log"
     await make_pool(pool)

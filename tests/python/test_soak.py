@@ -12,6 +12,7 @@ from prefect_gcp.exceptions import CloudRunJobRemovedError, CloudRunUnavailableE
 from tests.python.soak import Result
 
 
+@pytest.mark.slow
 def test_a_hundred_runs_survive_an_api_that_fails_one_call_in_ten():
     command = [sys.executable, "-m", "tests.python.soak", "--runs", "100", "--at-once", "50", "--seed", "5"]
     root = Path(__file__).parents[2]

@@ -88,6 +88,7 @@ async def test_a_token_endpoint_that_fails_for_a_while_is_retried(google):
     assert google.outages == 0
 
 
+@pytest.mark.slow
 async def test_credentials_that_have_worked_are_retried_for_the_whole_budget(google):
     await delete(google, service_account_info=json.dumps(google.key))
     google.refused = {"Bearer token-1"}
@@ -135,6 +136,7 @@ def test_no_token_is_sent_through_a_proxy_without_encryption(google, tmp_path):
     assert (proxy.authorizations, proxy.paths, proxy.claims) == ([], [], [])
 
 
+@pytest.mark.slow
 def test_a_process_that_exits_with_the_last_response_exits_cleanly(google):
     # Imports the core without Prefect, whose import takes a second: the fault shows only in some of many process exits.
     script = """

@@ -127,6 +127,7 @@ async def test_a_run_succeeds_and_leaves_nothing(emulator, worker, flow_run, cap
 
 
 @pytest.mark.difference("many-in-one-read")
+@pytest.mark.slow
 async def test_many_runs_are_watched_with_few_reads(worker, monkeypatch):
     with Emulator(ready_after=0.1, executor="simulated", duration=6) as emulator:
         monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", emulator.host)
@@ -142,6 +143,7 @@ async def test_many_runs_are_watched_with_few_reads(worker, monkeypatch):
 
 @pytest.mark.difference("paced")
 @pytest.mark.settings(QUOTA_PERIOD_SECONDS="1")
+@pytest.mark.slow
 async def test_rate_limited_runs_wait_and_report_it_once(worker, monkeypatch, caplog):
     quotas = {"writes": 10, "runs": 10, "minuteSeconds": 1}
     with Emulator(ready_after=0.1, executor="simulated", duration=0.1, faults={"quotas": quotas}) as emulator:
@@ -257,7 +259,9 @@ async def test_a_kill_before_the_start_stops_the_start(worker, flow_run, monkeyp
         await asyncio.sleep(1)
         assert len(emulator.jobs()) == 1
         await worker.kill_infrastructure(configuration.job_name, configuration)
-        with pytest.raises(exceptions.CloudRunJobRemovedError, match="because Prefect asked this worker to stop the flow run"):
+        with pytest.raises(
+            exceptions.CloudRunJobRemovedError, match="because Prefect asked this worker to stop the flow run"
+        ):
             await asyncio.wait_for(task, 1)
         assert await gone(emulator)
         assert emulator.executions() == []
@@ -293,7 +297,9 @@ async def test_a_kill_of_a_missing_job_raises_infrastructure_not_found(emulator,
         ({"credentials": {"project": "their-project"}}, exceptions.CloudRunPermissionError, "run.jobs.create"),
     ],
 )
-async def test_an_invalid_value_gives_one_clear_error_and_leaves_nothing(emulator, worker, flow_run, values, error, words):
+async def test_an_invalid_value_gives_one_clear_error_and_leaves_nothing(
+    emulator, worker, flow_run, values, error, words
+):
     with pytest.raises(error) as caught:
         await worker.run(flow_run, await prepared(flow_run, **values))
     assert words in str(caught.value)
@@ -321,7 +327,7 @@ ACT_AS = "Permission 'iam.serviceAccounts.actAs' denied on service account 'a@b'
         (status(404, body="html"), "Region", "no Cloud Run API answers for 'us-central1'", ""),
         (status(429, reason="RATE_LIMIT_EXCEEDED"), "Quota", "per-minute quota", ""),
         ({"quotas": {"jobs": 0}}, "Quota", "delete some with gcloud run jobs delete JOB --region us-central1", ""),
-        (status(503), "Unavailable", "out of order", ""),
+        pytest.param(status(503), "Unavailable", "is failing", "", marks=pytest.mark.slow),
     ],
 )
 # After the request's time-out, and some seconds more, a create that was answered 503 has surely not happened.
@@ -385,6 +391,7 @@ async def test_a_run_that_waits_for_a_full_region_can_be_cancelled(emulator, wor
     assert len(emulator.jobs()) == 1
 
 
+@pytest.mark.slow
 async def test_the_event_loop_is_never_blocked(worker, monkeypatch, simulating_emulator):
     monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", simulating_emulator)
     gaps: list[float] = []
@@ -500,6 +507,7 @@ async def test_without_a_project_the_error_says_where_to_set_one(worker, flow_ru
 
 
 @pytest.mark.settings(POLL_INTERVAL_SECONDS="1")
+@pytest.mark.slow
 async def test_a_cancelled_run_stops_at_once_and_its_execution_goes_on(emulator, worker, flow_run):
     task = asyncio.create_task(worker.run(flow_run, await prepared(flow_run, "sleep 600"), status := Started()))
     await status.event.wait()
@@ -520,6 +528,7 @@ async def test_a_cancelled_run_stops_at_once_and_its_execution_goes_on(emulator,
 
 
 @pytest.mark.difference("no-thread")
+@pytest.mark.slow
 async def test_waiting_runs_hold_no_threads(worker, monkeypatch, simulating_emulator):
     monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", simulating_emulator)
     # Enough threads for every run, if each held one.
