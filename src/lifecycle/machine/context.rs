@@ -4,11 +4,11 @@ use std::{mem, time::Duration};
 
 use super::{
     ownership::Ownership,
-    protocol::{Plan, RunError},
+    protocol::{Event, Plan, RunError},
     state::{Readiness, State, Transition},
 };
 use crate::{
-    api::ApiError,
+    api::{ApiError, ApiMethod, ErrorKind},
     lifecycle::{backoff::Backoff, progress::Progress},
 };
 
@@ -67,6 +67,21 @@ impl RunContext {
     /// Pauses after reads of an execution that gave no update.
     pub(super) fn recheck_pauses(&self) -> Backoff {
         Backoff::new(RECHECK_PAUSE, self.plan.poll_interval)
+    }
+
+    /// Takes a read that shows an earlier job of the same name for one that does not find our job.
+    ///
+    /// Reads of a young job may lag, so such a read does not show that somebody replaced our job.
+    pub(super) fn without_earlier_job(&self, now: Duration, event: Event) -> Event {
+        match event {
+            Event::JobRead(Ok(job)) if now < self.created_at + READ_LAG && self.ownership.is_other_job(&job) => {
+                let location = (self.plan.project.as_str(), self.plan.region.as_str());
+                let message = "the read shows an earlier job of the same name".to_owned();
+                let error = ApiError::new(ApiMethod::GetJob, ErrorKind::NotFound, location, &self.plan.job, message);
+                Event::JobRead(Err(Box::new(error)))
+            }
+            event => event,
+        }
     }
 
     /// Records in `not_found` that a read did not find the job. Returns whether the job counts as deleted now.

@@ -146,6 +146,7 @@ impl Machine {
     /// Takes an event that happened at `now` and decides what to do.
     pub fn step(self, now: Duration, event: Event) -> Step {
         let Self { mut run, state } = self;
+        let event = run.without_earlier_job(now, event);
         let transition = match (state, event) {
             (State::Creating(creating), Event::Created(job)) => create::created(&mut run, now, creating, job),
             (State::NameTaken(taken), Event::JobRead(job)) => create::name_holder_read(&mut run, now, taken, job),

@@ -31,6 +31,11 @@ impl Ownership {
         if is_ours { Owner::Us } else { Owner::SomebodyElse }
     }
 
+    /// Whether the uids show that this is another job of the same name.
+    pub(super) fn is_other_job(&self, job: &Job) -> bool {
+        matches!((&self.uid, &job.metadata.uid), (Some(ours), Some(uid)) if ours != uid)
+    }
+
     /// Decides by the uid of the execution's job.
     pub(super) fn owner_of_execution(&self, execution: &Execution) -> Owner {
         match (&self.uid, execution.job_uid()) {
