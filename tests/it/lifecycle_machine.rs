@@ -589,8 +589,13 @@ proptest! {
     fn transient_faults_do_not_end_a_run(
         faults in proptest::collection::vec(fault(), 0..12), full in any::<bool>(), end in end(),
     ) {
-        let passing = |fault: &Fault| !matches!(fault, Fault::Forbidden);
-        let faults: Vec<_> = faults.into_iter().filter(passing).collect();
+        // Four pauses of a quarter of a minute are as long as the wait for readiness.
+        let mut long_pauses = 0;
+        let is_transient = |fault: &Fault| {
+            long_pauses += u32::from(*fault == Fault::RefusedForAWhile);
+            !matches!(fault, Fault::Forbidden) && (*fault != Fault::RefusedForAWhile || long_pauses < 4)
+        };
+        let faults: Vec<_> = faults.into_iter().filter(is_transient).collect();
         let mut world = World { end, full_until: SECOND * if full { 900 } else { 0 }, ..World::default() };
         let ran = run(&mut world, plan(), &faults);
         match ran.result {
