@@ -6,13 +6,13 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use prefect_gcp_core::{
-    job::{check, env, labels, skeleton},
-    template::{json::Json, render},
+    job::{base_body, check, env, labels},
+    template::{json::JsonTree, render},
 };
 use serde_json::{Value, json};
 
 fn job_body() -> Value {
-    let mut body = skeleton::skeleton();
+    let mut body = base_body::base_body();
     body["metadata"]["name"] = json!("{{ name }}");
     let task = &mut body["spec"]["template"]["spec"]["template"]["spec"];
     task["timeoutSeconds"] = json!("{{ timeout }}");
@@ -41,15 +41,16 @@ fn rendering(criterion: &mut Criterion) {
     for keys in [0, 500] {
         let (template, values) = with_keys(keys);
         criterion.bench_function(&format!("render, {keys} keys more"), |bencher| {
-            bencher.iter(|| render(&Json, black_box(&template), black_box(&values)));
+            bencher.iter(|| render(&JsonTree, black_box(&template), black_box(&values)));
         });
     }
 }
 
 fn preparing(criterion: &mut Criterion) {
     let (template, values) = with_keys(0);
-    let body = render(&Json, &template, &values).ok().flatten().unwrap_or_default();
-    criterion.bench_function("check of the skeleton", |bencher| bencher.iter(|| skeleton::check(black_box(&body))));
+    let body = render(&JsonTree, &template, &values).ok().flatten().unwrap_or_default();
+    criterion
+        .bench_function("check against the base body", |bencher| bencher.iter(|| base_body::check(black_box(&body))));
     criterion.bench_function("check of the finished body", |bencher| bencher.iter(|| check::check(black_box(&body))));
     let pairs: Vec<_> = (0..10).map(|n| (format!("prefect.io/label-{n}"), format!("Value {n}"))).collect();
     let borrowed = || pairs.iter().map(|(key, value)| (key.as_str(), value.as_str()));

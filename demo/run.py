@@ -1,9 +1,9 @@
 """Runs a Prefect flow on an emulated Cloud Run, from deployment to clean-up, with Prefect's own commands.
 
-Everything lives in `.demo/` inside the clone and on loopback addresses, and is stopped at the end. With `--wait` it
-stays until Enter is pressed, for a look at the two web pages.
+All files are in `.demo/` inside the clone, and all servers listen on loopback addresses. The demo stops them at its
+end. With `--wait` it first waits until Enter is pressed, so that you can open the two web pages.
 
-Exit status 0 only when the flow run is Completed and its job is gone.
+The exit status is 0 only if the flow run is Completed and its job was deleted.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 HOME = ROOT / ".demo"
 BIN = Path(sys.executable).parent
-# As in flow.py, which the demo does not import: Prefect would read the environment before it is set.
+# The same names as in flow.py. The demo does not import flow.py, because Prefect would read the environment too early.
 POOL = "demo-pool"
 DEPLOYMENT = "greet/demo"
-# Longest wait for a server, and for the flow run, in seconds.
+# Maximum time for the start of a server, and for the flow run, in seconds.
 START_TIMEOUT = 120
 RUN_TIMEOUT = 300
 
 
 class DemoError(Exception):
-    """Something that the demo can't go on without did not happen."""
+    """A step of the demo failed, and the demo can't go on."""
 
 
 def main() -> int:
-    """Runs the demo and returns its exit status."""
+    """Run the demo and return its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--wait", action="store_true", help="stay until Enter is pressed")
+    parser.add_argument("--wait", action="store_true", help="wait until Enter is pressed before stopping the servers")
     arguments = parser.parse_args()
 
     shutil.rmtree(HOME, ignore_errors=True)
     HOME.mkdir()
-    # A CI that gives up, or a closed terminal, must leave nothing running either.
+    # Exit normally on SIGTERM, for example from a CI timeout, so that all servers are stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         with contextlib.ExitStack() as stack:
@@ -59,7 +59,7 @@ def main() -> int:
 
 
 def demo(stack: contextlib.ExitStack, wait: bool) -> int:
-    """Starts what is needed, runs the flow, and tells what happened."""
+    """Start the servers and the worker, run the flow, and print what happened."""
     prefect_url, emulator_url = (f"http://127.0.0.1:{port}" for port in free_ports(2))
     env = environment(prefect_url, emulator_url)
 
@@ -70,8 +70,8 @@ def demo(stack: contextlib.ExitStack, wait: bool) -> int:
     port = emulator_url.rpartition(":")[2]
     words = ("python", "-m", "prefect_gcp.emulator", "--port", port, "--log-dir", str(HOME / "logs"))
     stack.enter_context(service("emulator", env, *words, ready=f"{emulator_url}/emulator/history"))
-    print(f"  Prefect's pages:   {prefect_url}")
-    print(f"  Emulated jobs:     {emulator_url}")
+    print(f"  Prefect:            {prefect_url}")
+    print(f"  Emulated Cloud Run: {emulator_url}")
 
     say("Creating a work pool, a deployment and a worker")
     command(env, "prefect", "work-pool", "create", POOL, "--type", "cloud-run")
@@ -85,9 +85,9 @@ def demo(stack: contextlib.ExitStack, wait: bool) -> int:
     run = follow(prefect_url)
     life = job_life(emulator_url)
 
-    say("What the flow run's log says")
+    say("The log of the flow run")
     print_log(prefect_url, run["id"])
-    say("What the emulated Cloud Run saw of its job")
+    say("The history of its job in the emulated Cloud Run")
     print_life(life)
 
     completed = run["state"]["type"] == "COMPLETED"
@@ -97,13 +97,13 @@ def demo(stack: contextlib.ExitStack, wait: bool) -> int:
         print(f"  {run['state']['message']}")
     if wait:
         with contextlib.suppress(EOFError):
-            input(f"  {prefect_url} and {emulator_url} are up until you press Enter: ")
-    print(f"  All logs are in {HOME.relative_to(ROOT)}/; `make demo ARGS=--wait` leaves time for a look at both pages.")
+            input(f"  {prefect_url} and {emulator_url} keep running until you press Enter: ")
+    print(f"  All logs are in {HOME.relative_to(ROOT)}/. `make demo ARGS=--wait` keeps both pages open.")
     return 0 if completed and gone else 1
 
 
 def environment(prefect_url: str, emulator_url: str) -> dict[str, str]:
-    """An environment in which nothing of the user's own Prefect or Google settings counts."""
+    """Return an environment without the user's own settings of Prefect and Google."""
     foreign = ("PREFECT_", "GOOGLE_", "CLOUD_RUN_", "CLOUDSDK_")
     env = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return env | {
@@ -122,7 +122,7 @@ def environment(prefect_url: str, emulator_url: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def service(name: str, env: dict[str, str], *words: str, ready: str | None = None) -> Iterator[None]:
-    """A program that runs while the context is open, from when `ready` answers; its output goes to a file."""
+    """Run a program while the context is open, with its output in a file. Wait first until the URL `ready` answers."""
     with (HOME / f"{name}.log").open("w") as log:
         process = subprocess.Popen(
             [str(BIN / words[0]), *words[1:]], env=env, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
@@ -144,7 +144,7 @@ def service(name: str, env: dict[str, str], *words: str, ready: str | None = Non
 
 
 def command(env: dict[str, str], *words: str, show: str | None = None) -> None:
-    """Runs a command to its end."""
+    """Run a command to its end."""
     print(f"  $ {show or ' '.join(words)}")
     done = subprocess.run([str(BIN / words[0]), *words[1:]], env=env, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -152,7 +152,7 @@ def command(env: dict[str, str], *words: str, show: str | None = None) -> None:
 
 
 def follow(prefect_url: str) -> dict[str, Any]:
-    """Tells each state of the only flow run, and returns it once it is final and its job is done."""
+    """Print each state of the only flow run, and return the flow run once its state is final."""
     deadline = time.monotonic() + RUN_TIMEOUT
     shown = None
     while time.monotonic() < deadline:
@@ -164,11 +164,11 @@ def follow(prefect_url: str) -> dict[str, Any]:
         if run and run["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
             return dict(run)
         time.sleep(0.3)
-    raise DemoError(f"no end after {RUN_TIMEOUT} s: see {HOME.relative_to(ROOT)}/worker.log")
+    raise DemoError(f"the flow run did not end within {RUN_TIMEOUT} s: see {HOME.relative_to(ROOT)}/worker.log")
 
 
 def job_life(emulator_url: str) -> dict[str, Any]:
-    """The life of the only job, once it is gone or won't go."""
+    """Return the history of the only job, once it was deleted or after 30 seconds."""
     deadline = time.monotonic() + 30
     while True:
         jobs = call(f"{emulator_url}/emulator/history")["jobs"]
@@ -182,16 +182,16 @@ def job_life(emulator_url: str) -> dict[str, Any]:
 
 
 def print_log(prefect_url: str, flow_run_id: str) -> None:
-    """Prints the flow run's log, the worker's lines and the flow's own."""
+    """Print the log of the flow run: the lines of the worker and of the flow."""
     query = {"logs": {"flow_run_id": {"any_": [flow_run_id]}}, "sort": "TIMESTAMP_ASC"}
-    # The worker sends its last lines a moment after it wrote them.
+    # The worker sends its log lines to the server with a delay.
     time.sleep(3)
     for line in call(f"{prefect_url}/api/logs/filter", query):
         print(f"  {clock(line['timestamp'])}  {line['name'].removeprefix('prefect.'):<17} {line['message']}")
 
 
 def print_life(life: dict[str, Any]) -> None:
-    """Prints the life of a job."""
+    """Print the history of a job."""
     print(f"  {life['job']} in {life['project']}, {life['region']}")
     for event in life["events"]:
         detail = "  ".join(event[key] for key in ("execution", "message") if key in event)
@@ -199,19 +199,19 @@ def print_life(life: dict[str, Any]) -> None:
 
 
 def call(url: str, body: Any = None) -> Any:
-    """GETs, or POSTs a body as JSON."""
+    """Send a GET, or a POST with a JSON body, and return the JSON of the response."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})  # noqa: S310, loopback only
     with opener.open(request, timeout=30) as response:
         return json.load(response)
 
 
-# Nothing here is behind a proxy.
+# All URLs are loopback addresses, which no proxy can reach.
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def answers(url: str) -> bool:
-    """Whether a GET succeeds."""
+    """Return whether a GET succeeds."""
     try:
         call(url)
     except OSError:
@@ -220,19 +220,19 @@ def answers(url: str) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, all different."""
+    """Return different ports that are free."""
     with contextlib.ExitStack() as stack:
         listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [listener.getsockname()[1] for listener in listeners]
 
 
 def clock(timestamp: str) -> str:
-    """The time of day of an RFC 3339 timestamp."""
+    """Return the time of day of an RFC 3339 timestamp."""
     return timestamp[11:23]
 
 
 def say(text: str) -> None:
-    """Announces a part of the demo."""
+    """Print the heading of a part of the demo."""
     print(f"\n== {text}", flush=True)
 
 

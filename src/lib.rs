@@ -11,6 +11,7 @@
 //! - [`schema`]: the API's messages as data.
 //! - [`limits`]: how much of what a job may have.
 //! - [`path`]: places in trees, for errors.
+//! - [`secret`]: text that must not be shown.
 
 pub mod api;
 pub mod emulator;
@@ -21,4 +22,5 @@ pub mod path;
 #[cfg(feature = "python")]
 mod python;
 pub mod schema;
+pub mod secret;
 pub mod template;

@@ -1,66 +1,108 @@
-//! How much of what a job may have, and quantities as Kubernetes writes them.
+//! Documented limits of Cloud Run jobs, and CPU and memory quantities in the notation of Kubernetes.
 //!
 //! Sources: <https://cloud.google.com/run/quotas>,
 //! <https://cloud.google.com/run/docs/configuring/jobs/memory-limits>.
 
-/// Most labels of one resource.
+use serde_json::{Map, Value};
+
+/// Maximum number of labels of one resource.
 pub const MAX_LABELS: usize = 64;
-/// Most characters of a label's key or value.
+/// Maximum length of a label's key or value, in characters.
 pub const MAX_LABEL_LENGTH: usize = 63;
-/// Most entries of a container's environment.
+/// Maximum number of environment variables of a container.
 pub const MAX_VARIABLES: usize = 1000;
-/// Longest value of a variable, in bytes.
+/// Maximum length of an environment variable's value, in bytes.
 pub const MAX_VARIABLE_BYTES: usize = 32 * 1024;
-/// Most arguments of a container.
+/// Maximum number of arguments of a container.
 pub const MAX_ARGS: usize = 1000;
+
+/// CPU limit of a container that sets none.
+pub const DEFAULT_CPU: &str = "1000m";
+/// Memory limit of a container that sets none.
+pub const DEFAULT_MEMORY: &str = "512Mi";
 
 const MEBIBYTE: f64 = 1024.0 * 1024.0;
 const GIBIBYTE: f64 = 1024.0 * MEBIBYTE;
 
-/// A number of CPUs, with the least and the most memory that goes with it.
-#[derive(Clone, Copy, Debug)]
-pub struct Size {
-    /// CPUs of a container.
+/// A number of CPUs that Cloud Run offers, with the range of memory that it allows with it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CpuSize {
+    /// Number of CPUs of a container.
     pub cpus: f64,
-    /// Least memory, in bytes.
-    pub least: f64,
-    /// Most memory, in bytes.
-    pub most: f64,
+    /// Minimum memory, in bytes.
+    pub min_memory: f64,
+    /// Maximum memory, in bytes.
+    pub max_memory: f64,
 }
 
-/// What Cloud Run offers, by rising numbers of CPUs.
-pub const SIZES: [Size; 5] = [
-    Size { cpus: 1.0, least: 512.0 * MEBIBYTE, most: 4.0 * GIBIBYTE },
-    Size { cpus: 2.0, least: 512.0 * MEBIBYTE, most: 8.0 * GIBIBYTE },
-    Size { cpus: 4.0, least: 2.0 * GIBIBYTE, most: 16.0 * GIBIBYTE },
-    Size { cpus: 6.0, least: 4.0 * GIBIBYTE, most: 24.0 * GIBIBYTE },
-    Size { cpus: 8.0, least: 4.0 * GIBIBYTE, most: 32.0 * GIBIBYTE },
+/// The sizes that Cloud Run offers, in ascending order of CPUs.
+pub const CPU_SIZES: [CpuSize; 5] = [
+    CpuSize { cpus: 1.0, min_memory: 512.0 * MEBIBYTE, max_memory: 4.0 * GIBIBYTE },
+    CpuSize { cpus: 2.0, min_memory: 512.0 * MEBIBYTE, max_memory: 8.0 * GIBIBYTE },
+    CpuSize { cpus: 4.0, min_memory: 2.0 * GIBIBYTE, max_memory: 16.0 * GIBIBYTE },
+    CpuSize { cpus: 6.0, min_memory: 4.0 * GIBIBYTE, max_memory: 24.0 * GIBIBYTE },
+    CpuSize { cpus: 8.0, min_memory: 4.0 * GIBIBYTE, max_memory: 32.0 * GIBIBYTE },
 ];
 
-/// CPUs of a container whose limits name none.
-pub const DEFAULT_CPU: &str = "1000m";
-/// Memory of a container whose limits name none.
-pub const DEFAULT_MEMORY: &str = "512Mi";
-
-impl Size {
-    /// The size of exactly this number of CPUs.
-    pub fn of(cpus: f64) -> Option<Self> {
-        SIZES.into_iter().find(|size| (size.cpus - cpus).abs() < 1e-6)
+impl CpuSize {
+    /// Returns the size with exactly this number of CPUs.
+    fn of(cpus: f64) -> Option<Self> {
+        CPU_SIZES.into_iter().find(|size| (size.cpus - cpus).abs() < 1e-6)
     }
 
-    /// Whether an amount of memory, in bytes, goes with it.
-    pub fn takes(&self, memory: f64) -> bool {
-        (self.least..=self.most).contains(&memory)
+    fn allows(&self, memory: f64) -> bool {
+        (self.min_memory..=self.max_memory).contains(&memory)
     }
 
-    /// The memory that goes with it, in words.
-    pub fn memory(&self) -> String {
-        format!("{}Mi to {}Mi", self.least / MEBIBYTE, self.most / MEBIBYTE)
+    /// The allowed range of memory, as an error message shows it.
+    pub fn memory_range(&self) -> String {
+        format!("{}Mi to {}Mi", self.min_memory / MEBIBYTE, self.max_memory / MEBIBYTE)
     }
 }
 
-/// The value of a quantity: `1000m`, `2`, `512Mi`, `4G`; bytes for memory.
-pub fn quantity(text: &str) -> Option<f64> {
+/// The CPU and memory limits of a container, with Cloud Run's defaults for what it does not set.
+#[derive(Clone, Copy, Debug)]
+pub struct ResourceLimits<'a> {
+    /// The CPU limit as a quantity.
+    pub cpu: &'a str,
+    /// The memory limit as a quantity.
+    pub memory: &'a str,
+}
+
+/// Why Cloud Run does not accept a container's limits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ResourceProblem {
+    /// The CPU limit is not a quantity.
+    CpuNotANumber,
+    /// The memory limit is not a quantity.
+    MemoryNotANumber,
+    /// The CPU limit is none of [`CPU_SIZES`].
+    UnknownCpuSize,
+    /// The memory limit is outside the range of this size, which is the CPU limit's.
+    MemoryOutOfRange(CpuSize),
+}
+
+impl<'a> ResourceLimits<'a> {
+    /// Reads a container's `resources.limits`. A limit that is missing or not a string counts as the default.
+    pub fn of(limits: Option<&'a Map<String, Value>>) -> Self {
+        let limit = |name: &str, default: &'a str| {
+            limits.and_then(|limits| limits.get(name)).and_then(Value::as_str).unwrap_or(default)
+        };
+        Self { cpu: limit("cpu", DEFAULT_CPU), memory: limit("memory", DEFAULT_MEMORY) }
+    }
+
+    /// Returns what is wrong with the limits, or `None` if Cloud Run documents that it accepts them.
+    pub fn problem(&self) -> Option<ResourceProblem> {
+        let Some(cpus) = quantity(self.cpu) else { return Some(ResourceProblem::CpuNotANumber) };
+        let Some(bytes) = quantity(self.memory) else { return Some(ResourceProblem::MemoryNotANumber) };
+        let Some(size) = CpuSize::of(cpus) else { return Some(ResourceProblem::UnknownCpuSize) };
+        (!size.allows(bytes)).then_some(ResourceProblem::MemoryOutOfRange(size))
+    }
+}
+
+/// Reads a quantity such as `1000m`, `2`, `512Mi` or `4G`. Returns a number of CPUs, or of bytes for memory; `None` if the
+/// text is not a quantity.
+fn quantity(text: &str) -> Option<f64> {
     let end = text.find(|character: char| !(character.is_ascii_digit() || character == '.')).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let factor = match unit {
@@ -79,10 +121,12 @@ pub fn quantity(text: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
-    fn quantities_have_their_units() {
+    fn quantities_have_units() {
         for (text, value) in [("1000m", 1.0), ("2", 2.0), ("1.5G", 1.5e9), ("512Mi", 512.0 * MEBIBYTE), ("1Ki", 1024.0)]
         {
             assert_eq!(quantity(text), Some(value), "{text}");
@@ -93,11 +137,29 @@ mod tests {
     }
 
     #[test]
-    fn memory_goes_with_cpus() {
-        let four = Size::of(4.0).unwrap();
-        assert!(four.takes(2.0 * GIBIBYTE) && four.takes(16.0 * GIBIBYTE));
-        assert!(!four.takes(1.0 * GIBIBYTE) && !four.takes(17.0 * GIBIBYTE));
-        assert_eq!(four.memory(), "2048Mi to 16384Mi");
-        assert!(Size::of(3.0).is_none());
+    fn each_cpu_size_allows_a_range_of_memory() {
+        let four = CpuSize::of(4.0).unwrap();
+        assert!(four.allows(2.0 * GIBIBYTE) && four.allows(16.0 * GIBIBYTE));
+        assert!(!four.allows(1.0 * GIBIBYTE) && !four.allows(17.0 * GIBIBYTE));
+        assert_eq!(four.memory_range(), "2048Mi to 16384Mi");
+        assert!(CpuSize::of(3.0).is_none());
+    }
+
+    #[test]
+    fn limits_that_are_not_set_have_the_defaults() {
+        let limits = json!({"cpu": "4", "memory": 1});
+        let read = ResourceLimits::of(limits.as_object());
+        assert_eq!((read.cpu, read.memory), ("4", DEFAULT_MEMORY));
+        assert_eq!(read.problem(), CpuSize::of(4.0).map(ResourceProblem::MemoryOutOfRange));
+        assert_eq!(ResourceLimits::of(None).problem(), None);
+    }
+
+    #[test]
+    fn unreadable_and_unknown_limits_are_told_apart() {
+        let problem = |cpu, memory| ResourceLimits { cpu, memory }.problem();
+        assert_eq!(problem("many", "512Mi"), Some(ResourceProblem::CpuNotANumber));
+        assert_eq!(problem("1", "much"), Some(ResourceProblem::MemoryNotANumber));
+        assert_eq!(problem("3", "512Mi"), Some(ResourceProblem::UnknownCpuSize));
+        assert_eq!(problem("1000m", "4Gi"), None);
     }
 }

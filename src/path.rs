@@ -1,80 +1,81 @@
-//! Where in a tree of mappings and lists something is: `spec.containers[0].env`.
+//! Paths of values in nested mappings and lists, as error messages show them: `spec.containers[0].env`.
 
 use std::fmt;
 
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum Step {
+enum PathSegment {
     Key(String),
     Index(usize),
 }
 
-/// A place below the root of a tree.
+/// The path from the root of a tree to one of its values. The default is the root.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Path(Vec<Step>);
+pub struct Path(Vec<PathSegment>);
 
 impl Path {
-    /// Goes down to a mapping's value.
+    /// Appends a mapping's key.
     pub fn push_key(&mut self, key: &str) {
-        self.0.push(Step::Key(key.to_owned()));
+        self.0.push(PathSegment::Key(key.to_owned()));
     }
 
-    /// Goes down to a list's item.
+    /// Appends a list's index.
     pub fn push_index(&mut self, index: usize) {
-        self.0.push(Step::Index(index));
+        self.0.push(PathSegment::Index(index));
     }
 
-    /// Goes back up by one.
+    /// Removes the last segment.
     pub fn pop(&mut self) {
         self.0.pop();
     }
 
-    /// The same place seen from the mapping that has this tree at `key`.
+    /// Prepends a key: returns the path as seen from the mapping that has this tree at `key`.
     #[must_use]
     pub fn below_key(mut self, key: &str) -> Self {
-        self.0.insert(0, Step::Key(key.to_owned()));
+        self.0.insert(0, PathSegment::Key(key.to_owned()));
         self
     }
 
-    /// The same place seen from the list that has this tree at `index`.
+    /// Prepends an index: returns the path as seen from the list that has this tree at `index`.
     #[must_use]
     pub fn below_index(mut self, index: usize) -> Self {
-        self.0.insert(0, Step::Index(index));
+        self.0.insert(0, PathSegment::Index(index));
         self
     }
 
-    /// The place one step up, and the last step's key; nothing when there is no step or it is an index.
+    /// Splits off the last segment. Returns the path of the parent and the key, which is empty if the path is the root or
+    /// the last segment is an index.
     pub fn split_key(mut self) -> (Self, String) {
         match self.0.pop() {
-            Some(Step::Key(key)) => (self, key),
+            Some(PathSegment::Key(key)) => (self, key),
             _ => (self, String::new()),
         }
     }
 
-    /// Whether this is the root.
+    /// Returns whether this is the root.
     pub fn is_root(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// Most steps that are written out at each end of a path; a template can be deeper than anybody reads.
-const SHOWN: usize = 12;
+/// Number of segments that are shown at each end of a longer path. A template can be nested hundreds of levels deep.
+const SHOWN_SEGMENTS: usize = 12;
 
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hidden = SHOWN..self.0.len().saturating_sub(SHOWN).max(SHOWN);
-        for (n, step) in self.0.iter().enumerate() {
+        let hidden = SHOWN_SEGMENTS..self.0.len().saturating_sub(SHOWN_SEGMENTS).max(SHOWN_SEGMENTS);
+        for (n, segment) in self.0.iter().enumerate() {
             if hidden.contains(&n) {
                 if n == hidden.start {
                     f.write_str("…")?;
                 }
                 continue;
             }
-            match step {
-                Step::Index(index) => write!(f, "[{index}]")?,
-                // A key that would read as something else, such as an annotation's, stands in brackets.
-                Step::Key(key) if !is_plain(key) => write!(f, "[{key:?}]")?,
-                Step::Key(key) if n == 0 => f.write_str(key)?,
-                Step::Key(key) => write!(f, ".{key}")?,
+            match segment {
+                PathSegment::Index(index) => write!(f, "[{index}]")?,
+                // Brackets mark a key that has dots or other special characters, such as an annotation's.
+                PathSegment::Key(key) if !is_plain(key) => write!(f, "[{key:?}]")?,
+                PathSegment::Key(key) if n == 0 => f.write_str(key)?,
+                PathSegment::Key(key) => write!(f, ".{key}")?,
             }
         }
         Ok(())
@@ -90,7 +91,7 @@ mod tests {
     use super::Path;
 
     #[test]
-    fn keys_are_joined_by_dots_and_indexes_stand_in_brackets() {
+    fn keys_are_joined_by_dots_and_indexes_are_in_brackets() {
         let path = Path::default().below_key("run.googleapis.com/x").below_index(0).below_key("b").below_key("a");
         assert_eq!(path.to_string(), r#"a.b[0]["run.googleapis.com/x"]"#);
         assert_eq!(Path::default().below_index(1).to_string(), "[1]");
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn going_down_and_up_again_changes_nothing() {
+    fn pop_undoes_push() {
         let mut path = Path::default();
         path.push_key("a");
         path.push_index(3);
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_path_is_cut_in_the_middle() {
+    fn a_long_path_is_shortened_in_the_middle() {
         let mut path = Path::default();
         (0..500).for_each(|n| path.push_key(&n.to_string()));
         let text = path.to_string();

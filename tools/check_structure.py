@@ -29,7 +29,7 @@ from pathlib import Path
 
 MAX_LINES = 400
 # Each may use only what comes after it.
-LAYERS = ["python", "emulator", "lifecycle", "api", "job", "template", "schema", "limits", "path"]
+LAYERS = ["python", "emulator", "lifecycle", "api", "job", "template", "schema", "limits", "path", "secret"]
 # (user, used): the only files of `used` that `user` may use.
 NARROW = {("emulator", "api"): ["api/types/", "api/method.rs"]}
 # Names that several types may have, and why.

@@ -1,6 +1,7 @@
 """The Prefect worker that runs flow runs as Google Cloud Run jobs.
 
-Prefect finds the worker and the block through the entry point `prefect.collections`, which imports this package.
+Prefect finds the worker and the credentials block through the entry point `prefect.collections`, which imports this
+package.
 """
 
 from prefect_gcp._core import __version__

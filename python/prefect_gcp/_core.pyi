@@ -8,96 +8,198 @@ from typing import Any, final
 
 from typing_extensions import Self
 
+from prefect_gcp.settings import CloudRunWorkerSettings
+
 __all__ = [
+    "TOKEN_SCOPE",
     "Client",
+    "Credentials",
     "EmulatorServer",
     "Run",
     "RunEvent",
     "__version__",
     "added_labels",
+    "base_job_body",
     "check_api_endpoint",
-    "check_body_skeleton",
+    "check_base_job_body",
     "check_job_body",
     "container_env",
+    "default_credentials_file",
     "is_job_name",
     "job_name",
+    "read_key_file",
     "render_template",
     "sanitize_labels",
 ]
 
 __version__: str
 
+TOKEN_SCOPE: str
+"""The OAuth scope of every access token."""
+
 def check_api_endpoint(text: str) -> None:
-    """Checks an address of the API, with `{region}` where the region belongs.
+    """Checks an address of the API, in which `{region}` stands for the region.
 
     Raises:
-        ValueError: When it is none, or would show the access token to the network.
+        ValueError: If it is not a URL, or would send the access token over the network without encryption.
+    """
+
+def read_key_file(path: str | PathLike[str]) -> bytes:
+    """Reads a file of credentials. Blocks.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        The content, which is secret.
+
+    Raises:
+        OSError: The file cannot be read, is not a regular file, or is larger than 64 KiB; or the path seems to be a key
+            itself. The text shows nothing of a key.
+    """
+
+def default_credentials_file() -> Path | None:
+    """Finds the file of the application default credentials, by the rules of google-auth. Blocks.
+
+    Returns:
+        The path of `GOOGLE_APPLICATION_CREDENTIALS` or else of gcloud's file, or None if there is no file.
+
+    Raises:
+        OSError: The file is not there although `GOOGLE_APPLICATION_CREDENTIALS` names it, cannot be read, or is not a
+            JSON file of credentials. The text shows nothing of its content.
     """
 
 def is_job_name(text: str) -> bool:
-    """Whether the service takes `text` as a job's name: `[a-z]([-a-z0-9]*[a-z0-9])?`, 63 characters at most."""
-
-def sanitize_labels(labels: dict[str, str]) -> dict[str, str]:
-    """Labels made valid for Google: lower case, `-` for other characters than `[a-z0-9_-]`, cut at 63."""
-
-def added_labels(prefect_labels: dict[str, str], existing_labels: dict[Any, Any]) -> dict[str, str]:
-    """Prefect's labels, made valid, that have room beside the existing ones: 64 in all, of which existing ones win."""
-
-def job_name(slug: str | None, unique: str | None = None) -> str:
-    """A legal name of a job.
+    """Checks the name of a job.
 
     Args:
-        slug: Lower-case letters, digits and dashes; a word takes their place when there are none.
-        unique: 32 hexadecimal digits, to make it differ from every other name.
+        text: Any text.
+
+    Returns:
+        Whether Cloud Run accepts it as a job's name: `[a-z]([-a-z0-9]*[a-z0-9])?`, at most 63 characters.
+    """
+
+def sanitize_labels(labels: dict[str, str]) -> dict[str, str]:
+    """Makes labels valid for Google Cloud. See `prefect_gcp.utilities.sanitize_labels_for_gcp`.
+
+    Args:
+        labels: Prefect's labels.
+
+    Returns:
+        New labels.
+    """
+
+def added_labels(prefect_labels: dict[str, str], existing_labels: dict[Any, Any]) -> dict[str, str]:
+    """Selects those of Prefect's labels, made valid, that may be added to existing ones.
+
+    Args:
+        prefect_labels: Prefect's labels.
+        existing_labels: Labels that stay. Labels of Prefect's with the same key are left out.
+
+    Returns:
+        The labels to add: as many as fit into the 64 that a resource may have.
+    """
+
+def job_name(slug: str | None, unique: str | None = None) -> str:
+    """Makes a legal name of a job.
+
+    Args:
+        slug: Lower-case letters, digits and dashes. None or an empty one becomes `flow-run`.
+        unique: 32 hexadecimal digits to append, which make the name different from every other.
+
+    Returns:
+        The name, at most 63 characters long.
     """
 
 def container_env(own: list[Any], env: dict[str, str], secrets: list[tuple[str, str, str]]) -> list[Any]:
-    """A container's `env`.
+    """Builds the `env` list of a container.
 
     Args:
-        own: The template's entries; those that `env` or `secrets` name again are left out.
-        env: Plain variables.
+        own: The template's entries. Those whose names `env` or `secrets` set are left out.
+        env: Names and values of variables. Those that `secrets` set are left out.
         secrets: Name of the variable, name of the secret, version of the secret.
-    """
-
-def check_body_skeleton(body: object) -> str | None:
-    """What a job body lacks of the least that every body has, in a sentence; None when it has it all."""
-
-def check_job_body(body: object) -> list[str]:
-    """Checks a finished job body against the API's schema and documented limits.
 
     Returns:
-        What the API may not take, a sentence each.
+        A new list: the template's entries, then `env`, then `secrets`.
+    """
+
+def base_job_body() -> dict[str, Any]:
+    """Returns the base body: the minimal job body, which every job body must contain.
+
+    Returns:
+        A new `Job` of the API.
+    """
+
+def check_base_job_body(body: object) -> str | None:
+    """Checks that a job body contains the base body.
+
+    Args:
+        body: The job body.
+
+    Returns:
+        A sentence that lists what is missing or has another value, or None if the body contains the base body.
+    """
+
+def check_job_body(body: object) -> list[str]:
+    """Checks a finished job body against the schema and the documented limits of the API.
+
+    Args:
+        body: The job body.
+
+    Returns:
+        Warnings: why the API may reject the body, one sentence each.
 
     Raises:
-        ValueError: When JSON can't carry the body, or the API would refuse the type of something in it.
+        ValueError: JSON cannot represent the body, or a value in it has a type that the API rejects.
     """
 
 def render_template(template: object, values: dict[str, Any], *, unset: object, exact_keys: bool) -> Any:
     """Renders the `{{ placeholder }}`s of a template, as `prefect.utilities.templating.apply_values` does.
 
     Args:
-        template: Mappings, lists, texts, numbers, booleans and nulls.
-        values: Values of any type for the placeholders.
-        unset: The object that means that there is no value, in the template and in the values.
-        exact_keys: Whether `a.1` is looked for at the key `"1"` before it is at the key 1, as since Prefect 3.9.
+        template: Mappings, lists, strings, numbers, booleans and nulls.
+        values: Values for the placeholders, of any type.
+        unset: The object that stands for "no value", in the template and in the values.
+        exact_keys: Whether `a.1` finds a mapping's key `"1"` before its key 1, as in Prefect 3.9 and later.
 
     Returns:
-        New mappings and lists, with the values themselves in place of lone placeholders; `unset` for a template that is
-        a placeholder without a value.
+        New mappings and lists, with the values themselves in place of lone placeholders. `unset` if the template is a
+        placeholder without a value.
 
     Raises:
-        ValueError: When the template holds something else, or is nested deeper than 500 levels.
+        ValueError: The template contains a value of another type, or is nested deeper than 500 levels.
     """
+
+@final
+class Credentials:
+    """Credentials of a client. Without a key, the application default credentials of the environment.
+
+    Args:
+        service_account_info: A service account's key, as JSON text.
+        service_account_file: Path of a service account's key file.
+    """
+
+    def __new__(
+        cls,
+        *,
+        service_account_info: str | None = None,
+        service_account_file: str | PathLike[str] | None = None,
+    ) -> Self: ...
 
 @final
 class Client:
     """Calls to the Cloud Run Admin API v1 in one project and region.
 
-    Connections and tokens are shared by all clients of the process, so a client is cheap.
+    All clients of a process share connections, tokens and quotas, so creating a client is cheap.
+
+    Args:
+        project: Project id.
+        region: Region, such as `us-central1`.
+        credentials: Credentials of the worker.
+        settings: The worker's settings. The client reads them once, at its creation.
 
     Raises:
-        ValueError: When the project, the region, the endpoint or a number of seconds can't be used.
+        ValueError: If the project, the region, the endpoint or a number of seconds is invalid.
     """
 
     def __new__(
@@ -105,18 +207,8 @@ class Client:
         *,
         project: str,
         region: str,
-        service_account_info: str | None = None,
-        service_account_file: str | PathLike[str] | None = None,
-        api_endpoint: str | None = None,
-        emulator_host: str | None = None,
-        poll_interval_seconds: float,
-        request_timeout_seconds: float,
-        retry_max_attempts: int,
-        retry_max_seconds: float,
-        retry_initial_delay_seconds: float,
-        retry_max_delay_seconds: float,
-        quota_wait_max_seconds: float,
-        quota_period_seconds: float,
+        credentials: Credentials,
+        settings: CloudRunWorkerSettings,
     ) -> Self: ...
     def run_job(
         self,
@@ -127,49 +219,49 @@ class Client:
         keep_job: bool,
         ready_timeout_seconds: float,
     ) -> Run:
-        """Starts a run: creates the job, waits for it, executes it once, watches it, and removes it.
+        """Starts a run: creates the job, waits until it is ready, starts one execution, watches it and deletes the job.
 
         Args:
             body: The job.
-            job: Its name, as in the body.
-            owner_label: Key and value of the label that tells this job from somebody else's of the same name.
-            keep_job: Whether the job stays after its end.
-            ready_timeout_seconds: Longest wait for the job to become ready.
+            job: The job's name, as in the body.
+            owner_label: Key and value of the label that tells this job from other jobs of the same name.
+            keep_job: Whether to keep the job after it has completed.
+            ready_timeout_seconds: Longest wait for the job to become ready, in seconds.
 
         Raises:
-            ValueError: When JSON can't carry the body, or the name is not one of a job.
+            ValueError: If the body can't be written as JSON, or the name is not a valid job name.
         """
 
     def kill_job(self, job: str, *, owner_label: tuple[str, str] | None = None) -> Run:
-        """Deletes a job, which stops its executions. One that is being deleted already counts as deleted.
+        """Deletes a job, which stops its executions. A job that is already being deleted counts as deleted.
 
         A run of the job in this process starts no execution meanwhile, and ends when the job is deleted.
 
         Args:
-            job: Its name.
-            owner_label: Key and value of a label; a job that carries another value of it stays.
+            job: The job's name.
+            owner_label: Key and value of a label. A job with another value of the label is not deleted.
 
         Returns:
-            The kill in progress. Its iteration raises `CloudRunNotFoundError` when the job is not there or carries
-            another value of the label, and another `CloudRunError` when a call failed for good.
+            The kill in progress. Its iteration raises `CloudRunNotFoundError` if the job does not exist or has another
+            value of the label, and another `CloudRunError` if a call failed for good.
 
         Raises:
-            ValueError: When the name is not one of a job.
+            ValueError: If the name is not a valid job name.
         """
 
 @final
 class Run:
     """A run, or a kill, in progress: an asynchronous iterator of its events, which ends with the run.
 
-    As a context manager it stops watching on exit. The execution, if there is one, goes on.
+    As a context manager it stops watching on exit. Its execution, if there is one, goes on.
 
     Raises:
-        CloudRunError: From the iteration, when the run could not be started or is watched no longer.
+        CloudRunError: From the iteration, if the run could not be started, or is no longer watched.
     """
 
     @property
     def status_code(self) -> int | None:
-        """0 succeeded, 1 failed, -1 deleted while it ran; None before the end."""
+        """0: succeeded. 1: failed. -1: deleted while it ran. None before the end."""
 
     def close(self) -> None:
         """Stops watching."""
@@ -191,26 +283,26 @@ class RunEvent:
 
     @property
     def kind(self) -> str:
-        """What it was: `created`, `awaiting_ready`, `started`, `succeeded`, `retrying` and so on."""
+        """The kind of event: `created`, `awaiting_ready`, `started`, `succeeded`, `retrying` and so on."""
 
     @property
     def level(self) -> int:
-        """A level of `logging`."""
+        """The log level, as in `logging`."""
 
     @property
     def message(self) -> str:
-        """The line for the flow run's log."""
+        """The log line for the flow run."""
 
 @final
 class EmulatorServer:
-    """A running Cloud Run emulator. Use `prefect_gcp.emulator.Emulator`, which has defaults.
+    """A running Cloud Run emulator. `prefect_gcp.emulator.Emulator` wraps it and has defaults.
 
-    All times are in seconds. `address` is `IP:PORT`, `simulated` a duration and an outcome, or None for processes,
-    `faults` JSON.
+    All times are in seconds. `address` is `IP:PORT`. `simulated` is a duration and an outcome, or None to run
+    processes. `faults` is JSON.
 
     Raises:
-        ValueError: A value is not what it should be.
-        OSError: The address can't be listened on, or the log directory not be used.
+        ValueError: A value is invalid.
+        OSError: The emulator can't listen on the address or use the log directory.
     """
 
     def __new__(
@@ -232,23 +324,23 @@ class EmulatorServer:
     ) -> EmulatorServer: ...
     @property
     def address(self) -> str:
-        """`IP:PORT` that it listens on."""
+        """The address that it listens on, `IP:PORT`."""
     @property
     def log_dir(self) -> Path:
-        """Directory of the executions' logs."""
+        """Directory of the logs, one file `{execution}.log` for each execution."""
     def stop(self) -> None:
-        """Stop it; returns when no process is left. Blocks, without holding the GIL."""
+        """Stop the emulator. Blocks until all its processes have ended, without holding the GIL."""
     def set_faults(self, faults: str) -> None:
-        """Switch faults on, as JSON, in the place of those before. Raises ValueError when they can't be read."""
+        """Replace the faults by these, in JSON. Raises ValueError when they are invalid."""
     def faults_met(self) -> dict[str, int]:
-        """How often calls met each fault since these were switched on."""
+        """The number of calls that each fault hit since the faults were set."""
     def counts(self) -> dict[str, int]:
-        """How often each method of the API was called."""
+        """The number of calls of each method of the API."""
     def jobs(self) -> list[dict[str, Any]]:
-        """All jobs, oldest first, as the API shows them."""
+        """All jobs, oldest first, in the form of the API."""
     def executions(self) -> list[dict[str, Any]]:
-        """All executions, oldest first, as the API shows them."""
+        """All executions, oldest first, in the form of the API."""
     def history(self) -> list[dict[str, Any]]:
-        """The lives of all jobs, also of deleted ones."""
+        """The history of all jobs, deleted ones included."""
     def calls(self) -> list[dict[str, Any]]:
-        """The calls so far, if they are recorded."""
+        """The recorded calls, oldest first; empty unless `record_calls` is true."""

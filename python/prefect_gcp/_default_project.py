@@ -1,4 +1,4 @@
-"""The project of the application default credentials."""
+"""The project of the application default credentials, looked up once per process."""
 
 from __future__ import annotations
 
@@ -14,49 +14,63 @@ if TYPE_CHECKING:
     from google.auth.exceptions import GoogleAuthError
     from google.auth.transport.requests import Request
 
-    # The project, or why it could not be looked up.
-    Answer = tuple[str | None, GoogleAuthError | None]
+    # The project, or why the lookup failed.
+    LookupResult = tuple[str | None, GoogleAuthError | None]
 
-# How long a look-up that failed is not repeated, in seconds: it may take ten.
-_PAUSE = 10.0
-_PAUSE_PASSING = 1.0
-# Longest wait for a look-up, in seconds.
-_LONGEST = 120.0
+# Seconds until a failed lookup is repeated. One lookup may take ten seconds.
+_PAUSE_SECONDS = 10.0
+_TRANSIENT_PAUSE_SECONDS = 1.0
+# Maximum wait for a lookup, in seconds.
+_MAX_WAIT_SECONDS = 120.0
 
 
 class DefaultProject:
-    """Looks the project up once for all who wait, in a thread of its own, and remembers one that it found for ever.
+    """Looks up the project of the application default credentials.
 
-    gcloud and the metadata server may hang: neither the event loop nor its threads wait for them here.
+    All callers share one lookup, and a project that was found is kept for the life of the process. The lookup runs in
+    a daemon thread of its own, because gcloud and the metadata server may hang: neither the event loop nor its worker
+    threads wait for them.
     """
 
     def __init__(self) -> None:
+        """Makes an instance that has not looked up anything yet."""
         self._lock = threading.Lock()
-        self._future: Future[Answer] | None = None
-        self._ends = 0.0
+        self._future: Future[LookupResult] | None = None
+        # Until this time of the monotonic clock, the result of a finished lookup counts.
+        self._valid_until = 0.0
 
     def wait(self) -> str | None:
-        """The project, or None when the credentials name none; for who may wait.
+        """Returns the project. Blocks for up to 120 seconds.
+
+        Returns:
+            The project id, or None if the credentials name no project.
 
         Raises:
-            google.auth.exceptions.GoogleAuthError: When it can't be looked up; `retryable` when that may pass.
+            google.auth.exceptions.GoogleAuthError: The lookup failed. `retryable` is true if it may succeed later.
         """
-        return _read(self._look_up_once().result(_LONGEST))
+        return _project_or_raise(self._look_up_once().result(_MAX_WAIT_SECONDS))
 
     async def find(self) -> str | None:
-        """The same, for who may not."""
-        return _read(await asyncio.wrap_future(self._look_up_once()))
+        """Returns the project, like `wait`, without blocking the event loop.
 
-    def _look_up_once(self) -> Future[Answer]:
+        Returns:
+            The project id, or None if the credentials name no project.
+
+        Raises:
+            google.auth.exceptions.GoogleAuthError: The lookup failed. `retryable` is true if it may succeed later.
+        """
+        return _project_or_raise(await asyncio.wrap_future(self._look_up_once()))
+
+    def _look_up_once(self) -> Future[LookupResult]:
         with self._lock:
-            if self._future is None or (self._future.done() and time.monotonic() >= self._ends):
+            if self._future is None or (self._future.done() and time.monotonic() >= self._valid_until):
                 self._future = Future()
-                # Nobody cancels it for the others.
+                # A running future cannot be cancelled, so no caller can cancel it for the others.
                 self._future.set_running_or_notify_cancel()
                 threading.Thread(target=self._run, args=[self._future], name="cloud-run-project", daemon=True).start()
             return self._future
 
-    def _run(self, future: Future[Answer]) -> None:
+    def _run(self, future: Future[LookupResult]) -> None:
         from google.auth.exceptions import DefaultCredentialsError
 
         request = None
@@ -64,27 +78,25 @@ class DefaultProject:
             request = _google_auth.transport()
             project = self._look_up(request)
         except Exception as error:
-            failure = _google_auth.told(error, request, DefaultCredentialsError)
-            self._ends = time.monotonic() + (_PAUSE_PASSING if failure.retryable else _PAUSE)
+            failure = _google_auth.summarize(error, request, DefaultCredentialsError)
+            pause = _TRANSIENT_PAUSE_SECONDS if failure.retryable else _PAUSE_SECONDS
+            self._valid_until = time.monotonic() + pause
             future.set_result((None, failure))
         else:
-            # One that is not there may be there soon: the metadata server of a young machine does not know it yet.
-            self._ends = float("inf") if project else time.monotonic() + _PAUSE
+            # A missing project may appear soon: the metadata server of a new machine does not know it at first.
+            self._valid_until = float("inf") if project else time.monotonic() + _PAUSE_SECONDS
             future.set_result((project, None))
 
     @staticmethod
     def _look_up(request: Request) -> str | None:
-        import google.auth
-
-        _google_auth.checked_default_file()
-        credentials, project = google.auth.default(scopes=[_google_auth.SCOPE], request=request)
+        credentials, project = _google_auth.load_default_with_project(request)
         return getattr(credentials, "quota_project_id", None) or project
 
 
-def _read(answer: Answer) -> str | None:
-    project, failure = answer
+def _project_or_raise(result: LookupResult) -> str | None:
+    project, failure = result
     if failure is not None:
-        # A new one for each: one that is raised again and again grows a traceback of all who did.
+        # A new exception for each caller: one that is raised again and again accumulates all their tracebacks.
         raise type(failure)(*failure.args, retryable=failure.retryable)
     return project
 

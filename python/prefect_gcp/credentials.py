@@ -1,4 +1,4 @@
-"""The GCP credentials block: whom flows and the worker authenticate as."""
+"""The GCP credentials block: how flows and the worker authenticate to Google Cloud."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from prefect.utilities.asyncutils import run_sync_in_worker_thread, sync_compati
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from typing_extensions import Self
 
-from prefect_gcp import _google_auth
+from prefect_gcp import _core, _google_auth
 from prefect_gcp._default_project import default_project
-from prefect_gcp._discreet import hide_input
+from prefect_gcp._discreet import hide_input, parse_json
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
 
 
 class ClientType(str, Enum):
-    """Google clients that the block can make."""
+    """The Google clients that `GcpCredentials.get_client` makes."""
 
     CLOUD_STORAGE = "cloud_storage"
     BIGQUERY = "bigquery"
-    SECRET_MANAGER = "secret_manager"  # noqa: S105, the name of a service
+    SECRET_MANAGER = "secret_manager"  # noqa: S105 - the name of a service
     AIPLATFORM = "job_service"
 
 
 class GcpCredentials(CredentialsBlock):
     """Authenticates to Google Cloud.
 
-    Without a key, the application default credentials of the place where it is used count. They are looked up when
-    they are needed, so a block can be made, saved and loaded where there are none.
+    A block without a key stands for the application default credentials of the process that uses it. It looks them up
+    when it needs them, so a block can be made, saved and loaded where there are none.
 
     Attributes:
-        service_account_file: Path to a service account's key file.
-        service_account_info: The content of such a file, as a mapping or as JSON text.
-        project: Project id; by default the key's. See `resolve_project`.
+        service_account_file: Path of a service account key file.
+        service_account_info: The content of a service account key file, as a mapping or as JSON text.
+        project: Id of the Google Cloud project. Defaults to the project of the key. See `resolve_project`.
 
     Raises:
-        ValueError: When both a file and its content are given, the file does not exist, or the text is not JSON.
+        ValueError: Both a file and its content are given, the file does not exist, or the content is not JSON.
 
     Example:
         ```python
@@ -58,17 +58,17 @@ class GcpCredentials(CredentialsBlock):
     _block_type_name = "GCP Credentials"
     _documentation_url = "https://docs.prefect.io/integrations/prefect-gcp"  # type: ignore[assignment]
 
-    # A key that is refused must not show in the error.
+    # Validation errors must not show the key.
     model_config = ConfigDict(hide_input_in_errors=True)
     _hide_input = hide_input()
 
-    service_account_file: Path | None = Field(
-        default=None, description="Path to the JSON key file of a service account."
-    )
+    service_account_file: Path | None = Field(default=None, description="Path of a service account's JSON key file.")
     service_account_info: SecretDict | None = Field(
         default=None, description="The content of a service account's JSON key file."
     )
-    project: str | None = Field(default=None, description="The project to work in; by default the key's.")
+    project: str | None = Field(
+        default=None, description="Id of the Google Cloud project. Defaults to the project of the key."
+    )
 
     @field_validator("service_account_file")
     @classmethod
@@ -76,7 +76,7 @@ class GcpCredentials(CredentialsBlock):
         if file is None:
             return None
         file = file.expanduser()
-        # A device or a pipe could be read for ever.
+        # Also rejects devices and pipes, whose reads may never end.
         if not file.is_file():
             raise ValueError("The provided path to the service account is invalid")
         return file
@@ -86,7 +86,7 @@ class GcpCredentials(CredentialsBlock):
     def _decode_info(cls, info: Any) -> Any:
         if not isinstance(info, (str, bytes)):
             return info
-        return _parsed(info, "Unable to decode service_account_info")
+        return parse_json(info, "Unable to decode service_account_info")
 
     @model_validator(mode="after")
     def _choose_key(self) -> Self:
@@ -97,21 +97,26 @@ class GcpCredentials(CredentialsBlock):
         return self
 
     def __hash__(self) -> int:
-        """Equal blocks have equal hashes, so that clients can be kept by block."""
+        """Returns equal hashes for equal blocks, so that clients can be cached by block."""
         return hash((self.service_account_file, self._key_text(), self.project))
 
     def resolve_project(self) -> str | None:
-        """The project to work in.
+        """Finds the project to work in.
 
-        `project`, and with it the key's. Else, with `CLOUD_RUN_EMULATOR_HOST`, `GOOGLE_CLOUD_PROJECT` or
-        `emulator-project`. Else, without a key, that of the application default credentials: their quota project if
-        they have one. May read files, run gcloud and ask the metadata server: call it off the event loop.
+        The first of these that exists counts:
+
+        1. `project`, which defaults to the project of the key.
+        2. If `CLOUD_RUN_EMULATOR_HOST` is set: `GOOGLE_CLOUD_PROJECT`, or else `emulator-project`.
+        3. If the block has no key: the quota project of the application default credentials, or else their project.
+
+        The third may read files, run gcloud and call the metadata server, so it may block for up to 120 seconds. Do not
+        call this on an event loop.
 
         Returns:
-            The project id, or None when the credentials name none.
+            The project id, or None if the credentials name no project.
 
         Raises:
-            google.auth.exceptions.DefaultCredentialsError: When there are no application default credentials.
+            google.auth.exceptions.GoogleAuthError: The application default credentials do not exist or cannot be read.
         """
         if self.project is not None:
             return self.project
@@ -122,61 +127,70 @@ class GcpCredentials(CredentialsBlock):
         return default_project.wait()
 
     async def _prepare_project(self) -> None:
-        """Makes `resolve_project` answer at once, where it would have to look something up.
+        """Looks up the default project if `resolve_project` needs it, so that `resolve_project` does not block.
 
         Raises:
-            google.auth.exceptions.GoogleAuthError: As `resolve_project`.
+            google.auth.exceptions.GoogleAuthError: The application default credentials do not exist or cannot be read.
         """
         is_known = self.project is not None or self.service_account_file or self.service_account_info
         if not is_known and not os.environ.get("CLOUD_RUN_EMULATOR_HOST"):
             await default_project.find()
 
     def get_credentials_from_service_account(self) -> Credentials:
-        """Credentials for Google's own libraries.
+        """Makes credentials for Google's client libraries.
 
         Returns:
-            A google-auth object: the key's, else the application default credentials.
+            Credentials of google-auth: of the key, or else the application default credentials.
 
         Raises:
-            google.auth.exceptions.GoogleAuthError: When there are no default credentials.
-            ValueError: When the key is malformed.
+            google.auth.exceptions.GoogleAuthError: The application default credentials do not exist or cannot be read.
+            OSError: The key file cannot be read.
+            ValueError: The key is malformed.
         """
         info = self.service_account_info.get_secret_value() if self.service_account_info else None
         return _google_auth.load(info, self.service_account_file, _google_auth.transport())
 
     @sync_compatible
     async def get_access_token(self) -> str:
-        """An access token, to be awaited where there is an event loop.
+        """Gets an access token. Await the result in asynchronous code; in synchronous code, the call blocks.
 
         Returns:
             The token.
 
         Raises:
-            google.auth.exceptions.GoogleAuthError: When none can be had.
+            google.auth.exceptions.GoogleAuthError: There are no credentials, or Google gives no token for them.
+            OSError: The key file cannot be read.
+            ValueError: The key is malformed.
         """
         return await run_sync_in_worker_thread(self._fetch_token)
 
     def get_client(self, client_type: str | ClientType, **get_client_kwargs: Any) -> Any:
-        """A client of a Google service.
+        """Makes a client of a Google service.
 
         Args:
-            client_type: Which one.
-            get_client_kwargs: Arguments of the method that makes it, such as `get_bigquery_client`.
+            client_type: A `ClientType`, or the value of one.
+            get_client_kwargs: Arguments of the method for that type, such as `get_bigquery_client`.
 
         Returns:
             The client.
 
         Raises:
-            ValueError: When there is no such client.
-            ImportError: When the service's library is not installed.
+            ValueError: `client_type` is unknown.
+            ImportError: The library of the service is not installed.
         """
         return getattr(self, f"get_{ClientType(client_type).value}_client")(**get_client_kwargs)
 
     def get_cloud_storage_client(self, project: str | None = None) -> Any:
-        """A `google.cloud.storage.Client`, in `project` or the block's own.
+        """Makes a Cloud Storage client.
+
+        Args:
+            project: Project id. Defaults to the result of `resolve_project`.
+
+        Returns:
+            A `google.cloud.storage.Client`.
 
         Raises:
-            ImportError: Without the extra `cloud-storage`.
+            ImportError: The extra `cloud-storage` is not installed.
         """
         storage = _import("google.cloud.storage", "cloud-storage")
         return storage.Client(
@@ -184,10 +198,17 @@ class GcpCredentials(CredentialsBlock):
         )
 
     def get_bigquery_client(self, project: str | None = None, location: str | None = None) -> Any:
-        """A `google.cloud.bigquery.Client`, in `project` or the block's own.
+        """Makes a BigQuery client.
+
+        Args:
+            project: Project id. Defaults to the result of `resolve_project`.
+            location: Default location of jobs, datasets and tables.
+
+        Returns:
+            A `google.cloud.bigquery.Client`.
 
         Raises:
-            ImportError: Without the extra `bigquery`.
+            ImportError: The extra `bigquery` is not installed.
         """
         bigquery = _import("google.cloud.bigquery", "bigquery")
         return bigquery.Client(
@@ -197,27 +218,42 @@ class GcpCredentials(CredentialsBlock):
         )
 
     def get_secret_manager_client(self) -> Any:
-        """A `google.cloud.secretmanager.SecretManagerServiceClient`.
+        """Makes a Secret Manager client.
+
+        Returns:
+            A `google.cloud.secretmanager.SecretManagerServiceClient`.
 
         Raises:
-            ImportError: Without the extra `secret-manager`.
+            ImportError: The extra `secret-manager` is not installed.
         """
         secretmanager = _import("google.cloud.secretmanager", "secret-manager")
         return secretmanager.SecretManagerServiceClient(credentials=self.get_credentials_from_service_account())
 
     def get_job_service_client(self, client_options: Any = None) -> Any:
-        """A Vertex AI `JobServiceClient` with these client options.
+        """Makes a Vertex AI client for jobs.
+
+        Args:
+            client_options: Options of the client, such as `{"api_endpoint": "us-central1-aiplatform.googleapis.com"}`.
+
+        Returns:
+            A `google.cloud.aiplatform.gapic.JobServiceClient`.
 
         Raises:
-            ImportError: Without the extra `aiplatform`.
+            ImportError: The extra `aiplatform` is not installed.
         """
         return self._job_service_client("JobServiceClient", client_options)
 
     def get_job_service_async_client(self, client_options: Any = None) -> Any:
-        """A Vertex AI `JobServiceAsyncClient` with these client options.
+        """Makes an asynchronous Vertex AI client for jobs.
+
+        Args:
+            client_options: Options of the client, such as `{"api_endpoint": "us-central1-aiplatform.googleapis.com"}`.
+
+        Returns:
+            A `google.cloud.aiplatform.gapic.JobServiceAsyncClient`.
 
         Raises:
-            ImportError: Without the extra `aiplatform`.
+            ImportError: The extra `aiplatform` is not installed.
         """
         return self._job_service_client("JobServiceAsyncClient", client_options)
 
@@ -233,34 +269,25 @@ class GcpCredentials(CredentialsBlock):
         return str(credentials.token)
 
     def _key_text(self) -> str | None:
-        """The key as JSON text, if it was given by its content."""
+        """The key as JSON text, or None if `service_account_info` is not set."""
         if not self.service_account_info:
             return None
         return json.dumps(self.service_account_info.get_secret_value(), sort_keys=True)
 
     def _key_project(self) -> str | None:
-        """The project that the key belongs to."""
+        """The project of the key, or None if there is no key or it names no project."""
         if self.service_account_info:
             key = self.service_account_info.get_secret_value()
         elif self.service_account_file:
             try:
-                text = _google_auth.read_key_file(self.service_account_file)
+                text = _core.read_key_file(self.service_account_file)
             except OSError:
                 text = b""
-            key = _parsed(text, f"{self.service_account_file} is not a readable JSON key file")
+            key = parse_json(text, f"{self.service_account_file} is not a readable JSON key file")
         else:
             return None
         project = key.get("project_id") if isinstance(key, dict) else None
         return project if isinstance(project, str) else None
-
-
-def _parsed(key: str | bytes, complaint: str) -> Any:
-    try:
-        return json.loads(key)
-    except ValueError:
-        pass
-    # Not while the parser's exception, which holds the key, is being handled.
-    raise ValueError(complaint)
 
 
 def _import(module: str, extra: str) -> Any:
@@ -268,5 +295,5 @@ def _import(module: str, extra: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(
-            f"{module} is needed for this client: pip install 'prefect-gcp-cloud-run[{extra}]'"
+            f"This client needs {module}, which is not installed: pip install 'prefect-gcp-cloud-run[{extra}]'"
         ) from error

@@ -1,13 +1,14 @@
-"""A Cloud Run for one machine: the API for jobs and executions, without a Google account.
+"""An emulator of Cloud Run jobs: the API for jobs and executions on this machine, without a Google account.
 
-As a program, `python -m prefect_gcp.emulator --port 8080`; in tests, a context manager:
+Run it as a program, `python -m prefect_gcp.emulator --port 8080`, or use it as a context manager in tests:
 
     with Emulator() as emulator:
         monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", emulator.host)
 
-Containers' commands run as processes of this machine, as the user who starts the emulator, with exactly the
-container's environment plus `PATH` and the variables that Cloud Run sets. Whoever reaches the address can run commands:
-it listens on loopback only, unless told otherwise.
+The emulator runs the commands of containers as processes on this machine, as the user who started it. A process gets
+the environment of its container, `PATH`, and the variables that Cloud Run sets, and nothing else.
+
+Security: whoever can connect to the emulator's address can run commands. By default it listens on a loopback address.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ Outcome = Literal["success", "failure", "timeout"]
 
 
 class Event(TypedDict):
-    """Something that happened to a job: the time in RFC 3339, and what.
+    """An event in the life of a job, with its time in RFC 3339.
 
-    Types: created, replaced, ready, notReady, executionCreated, executionStarted, taskRetried, executionSucceeded,
-    executionFailed, executionCancelled, deletionRequested, deleted.
+    Values of `type`: created, replaced, ready, notReady, executionCreated, executionStarted, taskRetried,
+    executionSucceeded, executionFailed, executionCancelled, deletionRequested, deleted.
     """
 
     time: str
@@ -50,7 +51,7 @@ class Event(TypedDict):
 
 
 class JobLife(TypedDict):
-    """The life of a job, deleted or not: its events, oldest first."""
+    """The history of a job, which may have been deleted: its events, oldest first."""
 
     project: str
     region: str
@@ -60,9 +61,10 @@ class JobLife(TypedDict):
 
 
 class RecordedCall(TypedDict):
-    """A call of the API, with its query parameters and its body, the status of its answer (0: none), and its fault.
+    """A call of the API that the emulator received.
 
-    Values of environments are masked in the body.
+    `body` is the JSON body with masked values of environment variables. `status` is the HTTP status of the response, 0
+    when none was sent. `fault` is the name of the injected fault, if any.
     """
 
     method: str
@@ -75,24 +77,24 @@ class RecordedCall(TypedDict):
 
 
 class Emulator:
-    """A Cloud Run emulator that runs while the context is open; it can be opened once.
+    """A Cloud Run emulator that runs while its context is open. Each object can be started only once.
 
     Args:
         host: IP address to listen on, or "localhost".
         port: Port to listen on; 0 takes a free one.
-        log_dir: Directory of the executions' logs; None makes a temporary one.
-        projects: Projects that exist, by id or number; when none is given, every project does.
-        ready_after: Seconds until a new job is ready.
-        start_after: Seconds until the tasks of a new execution start.
-        delete_after: Seconds that a deleted job stays readable after its last task ended.
-        executor: "process" runs commands, "simulated" only lets time pass.
-        duration: Seconds that a simulated try of a task takes.
-        outcome: How a simulated try of a task ends.
+        log_dir: Directory of the logs, one file for each execution; None creates a temporary directory.
+        projects: Projects that exist, by id or number. When it is empty, every project exists.
+        ready_after: Seconds from the creation of a job until it is ready.
+        start_after: Seconds from the creation of an execution until its tasks start.
+        delete_after: Seconds that a deleted job stays readable after its last execution ended.
+        executor: "process" runs the commands of containers, "simulated" runs nothing and only lets time pass.
+        duration: Seconds that a simulated attempt of a task takes.
+        outcome: How a simulated attempt of a task ends.
         secrets: Secrets by name, for environment variables with a `secretKeyRef`.
-        kill_grace: Seconds between SIGTERM and SIGKILL for what is cancelled, deleted or timed out.
-        page_size: Most items in a page of a list.
-        faults: What goes wrong: see `set_faults`.
-        record_calls: Whether `calls()` remembers the calls, with all but values of environments.
+        kill_grace: Seconds between SIGTERM and SIGKILL when a task is cancelled, deleted or timed out.
+        page_size: Maximum number of items in a page of a list.
+        faults: Faults to inject from the start; see `set_faults`.
+        record_calls: Whether to record calls for `calls()`. Values of environment variables are masked.
     """
 
     def __init__(
@@ -115,7 +117,7 @@ class Emulator:
         record_calls: bool = False,
     ) -> None:
         ip = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
-        # The containers' `python` is the one that runs here, where Prefect is installed.
+        # Containers find this process's `python` first: Prefect is installed there.
         search = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
         self._settings: dict[str, Any] = {
             "address": f"[{ip}]:{port}" if ip.version == 6 else f"{ip}:{port}",
@@ -138,8 +140,9 @@ class Emulator:
         """Start the emulator.
 
         Raises:
-            OSError: The address can't be listened on, or the log directory not be used.
-            RuntimeError: It was started before.
+            OSError: The emulator can't listen on the address or use the log directory.
+            ValueError: A setting has an invalid value.
+            RuntimeError: This object was started before.
         """
         if self._server is not None:
             raise RuntimeError("An emulator can be started only once.")
@@ -152,7 +155,7 @@ class Emulator:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stop the emulator and all that it runs. What it knows stays readable."""
+        """Stop the emulator and end all its processes. Its jobs, executions and history stay readable."""
         self._running().stop()
 
     @property
@@ -162,54 +165,57 @@ class Emulator:
 
     @property
     def url(self) -> str:
-        """Address of the API, and of the page that shows what happens."""
+        """URL of the API, and of the page that shows jobs and executions."""
         return f"http://{self.host}"
 
     @property
     def log_dir(self) -> Path:
-        """Directory of the executions' logs, one file `{execution}.log` each. A temporary one goes with this object."""
+        """Directory of the logs, one file `{execution}.log` for each execution.
+
+        A temporary directory is removed together with this object.
+        """
         return self._running().log_dir
 
     def set_faults(self, faults: Mapping[str, Any]) -> None:
-        """Switch faults on, in the place of those before; an empty mapping switches all off.
+        """Replace the injected faults; an empty mapping removes all.
 
         Args:
-            faults: `rules`, the first of which that hits a call is its fault; `quotas`; `tokenSeconds`; `seed`. The
-                README has them all. `{"rules": [{"fault": {"status": {"code": 503}}, "ratio": 0.1}]}`, say, answers
-                one call in ten with 503.
+            faults: A mapping with `rules`, `quotas`, `tokenSeconds` and `seed`, all optional; docs/emulator.md
+                describes them. The first rule that hits a call decides its fault. For example,
+                `{"rules": [{"fault": {"status": {"code": 503}}, "ratio": 0.1}]}` answers one call in ten with 503.
 
         Raises:
-            ValueError: When they are not of this form; the text says where.
+            ValueError: The faults are invalid. The message names the place and the problem.
         """
         self._running().set_faults(json.dumps(faults))
 
     def faults_met(self) -> dict[str, int]:
-        """How often calls met what (`status 503`, `reset after`, `quota` …) since these faults were switched on."""
+        """Return how many calls each fault hit since the faults were set, by name: `status 503`, `quota`."""
         return self._running().faults_met()
 
     def counts(self) -> dict[str, int]:
-        """How often each method of the API was called since the start (`jobs.run`, `executions.list` …)."""
+        """Return the number of calls of each method of the API since the start, by name: `jobs.run`."""
         return self._running().counts()
 
     def jobs(self) -> list[dict[str, Any]]:
-        """All jobs of all projects and regions, oldest first, as the API shows them."""
+        """Return the jobs of all projects and regions, oldest first, in the form of the API."""
         return self._running().jobs()
 
     def executions(self) -> list[dict[str, Any]]:
-        """All executions of all projects and regions, oldest first, as the API shows them."""
+        """Return the executions of all projects and regions, oldest first, in the form of the API."""
         return self._running().executions()
 
     def history(self) -> list[JobLife]:
-        """The lives of all jobs, also of the last 10 000 deleted ones, in the order of their creation."""
+        """Return the history of all jobs and of the last 10,000 deleted ones, in the order of their creation."""
         return self._running().history()  # type: ignore[return-value]
 
     def calls(self) -> list[RecordedCall]:
-        """The last 10 000 calls, oldest first; none unless `record_calls` was given."""
+        """Return the last 10,000 calls, oldest first; empty unless `record_calls` is true."""
         return self._running().calls()  # type: ignore[return-value]
 
     def _running(self) -> EmulatorServer:
         if self._server is None:
-            raise RuntimeError("The emulator is not started: use it as a context manager.")
+            raise RuntimeError("The emulator is not started; use it as a context manager.")
         return self._server
 
 
@@ -217,16 +223,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the emulator until SIGINT or SIGTERM.
 
     Args:
-        arguments: Command line without the program's name; None takes the process's own.
+        arguments: Command-line arguments without the program's name; None means those of this process.
 
     Returns:
-        The exit status: 0 after a signal, 1 when it could not be started.
+        The exit status: 0 after a signal, 1 when the emulator could not be started.
     """
     options = _parser().parse_args(arguments)
-    told_to_stop = threading.Event()
+    stop_requested = threading.Event()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
-        told_to_stop.set()
+        stop_requested.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
@@ -234,12 +240,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     projects = options.__dict__.pop("project")
     try:
         with Emulator(**vars(options), projects=projects, secrets=secrets) as emulator:
-            message = f"Cloud Run emulator at {emulator.url}  use it: export CLOUD_RUN_EMULATOR_HOST={emulator.host}\n"
+            message = (
+                f"Cloud Run emulator at {emulator.url}  To use it: export CLOUD_RUN_EMULATOR_HOST={emulator.host}\n"
+            )
             sys.stdout.write(message)
             sys.stdout.flush()
-            told_to_stop.wait()
+            stop_requested.wait()
     except (OSError, ValueError) as error:
-        hint = " Another --port may be free; 0 takes one." if getattr(error, "errno", None) == errno.EADDRINUSE else ""
+        hint = (
+            " Choose another --port; 0 takes a free one." if getattr(error, "errno", None) == errno.EADDRINUSE else ""
+        )
         reason = getattr(error, "strerror", None) or error
         sys.stderr.write(f"{reason}{hint}\n")
         return 1
@@ -249,43 +259,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m prefect_gcp.emulator",
-        description="A Cloud Run for one machine: runs the commands of Cloud Run jobs as local processes.",
+        description="Emulates Cloud Run jobs on this machine: runs their commands as local processes.",
     )
     add = parser.add_argument
     add("--port", type=int, default=8080, help="port to listen on; 0 takes a free one (default: %(default)s)")
     add(
         "--host",
         default="127.0.0.1",
-        help="IP address to listen on (default: %(default)s); whoever reaches it runs commands as you",
+        help="IP address to listen on (default: %(default)s); whoever can connect to it can run commands as you",
     )
-    add("--log-dir", type=Path, metavar="DIR", help="directory of the executions' logs (default: a temporary one)")
-    add("--project", action="append", default=[], metavar="P", help="a project that exists; repeatable (default: all)")
+    add("--log-dir", type=Path, metavar="DIR", help="directory of the logs (default: a temporary one)")
+    add(
+        "--project",
+        action="append",
+        default=[],
+        metavar="P",
+        help="a project that exists; repeatable (default: every project exists)",
+    )
     add(
         "--ready-after",
         type=float,
         default=0.4,
         metavar="S",
-        help="seconds until a new job is ready (default: %(default)s)",
+        help="seconds from a job's creation until it is ready (default: %(default)s)",
     )
-    add("--start-after", type=float, default=0.2, metavar="S", help="seconds until tasks start (default: %(default)s)")
+    add(
+        "--start-after",
+        type=float,
+        default=0.2,
+        metavar="S",
+        help="seconds from an execution's creation until its tasks start (default: %(default)s)",
+    )
     add(
         "--executor",
         choices=["process", "simulated"],
         default="process",
-        help="run commands (default), or only let time pass",
+        help="run commands (default), or simulate them: run nothing and only let time pass",
     )
     add(
         "--duration",
         type=float,
         default=1.0,
         metavar="S",
-        help="seconds that a simulated try takes (default: %(default)s)",
+        help="seconds that a simulated attempt of a task takes (default: %(default)s)",
     )
     add(
         "--outcome",
         choices=["success", "failure", "timeout"],
         default="success",
-        help="how a simulated try ends (default: %(default)s)",
+        help="how a simulated attempt of a task ends (default: %(default)s)",
     )
     add(
         "--secret",
@@ -293,15 +315,15 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a secret for secretKeyRef; repeatable",
+        help="a secret for environment variables with a secretKeyRef; repeatable",
     )
     add(
         "--faults",
         type=_faults,
         metavar="JSON|FILE",
-        help="what goes wrong, as JSON or a file of it (see the README); POST /emulator/faults changes it",
+        help="faults to inject, as JSON or a JSON file (see docs/emulator.md); POST /emulator/faults replaces them",
     )
-    add("--record-calls", action="store_true", help="show all calls, with their bodies, at /emulator/calls")
+    add("--record-calls", action="store_true", help="record calls with their bodies, and show them at /emulator/calls")
     return parser
 
 
@@ -309,13 +331,13 @@ def _faults(text: str) -> Any:
     try:
         return json.loads(text if text.lstrip().startswith("{") else Path(text).read_text())
     except (OSError, ValueError) as error:
-        raise argparse.ArgumentTypeError(f"no faults can be read from it: {error}") from error
+        raise argparse.ArgumentTypeError(f"could not read the faults: {error}") from error
 
 
 def _secret(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (name and equals):
-        # Not the text itself: it may be the secret.
+        # The message does not repeat the text, which may be the secret.
         raise argparse.ArgumentTypeError("expected NAME=VALUE")
     return name, value
 

@@ -1,4 +1,4 @@
-"""What can go wrong with Cloud Run, one class for each cause."""
+"""Exceptions of the Cloud Run worker: one class for each cause."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from typing import Any
 
 
 class CloudRunError(Exception):
-    """A call to the Cloud Run Admin API failed, or a job could not be run.
+    """An API call failed, or a job could not be run. Base class of all exceptions of the worker.
 
     Attributes:
         project: Project id.
         region: Region, such as `us-central1`.
         job: Name of the job.
-        name: Name of the job or execution that the call was about; empty when there is none.
-        status: HTTP status of the last answer, or None when there was none.
-        api_message: Google's message, or the transport's; also part of the message.
-        permission: The permission that the caller lacks; empty where that is not the cause.
-        resource: What it is lacked on, as Google's message has it; empty where that is not the cause.
-        hint: What to do about it; also part of the message.
+        name: Name of the job or execution in the API call; empty if there is none.
+        status: HTTP status of the last response; None if there was none.
+        api_message: Google's message, or that of the connection. It is part of the exception's message too.
+        permission: The IAM permission that the worker's account lacks; empty for other causes.
+        resource: The resource on which the permission is missing, from Google's message; empty for other causes.
+        hint: What to do. It is part of the exception's message too.
 
-    Its `__cause__` is what it comes from, where that is an exception: a connection that broke, a call that failed.
+    `__cause__` is the exception behind it, if there is one: a broken connection, or a failed call.
     """
 
     def __init__(
@@ -48,53 +48,53 @@ class CloudRunError(Exception):
         self.hint = hint
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickles and copies with the cause, which the base class would drop."""
+        """Keeps the cause when the exception is pickled or copied. The base class would drop it."""
         return type(self), self.args, {**self.__dict__, "__cause__": self.__cause__}
 
 
 class CloudRunNotFoundError(CloudRunError):
-    """The job or execution is not there."""
+    """The job or execution does not exist."""
 
 
 class CloudRunAlreadyExistsError(CloudRunError):
-    """Another job has the name."""
+    """A job of this name already exists."""
 
 
 class CloudRunPermissionError(CloudRunError):
-    """The account lacks a permission, or the project does not exist: the API does not tell which."""
+    """The account lacks a permission, or the project does not exist. The API does not say which."""
 
 
 class CloudRunApiDisabledError(CloudRunError):
-    """The project has not enabled the Cloud Run Admin API."""
+    """The Cloud Run Admin API is not enabled in the project."""
 
 
 class CloudRunInvalidRequestError(CloudRunError):
-    """The API refuses the job's body or name."""
+    """The API rejects the job's body or name."""
 
 
 class CloudRunRegionError(CloudRunError):
-    """No Cloud Run API answers at the region's address."""
+    """There is no Cloud Run API at the region's address."""
 
 
 class CloudRunQuotaError(CloudRunError):
-    """A quota or limit is reached, and stayed so for as long as it is waited for."""
+    """A quota or a limit stayed used up for longer than the worker waits."""
 
 
 class CloudRunAuthenticationError(CloudRunError):
-    """There is no token, or the API refuses it."""
+    """There is no access token, or the API rejects it."""
 
 
 class CloudRunUnavailableError(CloudRunError):
-    """The API could not be reached or kept failing for the whole retry budget."""
+    """The API could not be reached, or kept failing until the retry budget was spent."""
 
 
 class CloudRunJobNotReadyError(CloudRunError):
-    """The job was created and can't be run: its image is missing, say."""
+    """The job was created but can't run, for example because its image does not exist."""
 
 
 class CloudRunJobRemovedError(CloudRunError):
-    """Somebody deleted the job before it was executed."""
+    """The job was deleted before an execution started."""
 
 
 class CloudRunStartUnknownError(CloudRunError):
-    """The job may or may not have been executed, and was not executed again."""
+    """It is unknown whether an execution started. The worker did not start the job again."""

@@ -1,5 +1,6 @@
 """Settings of the worker, read as Prefect reads its own: environment variables, `.env`, `prefect.toml`."""
 
+import os
 from typing import ClassVar
 
 from prefect.settings.base import PrefectBaseSettings, build_settings_config
@@ -20,7 +21,7 @@ class CloudRunWorkerSettings(PrefectBaseSettings):
     model_config: ClassVar[SettingsConfigDict] = build_settings_config(
         ("integrations", "gcp", "cloud_run", "worker")
     ) | {
-        # An endpoint may hold a password where none belongs.
+        # An endpoint may contain a password by mistake.
         "hide_input_in_errors": True
     }
     _hide_input = hide_input()
@@ -28,52 +29,57 @@ class CloudRunWorkerSettings(PrefectBaseSettings):
     api_endpoint: str = Field(
         default="https://{region}-run.googleapis.com",
         description=(
-            "Address of the API, with {region} where the region belongs. It receives the access token, so it is taken "
-            "from the worker's own settings only, and plain HTTP is allowed to loopback addresses only."
+            "Address of the Cloud Run Admin API; {region} stands for the region. It receives the access token, so job "
+            "variables can't set it, and plain HTTP is allowed for loopback addresses only."
         ),
     )
     poll_interval_seconds: float = Field(
-        # With it, a thousand executions of ten minutes take less than a fortieth of one read per run and five seconds.
+        # With 2.1 s, a thousand executions of ten minutes need less than 1/40 of the reads of one read per run and 5 s.
         default=2.1,
         gt=0,
         description=(
-            "Longest pause between two looks at a job or an execution, in seconds; the first ones are shorter. One "
-            "look is at a hundred executions."
+            "Longest pause between two reads of a job or an execution, in seconds. The first pauses are shorter. One "
+            "read covers up to 100 executions."
         ),
     )
     request_timeout_seconds: float = Field(
-        default=30.0, gt=0, description="Longest time that one attempt of a call may take, in seconds."
+        default=30.0, gt=0, description="Timeout of one attempt of an API call, in seconds."
     )
     retry_max_attempts: int = Field(
-        default=10, ge=1, le=1_000_000, description="Most attempts of one call, the first included."
+        default=10, ge=1, le=1_000_000, description="Maximum number of attempts of one API call, including the first."
     )
     retry_max_seconds: float = Field(
-        default=120.0, ge=0, description="Longest time over which one call is attempted again, in seconds."
+        default=120.0, ge=0, description="Maximum time over which one API call is retried, in seconds."
     )
     retry_initial_delay_seconds: float = Field(
         default=0.5,
         gt=0,
-        description="Upper bound of the first pause between two attempts, in seconds; it doubles with every attempt.",
+        description="Upper bound of the first pause between two attempts, in seconds. It doubles with every attempt.",
     )
     retry_max_delay_seconds: float = Field(
-        default=30.0, gt=0, description="Upper bound of every pause between two attempts, in seconds."
+        default=30.0, gt=0, description="Upper bound of all pauses between two attempts, in seconds."
     )
     quota_wait_max_seconds: float = Field(
         default=21600.0,
         ge=0,
         description=(
-            "Longest time that a run waits, in seconds, while Cloud Run takes no calls of it because of a quota or a "
-            "limit, such as 1 000 running executions in a region. Six hours by default."
+            "Longest time that a run waits for a quota or a limit, in seconds, such as 1,000 running executions in a "
+            "region. Default: six hours."
         ),
     )
     quota_period_seconds: float = Field(
         default=60.0,
         ge=0.1,
         description=(
-            "Period over which Cloud Run's quotas count calls, in seconds. A minute is right for Google; an emulator "
-            "may have a shorter one (`minuteSeconds`)."
+            "Period over which Cloud Run's quotas count API calls, in seconds. Google counts per minute. Change it "
+            "only for an emulator with a shorter period (`minuteSeconds`)."
         ),
     )
+
+    @property
+    def emulator_host(self) -> str | None:
+        """`HOST:PORT` of a Cloud Run emulator, from `CLOUD_RUN_EMULATOR_HOST`. None means the API at `api_endpoint`."""
+        return os.environ.get("CLOUD_RUN_EMULATOR_HOST") or None
 
     @field_validator("api_endpoint")
     @classmethod

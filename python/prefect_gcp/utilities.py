@@ -1,4 +1,4 @@
-"""Names and labels that Google accepts."""
+"""Names and labels that Google Cloud accepts."""
 
 from slugify import slugify
 
@@ -10,37 +10,38 @@ def slugify_name(name: str, max_length: int = 30) -> str | None:
 
     Args:
         name: Any text.
-        max_length: Most characters of the result.
+        max_length: Maximum length of the result, in characters.
 
     Returns:
-        The slug, or None when nothing is left of the name.
+        The slug, or None if the name has no letter or digit.
     """
     return slugify(name, max_length=max_length, regex_pattern=r"[^a-zA-Z0-9-]+") or None
 
 
 def sanitize_labels_for_gcp(labels: dict[str, str]) -> dict[str, str]:
-    """Makes labels valid for Google.
+    """Makes labels valid for Google Cloud.
 
-    Lower case, `-` for every character outside `[a-z0-9_-]`, keys from their first letter on, both cut at 63
-    characters. A key with nothing left is dropped; of equal keys the last one's value stays.
+    Converts keys and values to lower case, replaces every character outside `[a-z0-9_-]` by `-`, removes what stands
+    before the first letter of a key, and cuts both to 63 characters. Drops labels whose keys become empty. If keys
+    become equal, the last value wins.
 
     Args:
         labels: Prefect's labels.
 
     Returns:
-        New labels; the argument is left as it is.
+        New labels. `labels` is not changed.
     """
     return _core.sanitize_labels(labels)
 
 
 def merge_labels_for_gcp(prefect_labels: dict[str, str], existing_labels: dict[str, str]) -> dict[str, str]:
-    """Puts Prefect's labels, made valid, beside those that are there.
+    """Adds Prefect's labels, made valid as by `sanitize_labels_for_gcp`, to existing ones.
 
     Args:
         prefect_labels: Prefect's labels, valid or not.
-        existing_labels: Labels that win, and are neither changed nor dropped.
+        existing_labels: Labels that are kept as they are. They win over Prefect's labels of the same key.
 
     Returns:
-        New labels: at most 64, unless `existing_labels` alone are more.
+        New labels, at most 64 unless `existing_labels` has more. The last of Prefect's labels are left out first.
     """
     return existing_labels | _core.added_labels(prefect_labels, existing_labels)

@@ -1,11 +1,11 @@
-//! Where the API of a region is. The endpoint receives the token, so it is checked before anything is sent to it.
+//! The address of a region's API. Requests to it carry the token, so it is checked before anything is sent.
 
 use std::net::IpAddr;
 
 use thiserror::Error;
 use url::{Host, Url};
 
-/// Address of the API of one region.
+/// The address of one region's API.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Endpoint {
     base: Url,
@@ -13,36 +13,31 @@ pub struct Endpoint {
     needs_token: bool,
 }
 
-/// Why an endpoint or a region can't be used.
+/// Why an endpoint, a region or a project can't be used.
 #[derive(Clone, Debug, Error, Eq, PartialEq)]
 pub enum EndpointError {
-    /// The region would change the host name that the token goes to, or is no name at all.
-    #[error("'{0}' is not a region: a region is made of lower-case letters, digits and dashes, such as us-central1")]
+    /// Not a region. It could change the host name that the token is sent to.
+    #[error("'{0}' is not a region: expected lower-case letters, digits and dashes, such as us-central1")]
     Region(String),
-    /// The project would change the path of a call, or is no id at all.
-    #[error(
-        "'{0}' is not a project id: it is made of lower-case letters, digits and dashes, such as my-project-123456"
-    )]
+    /// Not a project id. It could change the path of a call.
+    #[error("'{0}' is not a project id: expected lower-case letters, digits and dashes, such as my-project-123456")]
     Project(String),
-    /// The endpoint is no URL, or one with parts that have no place in it. Without what may be somebody's secret.
+    /// Not a URL, or one with a user name, a password, a query or a fragment. Those are not shown: they may be secret.
     #[error("'{0}' is not an API endpoint: expected https://HOST, with {{region}} where the region belongs")]
     Url(String),
-    /// Plain HTTP would show the token to the network.
-    #[error("the API endpoint '{0}' is plain HTTP, which is allowed to this machine's loopback addresses only")]
+    /// Plain HTTP would send the token unencrypted over the network.
+    #[error("the API endpoint '{0}' uses plain HTTP, which is allowed for loopback addresses only: use https://")]
     PlainHttp(String),
-    /// The emulator's address is not one.
+    /// Not an address of an emulator.
     #[error("CLOUD_RUN_EMULATOR_HOST is '{0}': expected HOST:PORT, such as 127.0.0.1:8080")]
     EmulatorHost(String),
 }
 
 impl Endpoint {
-    /// Google's endpoints, with a place for the region (discovery document, `endpoints`).
-    pub const GOOGLE: &str = "https://{region}-run.googleapis.com";
-
-    /// The endpoint that `template` gives for `region`.
+    /// The endpoint of `region`: `template` with the region in place of `{region}`.
     ///
     /// # Errors
-    /// When the region is not a plain name, or the result is not HTTPS (or HTTP to loopback).
+    /// When the region is not a name, or the result is neither HTTPS nor HTTP to a loopback address.
     pub fn new(template: &str, region: &str) -> Result<Self, EndpointError> {
         check_region(region)?;
         let text = template.replace("{region}", region);
@@ -61,11 +56,11 @@ impl Endpoint {
         }
     }
 
-    /// The emulator at `host` (`HOST:PORT`), which needs no token and finds the region in the request's host name, as
-    /// Google does.
+    /// The emulator at `host` (`HOST:PORT`). It needs no token. Like Google, it takes the region from the request's host
+    /// name.
     ///
     /// # Errors
-    /// When `host` is not `HOST:PORT` or the region is not a plain name.
+    /// When `host` is not `HOST:PORT` or the region is not a name.
     pub fn emulator(host: &str, region: &str) -> Result<Self, EndpointError> {
         check_region(region)?;
         let invalid = || EndpointError::EmulatorHost(discreet(host));
@@ -77,50 +72,50 @@ impl Endpoint {
         Ok(Self { base, host_header: Some(format!("{region}-run.googleapis.com")), needs_token: false })
     }
 
-    /// The URL of a resource: its path segments below `namespaces/{project}`, percent-encoded.
-    pub fn url(&self, project: &str, segments: &[&str]) -> Url {
+    /// The URL of a resource, from its path segments below `namespaces/{project}`. Percent-encodes them.
+    pub fn url<S: AsRef<str>>(&self, project: &str, segments: &[S]) -> Url {
         let mut url = self.base.clone();
-        // Only a URL without host has no segments, and `new` and `emulator` refuse those.
+        // Only a URL without a host has no segments; `new` and `emulator` reject those.
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().extend(["apis", "run.googleapis.com", "v1", "namespaces", project]).extend(segments);
         }
         url
     }
 
-    /// What no other project and region has.
-    pub fn place(&self, project: &str) -> String {
-        format!("{} {}", self.host_header.as_deref().unwrap_or_default(), self.url(project, &[]))
+    /// Identifies project and region: no other pair has the same text.
+    pub fn scope(&self, project: &str) -> String {
+        format!("{} {}", self.host_header.as_deref().unwrap_or_default(), self.url::<&str>(project, &[]))
     }
 
-    /// Host to name in requests when it is not the address's own.
+    /// The `Host` header of requests, when it differs from the address.
     pub fn host_header(&self) -> Option<&str> {
         self.host_header.as_deref()
     }
 
-    /// Whether the environment's proxy may carry the calls. What is plain HTTP stays on this machine: a proxy would read
-    /// the token.
+    /// Whether calls may go through the environment's proxy. Plain HTTP may not: it is for this machine only, and the proxy
+    /// would see the token.
     pub fn may_use_proxy(&self) -> bool {
         self.base.scheme() == "https"
     }
 
-    /// Whether it is on this machine.
+    /// Whether the API is on this machine.
     pub fn is_local(&self) -> bool {
         is_loopback(&self.base)
     }
 
-    /// Whether calls carry a token.
+    /// Whether calls need a token.
     pub fn needs_token(&self) -> bool {
         self.needs_token
     }
 }
 
-/// An address without what may be secret: what stands before an `@`, and the values of a query.
+/// An address without its parts that may be secret: everything before an `@`, the query and the fragment.
 fn discreet(address: &str) -> String {
     let address = address.rsplit_once('@').map_or(address.to_owned(), |(_, rest)| format!("…@{rest}"));
     address.split_once(['?', '#']).map_or(address.clone(), |(before, _)| format!("{before}?…"))
 }
 
-/// A job variable can set the region, so it must not be able to name another host.
+/// A job variable sets the region, and must not be able to name another host.
 fn check_region(region: &str) -> Result<(), EndpointError> {
     let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let bytes = region.as_bytes();
@@ -130,11 +125,11 @@ fn check_region(region: &str) -> Result<(), EndpointError> {
     Err(EndpointError::Region(region.to_owned()))
 }
 
-/// Checks that a project id is one, so that it can't lead elsewhere: letters, digits and dashes, after a domain and a
-/// colon in old ones; or a number.
+/// Checks that a text is a project id or a project number, which is safe in a path. Ids have letters, digits and dashes;
+/// old ones begin with a domain and a colon.
 ///
 /// # Errors
-/// When it is not.
+/// [`EndpointError::Project`] when it is neither.
 pub fn check_project(project: &str) -> Result<(), EndpointError> {
     let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.:".contains(&byte);
     let ends = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
@@ -146,6 +141,7 @@ pub fn check_project(project: &str) -> Result<(), EndpointError> {
     Err(EndpointError::Project(project.to_owned()))
 }
 
+/// Whether the host of an address is this machine.
 pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
@@ -159,9 +155,11 @@ pub(super) fn is_loopback(url: &Url) -> bool {
 mod tests {
     use super::*;
 
+    const GOOGLE: &str = "https://{region}-run.googleapis.com";
+
     #[test]
-    fn a_region_gets_its_own_host() {
-        let url = Endpoint::new(Endpoint::GOOGLE, "europe-west1").unwrap().url("p", &["jobs", "j:run"]);
+    fn every_region_has_its_own_host() {
+        let url = Endpoint::new(GOOGLE, "europe-west1").unwrap().url("p", &["jobs", "j:run"]);
         assert_eq!(
             url.as_str(),
             "https://europe-west1-run.googleapis.com/apis/run.googleapis.com/v1/namespaces/p/jobs/j:run"
@@ -169,20 +167,16 @@ mod tests {
     }
 
     #[test]
-    fn names_cannot_leave_their_place_in_the_path() {
-        let url = Endpoint::new(Endpoint::GOOGLE, "r1").unwrap().url("a/b?c", &["jobs", "x/../y#z%"]);
+    fn names_stay_one_segment_of_the_path() {
+        let url = Endpoint::new(GOOGLE, "r1").unwrap().url("a/b?c", &["jobs", "x/../y#z%"]);
         assert_eq!(url.path(), "/apis/run.googleapis.com/v1/namespaces/a%2Fb%3Fc/jobs/x%2F..%2Fy%23z%25");
         assert_eq!((url.query(), url.fragment()), (None, None));
     }
 
     #[test]
-    fn a_region_cannot_steer_the_token_to_another_host() {
+    fn a_region_cannot_name_another_host() {
         for region in ["", "evil.example/", "a.b", "a@b", "US", "-a", "a b", "a/b", "é", "us-central1\n"] {
-            assert_eq!(
-                Endpoint::new(Endpoint::GOOGLE, region),
-                Err(EndpointError::Region(region.into())),
-                "{region:?}"
-            );
+            assert_eq!(Endpoint::new(GOOGLE, region), Err(EndpointError::Region(region.into())), "{region:?}");
             assert!(Endpoint::emulator("127.0.0.1:1", region).is_err());
         }
     }
@@ -198,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_goes_to_loopback_only() {
+    fn plain_http_is_for_loopback_only() {
         for address in ["http://127.0.0.1:8080", "http://localhost:1", "http://[::1]:1", "https://run.internal/prefix/"]
         {
             assert!(Endpoint::new(address, "r1").unwrap().needs_token(), "{address}");
@@ -222,14 +216,14 @@ mod tests {
     }
 
     #[test]
-    fn no_proxy_sees_what_is_not_encrypted() {
-        assert!(Endpoint::new(Endpoint::GOOGLE, "r1").unwrap().may_use_proxy());
+    fn plain_http_uses_no_proxy() {
+        assert!(Endpoint::new(GOOGLE, "r1").unwrap().may_use_proxy());
         assert!(!Endpoint::new("http://127.0.0.1:8080", "r1").unwrap().may_use_proxy());
         assert!(!Endpoint::emulator("127.0.0.1:8080", "r1").unwrap().may_use_proxy());
     }
 
     #[test]
-    fn the_emulator_is_told_the_region_and_no_token() {
+    fn the_emulator_gets_the_region_and_no_token() {
         let endpoint = Endpoint::emulator("127.0.0.1:8080", "us-east1").unwrap();
         assert_eq!(endpoint.host_header(), Some("us-east1-run.googleapis.com"));
         assert!(!endpoint.needs_token());

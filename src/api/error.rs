@@ -1,50 +1,41 @@
-//! What a call's failure means, and what to do about it.
+//! The error of a call, and what a person can do about it.
 
-use std::{fmt, time::Duration};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
-use reqwest::StatusCode;
-use thiserror::Error;
+use super::{error_kind::ErrorKind, method::ApiMethod};
 
-use super::{ApiMethod, types::ErrorStatus};
+/// The result of a call.
+pub type ApiResult<T> = Result<T, Box<ApiError>>;
 
-/// The cause of a failed call, as far as what to do next depends on it.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum ErrorKind {
-    /// The resource is not there.
-    NotFound,
-    /// The name is taken.
-    AlreadyExists,
-    /// The account lacks a permission, or the project does not exist: the API does not tell which.
-    PermissionDenied,
-    /// The project has not enabled the Cloud Run Admin API.
-    ApiDisabled,
-    /// The request is wrong in itself.
-    InvalidRequest,
-    /// The address serves no Cloud Run API: most often a region that does not exist.
-    NoSuchRegion,
-    /// A quota of calls per minute is used up.
-    RateLimited,
-    /// A limit of what there may be is reached: jobs or running executions of a region.
-    LimitReached,
-    /// No token can be had, or the API refuses it.
-    Authentication,
-    /// No token could be had for now.
-    NoToken,
-    /// The API could not be reached or did not answer as it should. It may the next time.
-    Unavailable,
+/// The error below an [`ApiError`]: of the HTTP client or of the token source.
+pub type ErrorSource = Arc<dyn Error + Send + Sync>;
+
+/// A part of a call's budget.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RetryBudget {
+    /// The number of attempts.
+    Attempts,
+    /// The time for attempts and pauses.
+    Time,
+    /// The time to wait for a quota.
+    QuotaWait,
 }
 
-impl ErrorKind {
-    /// Whether the same call may succeed later without anybody's doing.
-    pub fn is_transient(self) -> bool {
-        matches!(self, Self::Unavailable | Self::RateLimited | Self::LimitReached | Self::NoToken)
+impl RetryBudget {
+    /// The setting of the worker that this budget comes from.
+    pub fn setting(self) -> &'static str {
+        match self {
+            Self::Attempts => "retry_max_attempts",
+            Self::Time => "retry_max_seconds",
+            Self::QuotaWait => "quota_wait_max_seconds",
+        }
     }
 }
 
-/// A call that failed for good: either no further attempt would help, or the budget of attempts is spent.
-#[derive(Clone, Debug, Error, PartialEq)]
+/// A call that failed: either another attempt would be useless or unsafe, or its budget is used up.
+#[derive(Clone, Debug)]
 pub struct ApiError {
-    /// Why.
+    /// Why it failed.
     pub kind: ErrorKind,
     /// The method that was called.
     pub method: ApiMethod,
@@ -54,18 +45,30 @@ pub struct ApiError {
     pub region: String,
     /// Name of the job or execution; empty for a list.
     pub name: String,
-    /// HTTP status of the last answer, if there was one.
+    /// HTTP status of the last response, if there was one.
     pub status: Option<u16>,
-    /// Google's message, or the transport's.
+    /// Google's message, or that of the HTTP client or token source. Without secrets.
     pub message: String,
-    /// Google's reason for programs (`reason` of `google.rpc.ErrorInfo`), if it gave one.
+    /// Google's reason for programs (`reason` of `google.rpc.ErrorInfo`), if it sent one.
     pub reason: Option<String>,
-    /// The pause that the last answer asked for (`Retry-After`).
+    /// The pause that the last response asked for (`Retry-After`).
     pub retry_after: Option<Duration>,
-    /// How many attempts were made; none when it was not sent.
+    /// Number of attempts; 0 when the call was not sent.
     pub attempts: u32,
-    /// Whether one of the attempts may have taken effect although no success came back.
+    /// Time from the begin of the call to its last failure, waits for quotas included.
+    pub elapsed: Duration,
+    /// The budget that was used up. `None` when another attempt would have been useless or unsafe.
+    pub exhausted: Option<RetryBudget>,
+    /// Whether one of the attempts may have taken effect although none succeeded.
     pub maybe_done: bool,
+    /// The error below, if there is one. It shows no secrets.
+    pub source: Option<ErrorSource>,
+}
+
+impl Error for ApiError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
+    }
 }
 
 impl fmt::Display for ApiError {
@@ -79,17 +82,26 @@ impl fmt::Display for ApiError {
             write!(f, "HTTP {status}: ")?;
         }
         f.write_str(self.message.trim_end_matches('.'))?;
-        if self.attempts > 1 {
-            write!(f, " (after {} attempts)", self.attempts)?;
+        let plural = if self.attempts == 1 { "" } else { "s" };
+        let spent = format_args!("after {} attempt{plural} in {:.1} s", self.attempts, self.elapsed.as_secs_f64());
+        match (self.exhausted, self.attempts) {
+            // A call that is allowed one attempt only is repeated by its caller, if at all. Without any attempt, the
+            // message says everything.
+            (_, 0) | (None | Some(RetryBudget::Attempts), 1) => {}
+            (None, _) => write!(f, " ({spent})")?,
+            (Some(budget), _) => write!(f, " (gave up {spent}; the setting {} is the limit)", budget.setting())?,
         }
-        write!(f, ". {}", self.hint())
+        match self.hint().as_str() {
+            "" => f.write_str("."),
+            hint => write!(f, ". {hint}"),
+        }
     }
 }
 
 impl ApiError {
-    /// A failure in this project and region, as after one attempt without an answer.
-    pub fn new(method: ApiMethod, kind: ErrorKind, place: (&str, &str), name: &str, message: String) -> Self {
-        let (project, region) = place;
+    /// The error of one attempt without a response. `location`: project and region.
+    pub fn new(method: ApiMethod, kind: ErrorKind, location: (&str, &str), name: &str, message: String) -> Self {
+        let (project, region) = location;
         Self {
             kind,
             method,
@@ -101,22 +113,25 @@ impl ApiError {
             reason: None,
             retry_after: None,
             attempts: 1,
+            elapsed: Duration::ZERO,
+            exhausted: None,
             maybe_done: false,
+            source: None,
         }
     }
 
-    /// Whether a failed look at a job that exists may succeed later. Where a job was created there is a region, so a
-    /// front end that knows none is out of order.
+    /// Whether a failed read of a job that surely existed may succeed later. That includes an HTML 404: the region of a job
+    /// exists, so it is the front end that fails.
     pub fn may_pass(&self) -> bool {
         self.kind.is_transient() || self.kind == ErrorKind::NoSuchRegion
     }
 
-    /// A pause before the next call that grants the wish of the last answer.
+    /// The pause before the next call: `pause`, or the one that the server asked for if that is longer.
     pub fn pause_at_least(&self, pause: Duration) -> Duration {
         pause.max(self.retry_after.unwrap_or_default())
     }
 
-    /// What it is lacked on, as the message has it.
+    /// The resource that the permission is missing on, as Google's message names it. `None` for other failures.
     pub fn missing_permission_on(&self) -> Option<&str> {
         let words = ["denied on resource '", "denied on service account '", "denied on '"];
         words
@@ -125,66 +140,74 @@ impl ApiError {
             .filter(|_| self.missing_permission().is_some())
     }
 
-    /// The permission that the caller lacks: as the message has it, or else the one that the call takes. None of other
-    /// failures.
+    /// The permission that the caller lacks: the one that Google's message names, or else the one that the method needs.
+    /// `None` for other failures.
     pub fn missing_permission(&self) -> Option<&str> {
         if self.kind != ErrorKind::PermissionDenied {
             return None;
         }
         let named = quoted_after(&self.message, "ermission '").filter(|name| name.contains('.'));
-        let acting = self.message.contains(ACT_AS).then_some(ACT_AS);
-        Some(acting.or(named).unwrap_or(self.method.row().permission))
+        let act_as = self.message.contains(ACT_AS).then_some(ACT_AS);
+        Some(act_as.or(named).unwrap_or(self.method.row().permission))
     }
 
-    /// What a person can do about it, in one sentence or two.
+    /// What a person can do about it, in one or two sentences. Empty for a list that the worker replaces by single reads.
     pub fn hint(&self) -> String {
         let Self { project, region, name, .. } = self;
         match self.kind {
-            ErrorKind::NotFound => "It was deleted, or it never was in this project and region.".to_owned(),
+            ErrorKind::NotFound | ErrorKind::InvalidRequest if self.method == ApiMethod::ListExecutions => {
+                String::new()
+            }
+            ErrorKind::NotFound => "It was deleted, or it never existed in this project and region.".to_owned(),
             ErrorKind::AlreadyExists => format!(
-                "Another job of this name exists: delete it (gcloud run jobs delete {name} --region {region} --project \
-                 {project}), or leave the job variable 'name' to Prefect's names, which are different for every run."
+                "Another job with this name exists: delete it (gcloud run jobs delete {name} --region {region} --project \
+                 {project}), or leave the job variable 'name' unset, so that every run gets a name of its own."
             ),
             ErrorKind::PermissionDenied => match self.missing_permission().unwrap_or_default() {
                 ACT_AS => {
                     "The worker's account lacks iam.serviceAccounts.actAs on the job's service account: grant it \
-                           roles/iam.serviceAccountUser there, or choose another account with the job variable \
-                           'service_account_name'."
+                     roles/iam.serviceAccountUser on that account, or choose another one with the job variable \
+                     'service_account_name'."
                         .to_owned()
                 }
                 permission if permission.starts_with("run.") => format!(
                     "The worker's account lacks {permission} on project '{project}', or there is no such project: \
-                     grant it roles/run.developer (gcloud projects add-iam-policy-binding {project})."
+                     grant it roles/run.developer (gcloud projects add-iam-policy-binding {project} \
+                     --member=serviceAccount:ACCOUNT --role=roles/run.developer)."
                 ),
                 permission => format!(
-                    "An account lacks {permission}, as the message above says: grant it a role that has this permission."
+                    "An account lacks {permission}, as Google's message says: grant it a role that has this permission."
                 ),
             },
             ErrorKind::ApiDisabled => {
                 format!("Enable the API: gcloud services enable run.googleapis.com --project {project}")
             }
             ErrorKind::InvalidRequest => {
-                "Check the job variables and the work pool's base job template against the message above.".to_owned()
+                "Check the job variables and the work pool's base job template against Google's message.".to_owned()
             }
             ErrorKind::NoSuchRegion => format!(
                 "Check the job variable 'region': no Cloud Run API answers for '{region}' (gcloud run regions list \
                  shows those that exist)."
             ),
             ErrorKind::RateLimited => format!(
-                "Too many calls in a minute: start fewer runs at a time, or ask for a higher quota of the Cloud Run \
-                 Admin API in region '{region}'."
+                "The per-minute quota of {} in project '{project}', region '{region}' is used up: start fewer runs at a \
+                 time, or ask Google for a higher quota of the Cloud Run Admin API.",
+                self.method.row().quota.name()
             ),
             ErrorKind::LimitReached if self.method == ApiMethod::CreateJob => format!(
-                "Region '{region}' may have reached its 1,000 jobs: delete some with gcloud run jobs delete JOB \
+                "Region '{region}' may have reached its limit of 1,000 jobs: delete some with gcloud run jobs delete JOB \
                  --region {region} --project {project} (gcloud run jobs list --region {region} --project {project} \
                  shows them)."
             ),
             ErrorKind::LimitReached if self.method == ApiMethod::RunJob => format!(
-                "Region '{region}' may have reached its 1,000 running executions, or its quota of starts per minute: \
-                 use another region or ask for more (the setting quota_wait_max_seconds says how long a run waits)."
+                "Region '{region}' may have reached its limit of 1,000 running executions, or its quota of job runs per \
+                 minute: use another region, or ask Google for more. The setting quota_wait_max_seconds says how long a \
+                 run waits."
             ),
             ErrorKind::LimitReached => {
-                format!("Wait, or ask for a higher quota of the Cloud Run Admin API in region '{region}'.")
+                format!(
+                    "Try again later, or ask Google for a higher quota of the Cloud Run Admin API in region '{region}'."
+                )
             }
             ErrorKind::Authentication | ErrorKind::NoToken => {
                 "Check the work pool's GCP credentials block, or the environment's application default credentials \
@@ -193,7 +216,7 @@ impl ApiError {
             }
             ErrorKind::Unavailable => {
                 format!(
-                    "The Cloud Run Admin API can't be reached or is out of order: check the network, the region \
+                    "The Cloud Run Admin API can't be reached or is failing: check the network, the region \
                      '{region}' and https://status.cloud.google.com."
                 )
             }
@@ -201,16 +224,8 @@ impl ApiError {
     }
 }
 
-/// What one has to have on a service account to run something as it.
+/// The permission to run something as a service account.
 const ACT_AS: &str = "iam.serviceAccounts.actAs";
-
-/// Google's reason when it is a quota of calls per minute that refuses one.
-const RATE: &str = "RATE_LIMIT_EXCEEDED";
-
-/// Whether a refusal for a quota is about calls per minute, by its reason or its words.
-fn is_rate(error: &ErrorStatus) -> bool {
-    error.reason() == Some(RATE) || error.message.starts_with("Quota exceeded for quota metric")
-}
 
 /// The text between `start` and the next apostrophe.
 fn quoted_after<'a>(text: &'a str, start: &str) -> Option<&'a str> {
@@ -218,31 +233,9 @@ fn quoted_after<'a>(text: &'a str, start: &str) -> Option<&'a str> {
     rest.split_once('\'').map(|(quoted, _)| quoted)
 }
 
-/// What kind of failure an answer is that is not a success. `error` is the body's, if it is one of Google's.
-pub(super) fn classify(status: StatusCode, error: Option<&ErrorStatus>) -> ErrorKind {
-    match status.as_u16() {
-        401 => ErrorKind::Authentication,
-        403 if error.and_then(ErrorStatus::reason) == Some("SERVICE_DISABLED") => ErrorKind::ApiDisabled,
-        403 => ErrorKind::PermissionDenied,
-        404 if error.is_some() => ErrorKind::NotFound,
-        // Google's front end answers in HTML for a host that is no region's.
-        404 => ErrorKind::NoSuchRegion,
-        // Two writes met: neither is wrong, and the next attempt finds them in order.
-        409 if error.is_some_and(|error| error.status == "ABORTED") => ErrorKind::Unavailable,
-        409 => ErrorKind::AlreadyExists,
-        429 if error.is_some_and(is_rate) => ErrorKind::RateLimited,
-        429 => ErrorKind::LimitReached,
-        300..=399 | 408 | 421 | 425 | 499 | 500..=599 => ErrorKind::Unavailable,
-        400 | 413 | 414 | 422 => ErrorKind::InvalidRequest,
-        // Whatever else is no answer of the API's comes from something in between.
-        _ if error.is_none() => ErrorKind::Unavailable,
-        _ => ErrorKind::InvalidRequest,
-    }
-}
-
 #[cfg(test)]
 impl ApiError {
-    /// A failure for tests to change.
+    /// An error for tests to change.
     pub(crate) fn example(method: ApiMethod, kind: ErrorKind) -> Self {
         Self::new(method, kind, ("p", "r"), "j", "made up".to_owned())
     }
@@ -251,41 +244,9 @@ impl ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
-
-    fn kind(status: u16, body: Option<serde_json::Value>) -> ErrorKind {
-        let error = body.map(|body| serde_json::from_value::<ErrorStatus>(body).unwrap());
-        classify(StatusCode::from_u16(status).unwrap(), error.as_ref())
-    }
 
     #[test]
-    fn every_status_has_one_meaning() {
-        assert_eq!(kind(400, None), ErrorKind::InvalidRequest);
-        assert_eq!(kind(401, None), ErrorKind::Authentication);
-        assert_eq!(kind(403, Some(json!({}))), ErrorKind::PermissionDenied);
-        assert_eq!(kind(403, Some(json!({"details": [{"reason": "SERVICE_DISABLED"}]}))), ErrorKind::ApiDisabled);
-        assert_eq!(kind(404, Some(json!({"status": "NOT_FOUND"}))), ErrorKind::NotFound);
-        assert_eq!(kind(404, None), ErrorKind::NoSuchRegion);
-        assert_eq!(kind(409, Some(json!({"status": "ALREADY_EXISTS"}))), ErrorKind::AlreadyExists);
-        assert_eq!(kind(409, Some(json!({"status": "ABORTED"}))), ErrorKind::Unavailable);
-        assert_eq!(kind(429, None), ErrorKind::LimitReached);
-        assert_eq!(kind(429, Some(json!({"message": "Quota exceeded."}))), ErrorKind::LimitReached);
-        assert_eq!(kind(429, Some(json!({"details": [{"reason": RATE}]}))), ErrorKind::RateLimited);
-        let message = "Quota exceeded for quota metric 'Read requests'";
-        assert_eq!(kind(429, Some(json!({"message": message}))), ErrorKind::RateLimited);
-        for status in [302, 307, 405, 408, 418, 421, 425, 499, 500, 501, 502, 503, 504, 511, 520, 599] {
-            assert_eq!(kind(status, None), ErrorKind::Unavailable, "{status}");
-        }
-        for status in [405, 418] {
-            assert_eq!(kind(status, Some(json!({}))), ErrorKind::InvalidRequest, "{status}");
-        }
-        for status in [400, 413, 414, 422] {
-            assert_eq!(kind(status, None), ErrorKind::InvalidRequest, "{status}");
-        }
-    }
-
-    #[test]
-    fn the_text_says_where_what_and_what_to_do() {
+    fn the_text_says_what_failed_where_and_what_to_do() {
         let denied = ApiError {
             status: Some(403),
             message: "Permission denied.".into(),
@@ -295,7 +256,7 @@ mod tests {
             denied.to_string(),
             "Could not create the job 'j' in project 'p', region 'r': HTTP 403: Permission denied. The worker's account \
              lacks run.jobs.create on project 'p', or there is no such project: grant it roles/run.developer (gcloud \
-             projects add-iam-policy-binding p)."
+             projects add-iam-policy-binding p --member=serviceAccount:ACCOUNT --role=roles/run.developer)."
         );
         let named = ApiError { message: "Permission 'run.jobs.get' denied on resource 'x'".into(), ..denied.clone() };
         assert_eq!((named.missing_permission(), named.missing_permission_on()), (Some("run.jobs.get"), Some("x")));
@@ -310,12 +271,42 @@ mod tests {
     }
 
     #[test]
-    fn a_quota_says_whether_waiting_helps() {
+    fn a_rate_and_a_limit_have_different_hints() {
         for method in [ApiMethod::CreateJob, ApiMethod::RunJob, ApiMethod::GetJob] {
-            assert!(ApiError::example(method, ErrorKind::RateLimited).hint().contains("calls in a minute"));
+            assert!(ApiError::example(method, ErrorKind::RateLimited).hint().contains("per-minute quota"));
         }
         let limit = |method| ApiError::example(method, ErrorKind::LimitReached).hint();
         assert!(limit(ApiMethod::CreateJob).contains("gcloud run jobs delete JOB --region r --project p"));
         assert!(limit(ApiMethod::RunJob).contains("1,000 running executions"));
+    }
+
+    #[test]
+    fn the_text_says_which_budget_is_used_up() {
+        let text = |attempts, exhausted| {
+            let elapsed = Duration::from_millis(12_340);
+            let error = ApiError::example(ApiMethod::GetJob, ErrorKind::Unavailable);
+            let text = ApiError { attempts, exhausted, elapsed, ..error }.to_string();
+            text.split_once("made up").unwrap().1.split_once(". The Cloud Run").unwrap().0.to_owned()
+        };
+        assert_eq!(text(1, None), "");
+        assert_eq!(text(3, None), " (after 3 attempts in 12.3 s)");
+        assert_eq!(
+            text(4, Some(RetryBudget::Attempts)),
+            " (gave up after 4 attempts in 12.3 s; the setting retry_max_attempts is the limit)"
+        );
+        assert_eq!(text(1, Some(RetryBudget::Attempts)), "");
+        let no_time = " (gave up after 1 attempt in 12.3 s; the setting retry_max_seconds is the limit)";
+        assert_eq!(
+            (text(0, Some(RetryBudget::Time)).as_str(), text(1, Some(RetryBudget::Time)).as_str()),
+            ("", no_time)
+        );
+    }
+
+    #[test]
+    fn the_error_below_is_kept() {
+        let source: ErrorSource = Arc::new(fmt::Error);
+        let error = ApiError::example(ApiMethod::GetJob, ErrorKind::Unavailable);
+        let error = ApiError { source: Some(source), ..error };
+        assert!(Error::source(&error).unwrap().is::<fmt::Error>());
     }
 }

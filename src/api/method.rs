@@ -1,6 +1,6 @@
-//! The methods of the Cloud Run Admin API v1 for jobs and their executions: one row for each.
+//! The methods of the Cloud Run Admin API v1 for jobs and their executions, as a table with one row per method.
 //!
-//! The client and the emulator read the same table. Sources: the discovery document
+//! The client and the emulator use the same table. Sources: the discovery document
 //! (`resources.namespaces.resources`), <https://cloud.google.com/run/docs/reference/iam/permissions>,
 //! <https://cloud.google.com/run/quotas>.
 
@@ -31,7 +31,7 @@ pub enum ApiMethod {
     CancelExecution,
 }
 
-/// What Google counts apart, by project and region.
+/// The quotas per minute. Google counts each of them by project and region.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Quota {
     /// Read requests.
@@ -43,7 +43,7 @@ pub enum Quota {
 }
 
 impl Quota {
-    /// Its name on Google's quota page.
+    /// Its name on Google's quota page, in lower case.
     pub fn name(self) -> &'static str {
         match self {
             Self::Reads => "read requests",
@@ -64,7 +64,7 @@ pub enum ApiPath {
     Action(&'static str, &'static str),
 }
 
-/// What is known of a method.
+/// The properties of a method.
 #[derive(Clone, Debug)]
 pub struct MethodRow {
     /// Name in the discovery document, below `run.namespaces`.
@@ -73,15 +73,15 @@ pub struct MethodRow {
     pub verb: Method,
     /// Path below `namespaces/{project}`.
     pub path: ApiPath,
-    /// The IAM permission that the caller needs.
+    /// IAM permission that the caller needs.
     pub permission: &'static str,
-    /// The quota that counts its calls.
+    /// Quota that counts its calls.
     pub quota: Quota,
-    /// Whether the same call may be sent again although the first one may have taken effect.
+    /// Whether the call may be sent again when the first one may have taken effect.
     pub repeatable: bool,
-    /// Whether its calls go before others that wait for the same quota.
+    /// Whether its calls are admitted before others that wait for the same quota.
     pub urgent: bool,
-    /// What it does, to stand after "could not".
+    /// What it does, in words that follow "could not" in an error.
     pub purpose: &'static str,
 }
 
@@ -102,10 +102,14 @@ impl ApiMethod {
 
     /// The method's row of the table.
     ///
-    /// Repeatable: a repeated create answers 409, which the caller can tell apart by [`super::ApiError::maybe_done`].
-    /// `jobs.run` would start a second execution, and after a delete the name may already be another job's.
+    /// # Repeatable
+    /// A create is: the second one ends in a 409, and [`ApiError::maybe_done`](super::ApiError::maybe_done) says that the
+    /// first one may be its cause. `jobs.run` is not: it would start a second execution. Nor is `jobs.delete`: the name may
+    /// belong to another job by then.
     ///
-    /// Urgent: deletes and cancels free what others wait for; a list tells many runs something at once.
+    /// # Urgent
+    /// Deletes and cancels are, because they free resources that other calls wait for. Lists are, because one list serves
+    /// many runs.
     #[rustfmt::skip]
     pub fn row(self) -> MethodRow {
         use ApiPath::{Action, Collection, Resource};
@@ -125,19 +129,44 @@ impl ApiMethod {
         MethodRow { id, verb, path, permission, quota, repeatable, urgent, purpose }
     }
 
-    /// Whether it changes anything.
+    /// Whether it changes a resource.
     pub fn is_write(self) -> bool {
         self.row().verb != Method::GET
     }
 }
 
 impl ApiPath {
-    /// The segments below `namespaces/{project}`; `name` is the resource's, and not used for a collection.
+    /// The path segments below `namespaces/{project}`. `name` is the resource's; the path of a collection has none.
     pub fn segments(self, name: &str) -> Vec<String> {
         match self {
             Self::Collection(collection) => vec![collection.to_owned()],
             Self::Resource(collection) => vec![collection.to_owned(), name.to_owned()],
             Self::Action(collection, action) => vec![collection.to_owned(), format!("{name}:{action}")],
+        }
+    }
+
+    /// The inverse of [`Self::segments`]: the resource's name, which is empty for a collection. None when `segments`
+    /// (decoded) are not of this path.
+    pub fn name_in<'a>(self, segments: &[&'a str]) -> Option<&'a str> {
+        let (collection, wanted) = match self {
+            Self::Collection(collection) => (collection, None),
+            Self::Resource(collection) => (collection, Some("")),
+            Self::Action(collection, action) => (collection, Some(action)),
+        };
+        match (segments, wanted) {
+            (&[first], None) => (first == collection).then_some(""),
+            (&[first, last], Some(wanted)) => {
+                let (name, action) = last.split_once(':').unwrap_or((last, ""));
+                (first == collection && action == wanted && !name.is_empty()).then_some(name)
+            }
+            _ => None,
+        }
+    }
+
+    /// The collection: `jobs` or `executions`.
+    pub fn collection(self) -> &'static str {
+        match self {
+            Self::Collection(collection) | Self::Resource(collection) | Self::Action(collection, _) => collection,
         }
     }
 }
@@ -159,9 +188,26 @@ mod tests {
     }
 
     #[test]
-    fn a_path_has_its_segments() {
+    fn paths_have_their_segments() {
         assert_eq!(ApiMethod::RunJob.row().path.segments("j"), ["jobs", "j:run"]);
         assert_eq!(ApiMethod::GetExecution.row().path.segments("e"), ["executions", "e"]);
         assert_eq!(ApiMethod::ListExecutions.row().path.segments("ignored"), ["executions"]);
+    }
+
+    #[test]
+    fn segments_are_of_exactly_one_path_with_each_verb() {
+        for method in ApiMethod::ALL {
+            let row = method.row();
+            let segments = row.path.segments("a-job");
+            let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+            let named = ApiMethod::ALL.into_iter().filter_map(|other| {
+                let other_row = other.row();
+                let name = other_row.path.name_in(&segments).filter(|_| other_row.verb == row.verb)?;
+                Some((other, name))
+            });
+            let name = if segments.len() == 1 { "" } else { "a-job" };
+            assert_eq!(named.collect::<Vec<_>>(), [(method, name)]);
+        }
+        assert_eq!(ApiMethod::GetJob.row().path.name_in(&["jobs", ""]), None);
     }
 }

@@ -1,27 +1,40 @@
-//! The Cloud Run Admin API v1: its resources, and a client that outlives the API's faults.
+//! The Cloud Run Admin API v1: its resources, and a client that copes with the API's faults.
 //!
-//! Every call goes through [`transport`], where pacing, retries, tokens and error typing have their one place.
+//! # Guarantees
+//! - Every call goes through [`Transport`]: quotas, retries, tokens and typed errors are in one place each.
+//! - No error, log line or debug output shows a token, a key or an environment value of a job.
+//!
+//! # Limits
+//! The client knows single calls only. What a run does with them is in [`crate::lifecycle`].
 
+mod attempt_error;
 mod auth;
 mod client;
 mod endpoint;
 mod error;
-mod mask;
+mod error_kind;
+mod guard;
+mod http;
 mod method;
-mod pace;
-mod pacing;
+mod quota;
+mod redact;
+mod response;
 mod retry;
 mod transport;
 pub mod types;
 
+pub use crate::secret::Secret;
 pub use auth::{
-    Credentials, GcpAuth, Identity, Prospect, Secret, Token, TokenCache, TokenError, TokenFuture, TokenProvider,
-    TokenSource,
+    Credentials, GcpAuth, Principal, TOKEN_SCOPE, Token, TokenCache, TokenError, TokenErrorKind, TokenFuture,
+    TokenProvider, TokenSource, credentials_file,
 };
 pub use client::{CloudRunClient, JobBody};
 pub use endpoint::{Endpoint, EndpointError, check_project};
-pub use error::{ApiError, ErrorKind};
+pub use error::{ApiError, ApiResult, ErrorSource, RetryBudget};
+pub use error_kind::ErrorKind;
+pub use guard::{FRESH_READ_MAX_AGE, Guard};
+pub use http::http_client;
 pub use method::{ApiMethod, ApiPath, MethodRow, Quota};
-pub use pacing::{Pacing, PacingCache};
-pub use retry::{Backoff, RetryPolicy};
-pub use transport::{Guard, Notice, RetryNotice, Transport, http_client};
+pub use quota::{QuotaQueues, QuotaRegistry};
+pub use retry::RetryPolicy;
+pub use transport::{Notice, RetryNotice, Transport};

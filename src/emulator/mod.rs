@@ -1,36 +1,35 @@
-//! A Cloud Run for one machine: the Admin API v1 for jobs and executions, in memory, on a loopback address.
+//! An emulator of Cloud Run jobs on this machine: the Admin API v1 for jobs and executions, in memory, on a loopback
+//! address. Executions run their commands as local processes.
 //!
-//! Guarantees: answers have the form, statuses and words of the API's (`api::types` are the very types that the client
-//! reads); what an execution started has ended when the execution has, when the emulator was stopped, and, with the
-//! exception that [`Emulator`] names, when it was killed. Does not do: authentication, images (it runs commands),
-//! volumes, limits on CPU and memory.
+//! # Guarantees
+//!
+//! - Responses have the form, the statuses and the words of the API. They use `api::types`, the types that the client
+//!   reads.
+//! - When an execution has ended, its processes have ended. When the emulator was stopped, all processes have ended.
+//!   When the emulator was killed, they end too, with the exception that [`Emulator`] describes.
+//!
+//! # Limits
+//!
+//! No authentication, no images (it runs commands), no volumes; it does not enforce limits on CPU and memory.
+//!
+//! # Structure
+//!
+//! `http` serves requests, `wire` parses them, `validation` checks bodies, and `faults` may inject a fault. `store` holds
+//! jobs and executions. `scheduler` and `tasks` decide when they change, and `executor` runs attempts of tasks. `state` is
+//! the state that these modules share.
 
-mod call;
-mod cloud;
-mod collection;
-mod conditions;
+mod call_log;
 mod config;
-mod door;
-mod errors;
-mod executions;
 mod executor;
-mod fate;
 mod faults;
-mod fields;
-mod handlers;
-mod history;
-mod lifecycle;
-mod page;
-mod past;
-mod project;
-mod region;
-mod resources;
-mod schema;
-mod selector;
-mod server;
+mod http;
+mod scheduler;
+mod simulation;
+mod state;
 mod store;
-mod validate;
-mod views;
+mod tasks;
+mod validation;
+mod wire;
 
 use std::{
     collections::BTreeMap,
@@ -38,73 +37,71 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
 
-use self::{
-    cloud::Cloud,
-    door::{Door, Reset},
-    executor::{Executor, Guardian, ProcessExecutor, Simulated},
-};
 pub use self::{
-    cloud::RecordedCall,
-    config::{EmulatorConfig, ExecutorConfig, Outcome},
-    faults::{BodyForm, Fault, FaultRule, Faults, Quotas, StatusFault, When},
-    history::{Event, EventKind, JobLife},
-    validate::{DURATION_ANNOTATION, OUTCOME_ANNOTATION},
+    call_log::RecordedCall,
+    config::{EmulatorConfig, ExecutorConfig},
+    faults::{BodyForm, EmulatedQuotas, Fault, FaultRule, FaultTiming, Faults, StatusFault},
+    simulation::{DURATION_ANNOTATION, OUTCOME_ANNOTATION, SimulatedOutcome},
+    store::{EventKind, HistoryEvent, JobLife},
+};
+use self::{
+    executor::{Executor, Guardian, ProcessExecutor, STOP_GRACE, SimulatedExecutor},
+    state::EmulatorState,
 };
 use crate::api::types::{Execution, Job};
 
-/// Time between SIGTERM and SIGKILL when the emulator stops: its user waits.
-const STOP_GRACE: Duration = Duration::from_secs(2);
-
 /// A running emulator.
 ///
-/// Dropped without [`stop`](Self::stop), it ends its processes in the background, as long as the tokio runtime lives;
-/// after that, and when the emulator's own process is killed, a guardian process kills what is left. A process that was
-/// started within the microseconds before that, or that left its process group, can escape.
+/// # Processes
+///
+/// [`stop`](Self::stop) ends all processes and waits for their end. An emulator that is dropped without it ends its
+/// processes in the background, as long as the tokio runtime lives. When the runtime or the emulator's own process ends
+/// first, a guardian process kills the processes that are left. Two kinds can escape: a process that was started a few
+/// microseconds earlier, and a process that left its process group.
 #[derive(Debug)]
 pub struct Emulator {
-    cloud: Arc<Cloud>,
-    /// Tells the server to finish.
+    state: Arc<EmulatorState>,
+    /// Set to true to stop the server.
     shutdown: watch::Sender<bool>,
     server: JoinHandle<()>,
-    /// Removed with the emulator, unless the configuration names a directory.
+    /// Removed when the emulator is dropped. None when the configuration names a directory.
     _temporary_logs: Option<TempDir>,
 }
 
 /// Why an emulator could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum EmulatorError {
-    /// The address is in use, or not one of this machine.
+    /// The address is in use, or does not belong to this machine.
     #[error("The emulator can't listen on {address}: {source}")]
     Bind {
-        /// The address that was asked for.
+        /// The address in the configuration.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// There is no directory for logs, and none could be made.
+    /// The log directory does not exist and could not be created.
     #[error("The emulator can't use the log directory {}: {source}", path.display())]
     LogDir {
         /// The directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The process that kills orphans could not be started.
+    /// The guardian process, which kills orphans, could not be started.
     #[error("The emulator can't start its guardian process, /bin/sh: {0}")]
     Guardian(io::Error),
 }
 
 impl Emulator {
-    /// Starts an emulator on the current tokio runtime, and returns once it listens.
+    /// Starts an emulator on the current tokio runtime. Returns once it listens.
     ///
     /// # Errors
-    /// When the address can't be listened on, there is no place for logs, or no process can be started.
+    /// When it can't listen on the address, use the log directory, or start the guardian process.
     pub async fn start(config: EmulatorConfig) -> Result<Self, EmulatorError> {
         let bind = |source| EmulatorError::Bind { address: config.address, source };
         let listener = TcpListener::bind(config.address).await.map_err(bind)?;
@@ -119,84 +116,75 @@ impl Emulator {
                 kill_grace: config.kill_grace,
             }),
             ExecutorConfig::Simulated { duration, outcome } => {
-                Executor::Simulated(Simulated { duration: *duration, outcome: *outcome })
+                Executor::Simulated(SimulatedExecutor { duration: *duration, outcome: *outcome })
             }
         };
         let faults = config.faults.clone();
-        let cloud = Arc::new(Cloud::new(config, address, log_dir, executor));
-        cloud.set_faults(faults);
-        let door = Door::new(listener, address, cloud.closed_until());
-        let router = server::router(cloud.clone());
-        let (shutdown, mut told) = watch::channel(false);
-        let server = tokio::spawn(async move {
-            let told = async move {
-                // An error means that the emulator is gone: the same thing.
-                let _ = told.wait_for(|told| *told).await;
-            };
-            // `serve` does not fail: it waits and goes on when accepting does.
-            let service = router.into_make_service_with_connect_info::<Reset>();
-            let _ = axum::serve(door, service).with_graceful_shutdown(told).await;
-        });
-        Ok(Self { cloud, shutdown, server, _temporary_logs: temporary_logs })
+        let state = Arc::new(EmulatorState::new(config, address, log_dir, executor));
+        state.set_faults(faults);
+        let (shutdown, is_shut_down) = watch::channel(false);
+        let server = tokio::spawn(http::serve(state.clone(), listener, address, is_shut_down));
+        Ok(Self { state, shutdown, server, _temporary_logs: temporary_logs })
     }
 
     /// The address that the emulator listens on.
     pub fn address(&self) -> SocketAddr {
-        self.cloud.address
+        self.state.address
     }
 
-    /// The directory of the executions' logs, one file `{execution}.log` each.
+    /// The directory of the logs, one file `{execution}.log` for each execution.
     pub fn log_dir(&self) -> &Path {
-        &self.cloud.log_dir
+        &self.state.log_dir
     }
 
-    /// All jobs of all projects and regions, oldest first. They hold their containers' environments.
+    /// The jobs of all projects and regions, oldest first. They contain the environments of their containers.
     pub fn jobs(&self) -> Vec<Job> {
-        views::jobs(&self.cloud)
+        self.state.store().all_jobs()
     }
 
-    /// All executions of all projects and regions, oldest first. They hold their containers' environments.
+    /// The executions of all projects and regions, oldest first. They contain the environments of their containers.
     pub fn executions(&self) -> Vec<Execution> {
-        views::executions(&self.cloud)
+        self.state.store().all_executions()
     }
 
-    /// The lives of all jobs, also of (the last 10 000) deleted ones, in the order of their creation. Also at
+    /// The history of all jobs, and of the last 10,000 deleted ones, in the order of their creation. Also at
     /// `GET /emulator/history`.
     pub fn history(&self) -> Vec<JobLife> {
-        views::lives(&self.cloud)
+        self.state.store().job_lives()
     }
 
-    /// The (last 10 000) calls, oldest first; none unless [`EmulatorConfig::record_calls`] is set. Also at
+    /// The last 10,000 calls, oldest first; empty unless [`EmulatorConfig::record_calls`] is set. Also at
     /// `GET /emulator/calls`.
     pub fn calls(&self) -> Vec<RecordedCall> {
-        self.cloud.calls()
+        self.state.call_log().calls()
     }
 
-    /// How often each method of the API was called (`jobs.run`, `executions.list` …). Also at `GET /emulator/counts`.
+    /// The number of calls of each method of the API, by its name: `jobs.run`, `executions.list`. Also at
+    /// `GET /emulator/counts`.
     pub fn counts(&self) -> BTreeMap<&'static str, u64> {
-        self.cloud.counts()
+        self.state.call_log().counts()
     }
 
-    /// Switches these faults on, in the place of those before. Also by `POST /emulator/faults`.
+    /// Replaces the faults. Also by `POST /emulator/faults`.
     ///
     /// Must be called on a tokio runtime.
     pub fn set_faults(&self, faults: Faults) {
-        self.cloud.set_faults(faults);
+        self.state.set_faults(faults);
     }
 
-    /// How often calls met what, since these faults were switched on: each rule's fault (`status 503`, `reset after`),
-    /// `quota`, `limit`, `expired token`. Also at `GET /emulator/faults`.
+    /// The number of calls that each fault has hit since the faults were set, by its name: the fault of a rule
+    /// (`status 503`, `reset after`), `quota`, `limit` or `expired token`. Also at `GET /emulator/faults`.
     pub fn faults_met(&self) -> BTreeMap<String, u64> {
-        self.cloud.fate().met()
+        self.state.injector().counts()
     }
 
-    /// Stops the emulator: takes no more calls, and ends all processes, with SIGTERM and two seconds later SIGKILL.
-    /// Returns when none is left. A second call does nothing.
+    /// Stops the emulator: it accepts no more calls, and ends all processes with SIGTERM, and with SIGKILL two seconds
+    /// later. Returns when all processes have ended. A second call does nothing.
     pub async fn stop(&self) {
-        let mut executions = self.cloud.halt();
+        let mut executions = self.state.shut_down();
         self.shutdown.send_replace(true);
-        // Each ends within the grace and a moment; the limit is for a process that even SIGKILL does not end, as when
-        // it hangs in a dead network file system.
+        // Each ends soon after the grace period. The timeout is for a process that does not even react to SIGKILL, for
+        // example because it hangs in a dead network file system.
         let _ = timeout(STOP_GRACE * 2, async { while executions.join_next().await.is_some() {} }).await;
         executions.shutdown().await;
         self.server.abort();
@@ -204,7 +192,7 @@ impl Emulator {
         while !self.server.is_finished() {
             tokio::task::yield_now().await;
         }
-        if let Executor::Process(executor) = &self.cloud.executor {
+        if let Executor::Process(executor) = &self.state.executor {
             executor.guardian.dismiss();
         }
     }
@@ -212,22 +200,23 @@ impl Emulator {
 
 impl Drop for Emulator {
     fn drop(&mut self) {
-        // Detached, so that processes get their SIGTERM first; each ends within the grace.
-        self.cloud.halt().detach_all();
+        // Detached tasks go on, so that processes get SIGTERM and their grace period first.
+        self.state.shut_down().detach_all();
         self.server.abort();
     }
 }
 
-fn prepare_log_dir(wanted: Option<&Path>) -> Result<(PathBuf, Option<TempDir>), EmulatorError> {
-    match wanted {
+/// Creates the log directory: `configured`, or a temporary one.
+fn prepare_log_dir(configured: Option<&Path>) -> Result<(PathBuf, Option<TempDir>), EmulatorError> {
+    match configured {
         Some(path) => {
-            let refused = |source| EmulatorError::LogDir { path: path.to_owned(), source };
-            std::fs::create_dir_all(path).map_err(refused)?;
-            Ok((path.canonicalize().map_err(refused)?, None))
+            let to_error = |source| EmulatorError::LogDir { path: path.to_owned(), source };
+            std::fs::create_dir_all(path).map_err(to_error)?;
+            Ok((path.canonicalize().map_err(to_error)?, None))
         }
         None => {
-            let refused = |source| EmulatorError::LogDir { path: std::env::temp_dir(), source };
-            let directory = tempfile::Builder::new().prefix("cloud-run-emulator-").tempdir().map_err(refused)?;
+            let to_error = |source| EmulatorError::LogDir { path: std::env::temp_dir(), source };
+            let directory = tempfile::Builder::new().prefix("cloud-run-emulator-").tempdir().map_err(to_error)?;
             Ok((directory.path().to_owned(), Some(directory)))
         }
     }

@@ -1,89 +1,95 @@
-//! The check of a finished job body, before anything is created.
+//! The check of a finished job body, before the worker creates anything.
 //!
-//! What the API would refuse for its type is an error. What this release only does not know, or what is beyond a
-//! documented limit, is a warning: the API may know more, and limits can be raised.
+//! A type that the API would reject is an error. An unknown field, or a value beyond a documented limit, is only a
+//! warning: the API may have gained the field since, and Google can raise limits.
+//!
+//! # Guarantees
+//!
+//! The texts show no value of the body except its CPU and memory limits, because any other value may be a secret.
 
 use serde_json::Value;
 
 use crate::{
-    limits::{DEFAULT_CPU, DEFAULT_MEMORY, MAX_ARGS, MAX_LABELS, MAX_VARIABLE_BYTES, MAX_VARIABLES, Size, quantity},
+    limits::{MAX_ARGS, MAX_LABELS, MAX_VARIABLE_BYTES, MAX_VARIABLES, ResourceLimits, ResourceProblem},
     schema::{Finding, Problem, run_v1::JOB},
 };
 
-/// What is the matter with a job body; each in a sentence that begins with the path.
+/// What is wrong with a job body. Each text is a sentence that starts with the path of the value.
 #[derive(Debug, Default, Eq, PartialEq)]
-pub struct Report {
-    /// Why the API can't take it.
+pub struct BodyReport {
+    /// Why the API will reject the body.
     pub errors: Vec<String>,
-    /// Why the API may not take it.
+    /// Why the API may reject the body.
     pub warnings: Vec<String>,
 }
 
-/// Checks a job body against the API's schema and documented limits. No value of the body is repeated, but quantities
-/// of CPU and memory.
-pub fn check(body: &Value) -> Report {
-    let mut report = Report::default();
+/// Checks a job body against the schema and the documented limits of the API.
+pub fn check(body: &Value) -> BodyReport {
+    let mut report = BodyReport::default();
     for Finding { path, problem } in JOB.findings(body) {
         let place = if path.is_root() { "the body".to_owned() } else { path.to_string() };
         match problem {
             Problem::WrongType { expected, found } => {
                 report.errors.push(format!("{place}: expected {expected}, found {found}"));
             }
-            Problem::UnknownField(nearest) => {
-                let hint = nearest.map_or(String::new(), |name| format!("; did you mean '{name}'?"));
-                let words = "not a field of the Cloud Run Admin API v1 that this worker knows";
-                report.warnings.push(format!("{place}: {words}{hint}"));
+            Problem::UnknownField(similar) => {
+                let hint = similar.map_or(String::new(), |name| format!("; did you mean '{name}'?"));
+                report.warnings.push(format!("{place}: unknown field of the Cloud Run Admin API v1{hint}"));
             }
         }
     }
-    limits(body, &mut report.warnings);
+    check_limits(body, &mut report.warnings);
     report
 }
 
-fn limits(body: &Value, warnings: &mut Vec<String>) {
+fn check_limits(body: &Value, warnings: &mut Vec<String>) {
     for (pointer, place) in
         [("/metadata/labels", "metadata.labels"), ("/spec/template/metadata/labels", "spec.template.metadata.labels")]
     {
         let count = body.pointer(pointer).and_then(Value::as_object).map_or(0, |labels| labels.len());
         if count > MAX_LABELS {
-            warnings.push(format!("{place}: {count} labels, Cloud Run takes {MAX_LABELS} at most"));
+            warnings.push(format!("{place}: {count} labels, but Cloud Run allows at most {MAX_LABELS}"));
         }
     }
     let containers = body.pointer("/spec/template/spec/template/spec/containers").and_then(Value::as_array);
     for (index, container) in containers.into_iter().flatten().enumerate() {
         let place = format!("spec.template.spec.template.spec.containers[{index}]");
-        container_limits(container, &place, warnings);
+        check_container_limits(container, &place, warnings);
     }
 }
 
-fn container_limits(container: &Value, place: &str, warnings: &mut Vec<String>) {
+fn check_container_limits(container: &Value, place: &str, warnings: &mut Vec<String>) {
     let items = |name: &str| container.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    for (name, most) in [("args", MAX_ARGS), ("env", MAX_VARIABLES)] {
+    for (name, max) in [("args", MAX_ARGS), ("env", MAX_VARIABLES)] {
         let count = items(name).len();
-        if count > most {
-            warnings.push(format!("{place}.{name}: {count} entries, Cloud Run takes {most} at most"));
+        if count > max {
+            warnings.push(format!("{place}.{name}: {count} entries, but Cloud Run allows at most {max}"));
         }
     }
     for (index, variable) in items("env").iter().enumerate() {
         let bytes = variable.get("value").and_then(Value::as_str).map_or(0, str::len);
         if bytes > MAX_VARIABLE_BYTES {
-            let words = format!("{bytes} bytes, Cloud Run takes {MAX_VARIABLE_BYTES} at most");
-            warnings.push(format!("{place}.env[{index}].value: {words}"));
+            let text = format!("{bytes} bytes, but Cloud Run allows at most {MAX_VARIABLE_BYTES}");
+            warnings.push(format!("{place}.env[{index}].value: {text}"));
         }
     }
-    warnings.extend(memory(container).map(|words| format!("{place}.resources.limits.memory: {words}")));
+    warnings.extend(memory_warning(container).map(|text| format!("{place}.resources.limits.memory: {text}")));
 }
 
-/// What is the matter with a container's memory, if its CPUs are of a size that Cloud Run documents.
-fn memory(container: &Value) -> Option<String> {
-    let limit = |name: &str, default: &'static str| {
-        let limit = container.pointer("/resources/limits").and_then(|limits| limits.get(name));
-        limit.and_then(Value::as_str).unwrap_or(default).to_owned()
-    };
-    let (cpu, memory) = (limit("cpu", DEFAULT_CPU), limit("memory", DEFAULT_MEMORY));
-    let size = Size::of(quantity(&cpu)?)?;
-    let takes = size.takes(quantity(&memory)?);
-    (!takes).then(|| format!("{memory} does not go with {cpu} of CPU, which take {}", size.memory()))
+/// Warns of a memory limit that Cloud Run documents as too small or too large for the CPU limit. Stays silent about
+/// quantities that it cannot read and CPU sizes that it does not know: the API decides about those.
+fn memory_warning(container: &Value) -> Option<String> {
+    let limits = container.pointer("/resources/limits").and_then(Value::as_object);
+    let limits = ResourceLimits::of(limits);
+    match limits.problem()? {
+        ResourceProblem::MemoryOutOfRange(size) => Some(format!(
+            "{} is outside the range that Cloud Run allows with a CPU limit of {}: {}",
+            limits.memory,
+            limits.cpu,
+            size.memory_range()
+        )),
+        ResourceProblem::CpuNotANumber | ResourceProblem::MemoryNotANumber | ResourceProblem::UnknownCpuSize => None,
+    }
 }
 
 #[cfg(test)]
@@ -91,10 +97,10 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    use super::{super::skeleton::skeleton, *};
+    use super::{super::base_body::base_body, *};
 
     fn with(container: Value) -> Value {
-        let mut body = skeleton();
+        let mut body = base_body();
         body["spec"]["template"]["spec"]["template"]["spec"]["containers"] = json!([container]);
         body
     }
@@ -108,11 +114,11 @@ mod tests {
 
     #[test]
     fn a_wrong_type_is_an_error_and_an_unknown_field_a_warning() {
-        assert_eq!(check(&skeleton()), Report::default());
+        assert_eq!(check(&base_body()), BodyReport::default());
         let report = check(&with(json!({"image": 1, "resource": {}, "newField": 1})));
         let place = "spec.template.spec.template.spec.containers[0]";
         assert_eq!(report.errors, [format!("{place}.image: expected a string, found a number")]);
-        let unknown = "not a field of the Cloud Run Admin API v1 that this worker knows";
+        let unknown = "unknown field of the Cloud Run Admin API v1";
         assert_eq!(
             report.warnings,
             [format!("{place}.newField: {unknown}"), format!("{place}.resource: {unknown}; did you mean 'resources'?")]
@@ -121,14 +127,17 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_does_not_go_with_the_cpu_is_warned_about() {
+    fn memory_outside_the_range_of_its_cpu_limit_is_a_warning() {
         let sized = |cpu: &str, memory: &str| warned(json!({"resources": {"limits": {"cpu": cpu, "memory": memory}}}));
         for (cpu, memory) in [("1000m", "4Gi"), ("2", "8Gi"), ("8", "32Gi"), ("3", "64Gi"), ("x", "64Gi"), ("1", "x")] {
             assert_eq!(sized(cpu, memory), [""; 0], "{cpu} {memory}");
         }
         assert_eq!(
             sized("1000m", "8Gi"),
-            ["resources.limits.memory: 8Gi does not go with 1000m of CPU, which take 512Mi to 4096Mi"]
+            [
+                "resources.limits.memory: 8Gi is outside the range that Cloud Run allows with a CPU limit of 1000m: 512Mi to \
+              4096Mi"
+            ]
         );
         assert_eq!(sized("4", "1Gi").len(), 1);
         assert_eq!(warned(json!({"resources": {"limits": {"memory": "5Gi"}}})).len(), 1);
@@ -136,24 +145,27 @@ mod tests {
     }
 
     #[test]
-    fn too_many_and_too_large_entries_are_warned_about() {
+    fn too_many_and_too_large_entries_are_warnings() {
         let most =
             json!({"args": vec!["a"; 1000], "env": vec![json!({"name": "A", "value": "x".repeat(32 * 1024)}); 1000]});
         assert_eq!(warned(most), [""; 0]);
         let more = json!({"args": vec!["a"; 1001], "env": vec![json!({"name": "A"}); 1001]});
         assert_eq!(
             warned(more),
-            ["args: 1001 entries, Cloud Run takes 1000 at most", "env: 1001 entries, Cloud Run takes 1000 at most"]
+            [
+                "args: 1001 entries, but Cloud Run allows at most 1000",
+                "env: 1001 entries, but Cloud Run allows at most 1000"
+            ]
         );
         let long = json!({"env": [{"name": "A"}, {"name": "B", "value": "s".repeat(32 * 1024 + 1)}]});
-        assert_eq!(warned(long), ["env[1].value: 32769 bytes, Cloud Run takes 32768 at most"]);
+        assert_eq!(warned(long), ["env[1].value: 32769 bytes, but Cloud Run allows at most 32768"]);
     }
 
     #[test]
-    fn more_labels_than_cloud_run_takes_are_warned_about() {
-        let mut body = skeleton();
+    fn more_labels_than_cloud_run_allows_are_a_warning() {
+        let mut body = base_body();
         body["metadata"]["labels"] = (0..65).map(|n| (format!("k{n}"), json!(""))).collect();
-        assert_eq!(check(&body).warnings, ["metadata.labels: 65 labels, Cloud Run takes 64 at most"]);
+        assert_eq!(check(&body).warnings, ["metadata.labels: 65 labels, but Cloud Run allows at most 64"]);
     }
 
     fn any_json() -> impl Strategy<Value = Value> {
@@ -185,10 +197,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_body_is_too_odd_to_be_checked(body in any_json()) {
+        fn any_json_value_can_be_checked(body in any_json()) {
             let report = check(&body);
             prop_assert!(body.is_object() || !report.errors.is_empty());
-            super::super::skeleton::check(&body);
+            super::super::base_body::check(&body);
         }
     }
 }

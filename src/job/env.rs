@@ -1,33 +1,33 @@
-//! The environment of a job's container (schema `EnvVar`).
+//! The environment variables of a job's container (schema `EnvVar`).
 
 use std::fmt;
 
 use serde_json::Value;
 
-/// A variable whose value Google's Secret Manager holds.
+/// A variable whose value Cloud Run reads from Secret Manager.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SecretEnv {
     /// Name of the variable.
     pub name: String,
     /// Name of the secret.
     pub secret: String,
-    /// Version of the secret: a number or `latest`.
+    /// Version of the secret: a number, or `latest`.
     pub version: String,
 }
 
-/// An entry of a container's environment.
+/// One entry of a container's `env` list.
 #[derive(Clone, Copy, Eq, PartialEq)]
-pub enum Entry<'a> {
-    /// The template's own entry of this index.
+pub enum EnvEntry<'a> {
+    /// The entry at this index of the list that the template holds.
     Own(usize),
-    /// A name and its value.
+    /// A variable's name and value.
     Plain(&'a str, &'a str),
-    /// A reference to a secret.
+    /// A variable that refers to a secret.
     Secret(&'a SecretEnv),
 }
 
-/// Without the value, which may be a secret.
-impl fmt::Debug for Entry<'_> {
+/// Omits the value, which may be a secret.
+impl fmt::Debug for EnvEntry<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Own(index) => f.debug_tuple("Own").field(index).finish(),
@@ -37,7 +37,7 @@ impl fmt::Debug for Entry<'_> {
     }
 }
 
-/// Does something with each plain value of the environments that a body of the API's holds, whatever its message.
+/// Calls `change` with every plain-text value of every `env` list in `body`, which may be any message of the API.
 pub fn each_value(body: &mut Value, change: &mut impl FnMut(&mut String)) {
     match body {
         Value::Object(fields) => {
@@ -59,20 +59,26 @@ pub fn each_value(body: &mut Value, change: &mut impl FnMut(&mut String)) {
     }
 }
 
-/// The container's `env`: the template's own entries, of which `own` has the names, unless `env` or `secrets` set the
-/// same name; then `env`; then `secrets`, which replace what else has their names.
+/// Builds a container's `env` list.
+///
+/// The result holds, in this order:
+/// 1. the template's own entries, except those whose names `env` or `secrets` set;
+/// 2. `env`, except the names that `secrets` set;
+/// 3. `secrets`.
+///
+/// `own` holds the names of the template's entries; `None` stands for an entry without a readable name, which stays.
 pub fn container_env<'a>(
     own: &[Option<&str>],
     env: impl IntoIterator<Item = (&'a str, &'a str)>,
     secrets: &'a [SecretEnv],
-) -> Vec<Entry<'a>> {
+) -> Vec<EnvEntry<'a>> {
     let is_secret = |name: &str| secrets.iter().any(|secret| secret.name == name);
     let plain: Vec<_> = env.into_iter().filter(|(name, _)| !is_secret(name)).collect();
     let is_set = |name: &str| is_secret(name) || plain.iter().any(|(set, _)| *set == name);
-    let stays = |(index, name): (usize, &Option<&str>)| (!name.is_some_and(is_set)).then_some(Entry::Own(index));
+    let stays = |(index, name): (usize, &Option<&str>)| (!name.is_some_and(is_set)).then_some(EnvEntry::Own(index));
     let mut entries: Vec<_> = own.iter().enumerate().filter_map(stays).collect();
-    entries.extend(plain.iter().map(|(name, value)| Entry::Plain(name, value)));
-    entries.extend(secrets.iter().map(Entry::Secret));
+    entries.extend(plain.iter().map(|(name, value)| EnvEntry::Plain(name, value)));
+    entries.extend(secrets.iter().map(EnvEntry::Secret));
     entries
 }
 
@@ -82,12 +88,12 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn an_entry_does_not_show_its_value() {
-        assert_eq!(format!("{:?}", Entry::Plain("A", "very-private")), "Plain(\"A\", ..)");
+    fn debug_output_does_not_show_the_value() {
+        assert_eq!(format!("{:?}", EnvEntry::Plain("A", "very-private")), "Plain(\"A\", ..)");
     }
 
     #[test]
-    fn every_plain_value_of_an_environment_is_found() {
+    fn every_plain_text_value_is_visited() {
         let env =
             json!([{"name": "A", "value": "x"}, {"name": "B", "valueFrom": {}}, {"name": "C", "value": 1}, "env"]);
         let mut body = json!({"containers": [{"env": env, "value": "no"}], "env": {"env": [{"value": "y"}]}});
@@ -98,19 +104,19 @@ mod tests {
     }
 
     #[test]
-    fn the_templates_entries_stay_unless_prefect_sets_them() {
+    fn the_templates_entries_stay_unless_prefect_sets_the_same_name() {
         assert_eq!(
             container_env(&[Some("A"), Some("B"), None], [("A", "prefect"), ("C", "")], &[]),
-            [Entry::Own(1), Entry::Own(2), Entry::Plain("A", "prefect"), Entry::Plain("C", "")]
+            [EnvEntry::Own(1), EnvEntry::Own(2), EnvEntry::Plain("A", "prefect"), EnvEntry::Plain("C", "")]
         );
     }
 
     #[test]
-    fn a_secret_takes_the_place_of_the_plain_value_and_of_the_templates() {
+    fn a_secret_replaces_the_plain_text_value_and_the_templates_entry() {
         let secrets = [SecretEnv { name: "KEY".into(), secret: "s".into(), version: "7".into() }];
         assert_eq!(
             container_env(&[Some("KEY")], [("KEY", "x"), ("A", "b")], &secrets),
-            [Entry::Plain("A", "b"), Entry::Secret(&secrets[0])]
+            [EnvEntry::Plain("A", "b"), EnvEntry::Secret(&secrets[0])]
         );
     }
 }

@@ -1,20 +1,23 @@
-//! Labels: Prefect's made valid for Google, and put beside the template's own.
+//! Labels: makes Prefect's labels valid for Google Cloud, and adds them to the template's own.
 //!
-//! Source of the rules: <https://cloud.google.com/run/docs/configuring/jobs/labels>.
+//! Rules: <https://cloud.google.com/run/docs/configuring/jobs/labels>.
 
 use crate::limits::{MAX_LABEL_LENGTH, MAX_LABELS};
 
-/// Labels in the order in which they were set.
+/// Keys and values of labels, in the order in which they were set.
 pub type Labels = Vec<(String, String)>;
 
-/// Makes every label valid: lower case, `-` for each character outside `[a-z0-9_-]`, keys from their first letter on,
-/// both cut at 63 characters. A key with nothing left is dropped; of equal keys the last one's value stays.
+/// Makes every label valid.
+///
+/// Converts keys and values to lower case, replaces each character outside `[a-z0-9_-]` by `-`, removes what stands
+/// before the first letter of a key, and cuts both to [`MAX_LABEL_LENGTH`]. Drops a label whose key becomes empty. If two
+/// keys become equal, the last value wins and keeps the place of the first.
 pub fn sanitize<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Labels {
     let mut valid = Labels::new();
     for (key, value) in labels {
-        let key = characters(key);
+        let key = replace_illegal(key);
         let key = cut(key.trim_start_matches(|c: char| !c.is_ascii_lowercase()));
-        let value = cut(&characters(value));
+        let value = cut(&replace_illegal(value));
         if !key.is_empty() {
             set(&mut valid, key, value);
         }
@@ -22,7 +25,10 @@ pub fn sanitize<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Lab
     valid
 }
 
-/// Prefect's labels, made valid, that there is room for beside the template's own, of which `own` has the keys.
+/// Returns those of Prefect's labels, made valid, that may be added to the template's own labels, whose keys are `own`.
+///
+/// The template's labels win: a label of Prefect's with the same key is left out. Prefect's labels fill up to
+/// [`MAX_LABELS`] in total; the last ones are left out first.
 pub fn additions<'a>(prefect: impl IntoIterator<Item = (&'a str, &'a str)>, own: &[&str]) -> Labels {
     let mut added = sanitize(prefect);
     added.retain(|(key, _)| !own.contains(&key.as_str()));
@@ -30,12 +36,12 @@ pub fn additions<'a>(prefect: impl IntoIterator<Item = (&'a str, &'a str)>, own:
     added
 }
 
-fn characters(text: &str) -> String {
+fn replace_illegal(text: &str) -> String {
     let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
     text.to_lowercase().chars().map(|c| if legal(c) { c } else { '-' }).collect()
 }
 
-/// Cuts ASCII text, where a character is a byte.
+/// Cuts a label to the maximum length.
 fn cut(text: &str) -> String {
     text.chars().take(MAX_LABEL_LENGTH).collect()
 }
@@ -61,33 +67,33 @@ mod tests {
     }
 
     #[test]
-    fn prefects_labels_become_googles() {
+    fn prefects_labels_become_valid() {
         let labels = [("prefect.io/flow-run-name", "Älter Dachs"), ("prefect.io/version", "3.8.8")];
         let expected = [label("prefect-io-flow-run-name", "-lter-dachs"), label("prefect-io-version", "3-8-8")];
         assert_eq!(sanitized(&labels), expected);
     }
 
     #[test]
-    fn a_key_begins_with_its_first_letter_or_is_dropped() {
+    fn a_key_starts_at_its_first_letter_or_is_dropped() {
         assert_eq!(sanitized(&[("_9-a9", "_9"), ("123", "x"), ("", "x")]), [label("a9", "_9")]);
     }
 
     #[test]
-    fn of_equal_keys_the_last_value_wins_in_the_first_place() {
+    fn of_equal_keys_the_last_value_wins_and_keeps_the_first_place() {
         assert_eq!(sanitized(&[("a.b", "1"), ("c", "2"), ("A/B", "3")]), [label("a-b", "3"), label("c", "2")]);
     }
 
     #[test]
-    fn both_are_cut() {
+    fn keys_and_values_are_cut() {
         let long = "x".repeat(100);
         assert_eq!(sanitized(&[(&long, &long)]), [label(&long[..63], &long[..63])]);
     }
 
     #[test]
-    fn the_templates_labels_win_and_the_last_of_prefects_go() {
+    fn the_templates_labels_win_and_the_last_of_prefects_are_left_out() {
         let keys: Vec<_> = (0..63).map(|n| format!("Own{n}")).collect();
         let own: Vec<_> = keys.iter().map(String::as_str).collect();
-        // `Own1` of Prefect's is another key by the time it is valid.
+        // Prefect's `Own1` becomes `own1`, which is a different key.
         assert_eq!(additions([("Own1", "x"), ("b", "y"), ("c", "z")], &own), [label("own1", "x")]);
         assert_eq!(additions([("b", "y")], &vec!["k"; 70]), []);
         assert_eq!(additions([("b", "y"), ("c", "z")], &["b"]), [label("c", "z")]);
@@ -95,7 +101,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_label_is_legal_and_sanitizing_again_changes_nothing(labels in vec((any::<String>(), any::<String>()), 0..80)) {
+        fn every_label_is_valid_and_sanitizing_twice_changes_nothing(labels in vec((any::<String>(), any::<String>()), 0..80)) {
             let once = sanitize(labels.iter().map(|(k, v)| (k.as_str(), v.as_str())));
             for (key, value) in &once {
                 prop_assert!(key.starts_with(|c: char| c.is_ascii_lowercase()));
@@ -108,7 +114,7 @@ mod tests {
         }
 
         #[test]
-        fn additions_fill_up_to_the_limit_and_take_nobodys_place(
+        fn additions_fill_up_to_the_limit_and_replace_nothing(
             labels in vec((any::<String>(), any::<String>()), 0..80),
             own in vec("[a-c]{1,2}", 0..70),
         ) {

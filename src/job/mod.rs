@@ -1,8 +1,8 @@
-//! What goes into a job: the shape that its body must have, its environment, its labels, its name, and a check of the
-//! finished body.
+//! What the worker puts into a job: the base body that every job has, its environment, its labels and its name. Also the
+//! check of the finished body.
 
+pub mod base_body;
 pub mod check;
 pub mod env;
 pub mod labels;
 pub mod name;
-pub mod skeleton;

@@ -1,23 +1,24 @@
-//! Names of jobs.
+//! Names of jobs: the rule that Cloud Run has for them, and how the worker makes a legal one.
 
-/// Whether the service takes this as a job's name: `[a-z]([-a-z0-9]*[a-z0-9])?`, 63 characters at most (schema
-/// `ObjectMeta.name` and its documentation).
-pub fn is_legal(name: &str) -> bool {
-    let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    name.len() <= MAX_LENGTH
-        && name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.ends_with(edge)
-        && name.chars().all(|c| edge(c) || c == '-')
-}
-
-/// Most characters of a name.
-const MAX_LENGTH: usize = 63;
-/// Most characters of a slug that stands before a dash and 32 hexadecimal digits.
+/// Maximum length of a job name, in characters.
+pub const MAX_LENGTH: usize = 63;
+/// Maximum length of a slug that is followed by a dash and 32 hexadecimal digits, in characters.
 const MAX_SLUG_LENGTH: usize = 30;
 
-/// A legal name made of a slug, which has lower-case letters, digits and dashes. A slug that no letter begins gets a
-/// word in front, and a missing one is replaced by a word. With `unique`, 32 hexadecimal digits, the name differs from
-/// every other.
+/// Returns whether Cloud Run accepts `name` as the name of a job: `[a-z]([-a-z0-9]*[a-z0-9])?`, at most [`MAX_LENGTH`]
+/// characters (schema `ObjectMeta.name` and its documentation).
+pub fn is_legal(name: &str) -> bool {
+    let letter_or_digit = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    name.len() <= MAX_LENGTH
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.ends_with(letter_or_digit)
+        && name.chars().all(|c| letter_or_digit(c) || c == '-')
+}
+
+/// Makes a legal job name of a slug, which consists of lower-case letters, digits and dashes.
+///
+/// An empty slug becomes `flow-run`. A slug that does not start with a letter gets the prefix `run-`. `unique`, 32
+/// hexadecimal digits, is appended and makes the name different from every other.
 pub fn from_slug(slug: &str, unique: Option<&str>) -> String {
     let slug = slug.trim_matches('-');
     let slug = match slug.chars().next() {
@@ -41,7 +42,7 @@ mod tests {
     const UNIQUE: &str = "0123456789abcdef0123456789abcdef";
 
     #[test]
-    fn a_slug_begins_with_a_letter_and_ends_with_no_dash() {
+    fn the_slug_starts_with_a_letter_and_does_not_end_with_a_dash() {
         for (slug, name) in [("etl", "etl"), ("1-a", "run-1-a"), ("", "flow-run"), ("--a--", "a"), ("-", "flow-run")] {
             assert_eq!(from_slug(slug, None), name);
             assert_eq!(from_slug(slug, Some(UNIQUE)), format!("{name}-{UNIQUE}"));
@@ -58,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_lower_case_letters_digits_and_inner_dashes() {
+    fn a_name_consists_of_lower_case_letters_digits_and_inner_dashes() {
         for name in ["a", "my-etl", "a1", "a--b", &"a".repeat(63)] {
             assert!(is_legal(name), "{name}");
         }

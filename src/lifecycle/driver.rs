@@ -1,172 +1,124 @@
-//! Does what the machine says: sleeps, calls, and tells.
+//! Drives the machine of one run: pauses, sends calls, reports progress.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
 use super::{
-    identity::Identity,
-    journal::Teller,
-    machine::Machine,
-    progress::Progress,
-    registry::{KillWatch, Registry},
-    step::{Answer, Ask, Event, Next, Outcome, Plan, RunError, Watched},
-    watcher::{Look, Watcher, Watchers, pause_at},
+    active_runs::ActiveRuns,
+    calls::{JobGuard, send},
+    machine::{
+        Machine, Next,
+        protocol::{Command, Event, ExecutionWatch, Outcome, Plan, RunError},
+    },
+    poller::{Poller, Pollers},
+    progress::{Progress, ProgressSink, Reporter},
+    subscriptions::{PollResult, poll_pause},
 };
-use crate::api::{ApiMethod, CloudRunClient, ErrorKind, Guard, JobBody, Transport, types::Execution};
+use crate::api::{ApiResult, CloudRunClient, JobBody, Transport, types::Execution};
 
-/// What the runs of a process have in common.
+/// The state that all runs of a process share. Clones are the same state.
 #[derive(Clone, Debug, Default)]
-pub struct Office {
-    /// Which runs there are, for kills.
-    pub registry: Registry,
-    /// Who looks at their executions.
-    pub watchers: Watchers,
+pub struct ProcessState {
+    /// The runs in progress, for kills.
+    pub active_runs: ActiveRuns,
+    /// The pollers of their executions.
+    pub pollers: Pollers,
 }
 
-/// Whom a run tells of its progress. Called from the run's own task; must not block.
-pub type Observer = Arc<dyn Fn(Progress) + Send + Sync>;
-
-/// Runs a job to its end: creates it from `body`, waits for it, executes it once, watches it and removes it.
+/// Runs a job to its end: creates it from `body`, waits until it is ready, starts one execution, watches it and deletes
+/// the job. Reports its progress to `sink`.
 ///
-/// Dropping the future stops at once and leaves what is there: an execution goes on. A [`kill`](super::kill::kill) with
-/// the same registry holds the start back while it lasts, and ends the run when it has deleted the job.
+/// Dropping the future stops at once and leaves everything as it is: an execution goes on.
+///
+/// A [`kill`](super::kill::kill) of the job in the same process delays the start while it is in progress. The run ends when
+/// the kill has deleted the job.
 ///
 /// # Errors
-/// When the job could not be run, or is watched no longer because a call failed for good.
+/// When the job could not be started, or a call failed for good while the execution was watched.
 pub async fn run(
     transport: Transport,
-    office: &Office,
+    process: &ProcessState,
     body: JobBody,
     plan: Plan,
-    observer: Observer,
+    sink: ProgressSink,
 ) -> Result<Outcome, RunError> {
     let began = Instant::now();
-    let teller = Teller::new(observer);
-    let mut registration = office.registry.register(transport.address_of(&plan.job), plan.owner_label.clone());
-    let watcher = office.watchers.of(&transport);
-    let client = CloudRunClient::new(Transport { on_notice: teller.notices(), ..transport });
+    let reporter = Reporter::new(sink);
+    let mut active_run = process.active_runs.register(transport.job_address(&plan.job), plan.owner_label.clone());
+    let poller = process.pollers.for_transport(&transport);
+    let on_notice = reporter.notices(&transport.project, &transport.region);
+    let client = CloudRunClient::new(Transport { on_notice, ..transport });
     let job = plan.job.clone();
-    // A thousand runs that are watched need not keep what they created.
+    // Dropped after the creation: a thousand watched runs need not keep their bodies.
     let mut body = Some(body);
     let mut step = Machine::begin(plan, Duration::ZERO);
     loop {
         for progress in step.reports {
             if matches!(progress, Progress::Created { .. }) {
-                registration.job_is_created();
+                active_run.job_created();
                 body = None;
             }
-            teller.tell(progress);
+            reporter.report(progress);
         }
-        match step.next {
+        let (pause, command, machine) = match step.next {
+            Next::Send { pause, command, machine } => (pause, command, machine),
             Next::Finish(mut result) => {
-                // The run may see its job go before the kill hears that it was deleted.
+                // The run may see that its job is gone before the kill hears that its delete succeeded.
                 if let Err(RunError::RemovedBeforeStart { killed, .. }) = &mut result {
-                    *killed |= registration.is_killed();
+                    *killed |= active_run.is_killed();
                 }
-                teller.sum_up();
+                reporter.report_summary();
                 return result;
             }
-            Next::Call { after, ask, machine } => {
-                let (kills, identity) = (registration.kills(), machine.identity().clone());
-                // Each in a box of its own: the room for a call is large, and a run waits for most of its time.
-                let call: Pin<Box<dyn Future<Output = Event> + Send + '_>> = match ask {
-                    Ask::WatchExecution(watched) => Box::pin(async {
-                        sleep(after).await;
-                        let watched = watched;
-                        let age = began.elapsed().saturating_sub(watched.since);
-                        Event::ExecutionRead(watch(&watcher, &client, &job, &watched, age, &teller).await)
-                    }),
-                    ask => Box::pin(async {
-                        sleep(after).await;
-                        // A delete is what the kill wants, and it may wait to hear of the job's end from here.
-                        let kills = (ask == Ask::RunJob).then_some(kills);
-                        let guard = JobGuard { client: &client, job: &job, identity, kills };
-                        answer(&client, &job, body.as_ref(), ask, &guard).await
-                    }),
-                };
-                let event = if machine.heeds_kill() {
-                    tokio::select! {
-                        biased;
-                        () = registration.killed() => Event::Killed,
-                        event = call => event,
-                    }
-                } else {
-                    call.await
-                };
-                step = machine.step(began.elapsed(), event);
+        };
+        let (kills, ownership) = (active_run.kills(), machine.ownership().clone());
+        // Each kind of call is boxed on its own: a call's future is large, and a run spends most of its time waiting.
+        let call: Pin<Box<dyn Future<Output = Event> + Send + '_>> = match command {
+            Command::WatchExecution(watch) => Box::pin(async {
+                sleep(pause).await;
+                let watch = watch;
+                let age = began.elapsed().saturating_sub(watch.since);
+                Event::ExecutionRead(poll(&poller, &client, &job, &watch, age, &reporter).await)
+            }),
+            command => Box::pin(async {
+                sleep(pause).await;
+                // Kills don't hold a delete back: they want the same, and may wait for the end of this run.
+                let kills = (command == Command::RunJob).then_some(kills);
+                let guard = JobGuard { client: &client, job: &job, ownership, kills };
+                send(&client, &job, body.as_ref(), command, &guard).await
+            }),
+        };
+        let event = if machine.ends_on_kill() {
+            tokio::select! {
+                biased;
+                () = active_run.killed() => Event::Killed,
+                event = call => event,
             }
-        }
+        } else {
+            call.await
+        };
+        step = machine.step(began.elapsed(), event);
     }
 }
 
-/// Stands before a start or a delete.
-pub(super) struct JobGuard<'a> {
-    pub(super) client: &'a CloudRunClient,
-    pub(super) job: &'a str,
-    pub(super) identity: Identity,
-    /// Kills that hold a start back.
-    pub(super) kills: Option<KillWatch>,
-}
-
-impl Guard for JobGuard<'_> {
-    fn opens(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        Box::pin(async {
-            if let Some(kills) = &self.kills {
-                kills.none_under_way().await;
-            }
-        })
-    }
-
-    fn still_holds(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
-        Box::pin(async {
-            match self.client.get_job(self.job).await {
-                Ok(job) => !self.identity.is_going(&job),
-                Err(error) => error.kind != ErrorKind::NotFound,
-            }
-        })
-    }
-}
-
-/// Makes the call. A start or a delete goes past `guard`.
-pub(super) async fn answer(
+/// Waits for an update of an execution, from the poller or by reading this execution alone.
+async fn poll(
+    poller: &Arc<Poller>,
     client: &CloudRunClient,
     job: &str,
-    body: Option<&JobBody>,
-    ask: Ask,
-    guard: &JobGuard<'_>,
-) -> Event {
-    match ask {
-        Ask::CreateJob => Event::Created(match body {
-            Some(body) => client.create_job(job, body).await,
-            // The machine creates nothing after the creation.
-            None => Err(Box::new(client.not_made(ApiMethod::CreateJob, job))),
-        }),
-        Ask::ReadJob => Event::JobRead(client.get_job(job).await),
-        Ask::RunJob => Event::RunAnswered(client.run_job(job, guard).await),
-        Ask::ListExecutions => Event::Listed(client.list_executions(job).await),
-        Ask::WatchExecution(watched) => Event::ExecutionRead(client.get_execution(&watched.execution).await),
-        Ask::DeleteJob => Event::Deleted(client.delete_job(job, guard).await),
-    }
-}
-
-/// Waits for news of an execution, from the watcher of many or by looking alone.
-async fn watch(
-    watcher: &Arc<Watcher>,
-    client: &CloudRunClient,
-    job: &str,
-    watched: &Watched,
+    watch: &ExecutionWatch,
     age: Duration,
-    teller: &Teller,
-) -> Answer<Execution> {
-    match watcher.look(job, watched, age).await {
-        Look::News(answer) => *answer,
-        Look::Alone(why) => {
-            if let Some(error) = why {
-                teller.tell(Progress::WatchedAlone { error: *error });
+    reporter: &Reporter,
+) -> ApiResult<Execution> {
+    match poller.next_update(job, watch, age).await {
+        PollResult::Update(response) => *response,
+        PollResult::PollIndividually(rejection) => {
+            if let Some(error) = rejection {
+                reporter.report(Progress::PollingIndividually { error: *error });
             }
-            sleep(pause_at(age, watched.longest_pause)).await;
-            Box::pin(client.get_execution(&watched.execution)).await
+            sleep(poll_pause(age, watch.max_pause)).await;
+            Box::pin(client.get_execution(&watch.execution)).await
         }
     }
 }

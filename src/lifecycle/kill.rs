@@ -1,72 +1,68 @@
-//! Ends a job early.
+//! Deletes a job before its run has ended.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use super::{
-    driver::{JobGuard, Observer, answer},
-    identity::Identity,
-    journal::Teller,
-    machine::READ_LAG,
-    progress::Progress,
-    registry::Registry,
-    removal::{Patience, Removal, Verdict},
+    active_runs::ActiveRuns,
+    calls::{JobGuard, send},
+    machine::{Ownership, READ_LAG, Removal, RemovalStep},
+    progress::{Progress, ProgressSink, Reporter},
 };
 use crate::api::{ApiError, ApiMethod, CloudRunClient, ErrorKind, RetryNotice, Transport};
 
 /// Deletes the job, which stops its executions: Cloud Run sends SIGTERM and, ten seconds later, SIGKILL.
 ///
-/// A job that does not carry `owner_label` (key and value) is another flow run's, and stays. A job that is
-/// being deleted already counts as deleted. The run of the job, if it is in this `registry`, starts no execution
-/// meanwhile, and ends when the job is deleted. `observer` is told of calls that are repeated.
+/// A job without `owner_label` (key and value) belongs to another flow run and stays. A job that is already being deleted
+/// counts as deleted. If `active_runs` has the job's run, the run starts no execution meanwhile, and ends when the job is
+/// deleted. Calls that are repeated are reported to `sink`.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] when the job is not there or another flow run's; otherwise when a call failed for good, or for
-/// longer than the retry budget.
+/// [`ErrorKind::NotFound`] if there is no such job, or it belongs to another flow run. Otherwise a call failed for good, or
+/// for longer than the retry budget.
 pub async fn kill(
     transport: Transport,
-    registry: &Registry,
+    active_runs: &ActiveRuns,
     job: &str,
     owner_label: Option<(String, String)>,
-    observer: Observer,
+    sink: ProgressSink,
 ) -> Result<(), Box<ApiError>> {
-    let killing = registry.kill(&transport.address_of(job), owner_label.as_ref());
-    // A job that is about to be created would not be found.
-    let created = killing.jobs_created().await;
+    let pending_kill = active_runs.kill(&transport.job_address(job), owner_label.as_ref());
+    // A job that is being created would not be found yet.
+    let created_at = pending_kill.jobs_created().await;
     let began = Instant::now();
-    // Nor would one, maybe, that was created a moment ago.
-    let settled_at = created.map_or(Duration::ZERO, |moment| (moment + READ_LAG).saturating_duration_since(began));
+    // Reads of a job that was just created may lag.
+    let settled_at = created_at.map_or(Duration::ZERO, |created| (created + READ_LAG).saturating_duration_since(began));
     let not_ours = transport.error(
         ApiMethod::DeleteJob,
         job,
         ErrorKind::NotFound,
         "the job of this name belongs to another flow run".to_owned(),
     );
-    let patience = Patience { time: transport.retry.max_elapsed, tries: transport.retry.max_attempts };
-    let teller = Teller::new(observer);
-    let client = CloudRunClient::new(Transport { on_notice: teller.notices(), ..transport });
-    let identity = Identity { uid: None, label: owner_label };
-    let mut removal = Removal::of_named(identity, settled_at, patience);
-    let mut after = Duration::ZERO;
+    let retry = transport.retry;
+    let reporter = Reporter::new(sink);
+    let on_notice = reporter.notices(&transport.project, &transport.region);
+    let client = CloudRunClient::new(Transport { on_notice, ..transport });
+    let mut removal = Removal::read_first(Ownership { uid: None, label: owner_label }, settled_at, retry);
+    let mut pause = Duration::ZERO;
     loop {
-        sleep(after).await;
-        // No kill holds a kill back.
-        let guard = JobGuard { client: &client, job, identity: removal.identity().clone(), kills: None };
-        let event = answer(&client, job, None, removal.ask(), &guard).await;
-        (after, removal) = match removal.step(began.elapsed(), event) {
-            Verdict::Ask(after, removal) => (after, removal),
-            Verdict::Again(after, removal, error) => {
-                let notice = RetryNotice { error: *error, pause: after };
-                teller.tell(Progress::Retrying { notice, unsaid: 0 });
-                (after, removal)
+        sleep(pause).await;
+        let guard = JobGuard { client: &client, job, ownership: removal.ownership().clone(), kills: None };
+        let event = send(&client, job, None, removal.command(), &guard).await;
+        (pause, removal) = match removal.step(began.elapsed(), event) {
+            RemovalStep::Call(pause, removal) => (pause, removal),
+            RemovalStep::Retry(pause, removal, error) => {
+                let notice = RetryNotice { error: *error, pause };
+                reporter.report(Progress::Retrying { notice, unreported: 0 });
+                (pause, removal)
             }
-            Verdict::Done => {
-                killing.done();
+            RemovalStep::Deleted => {
+                pending_kill.done();
                 return Ok(());
             }
-            Verdict::SomebodyElses => return Err(Box::new(not_ours)),
-            Verdict::Missing(error) | Verdict::Failed(error) => return Err(error),
+            RemovalStep::NotOurs => return Err(Box::new(not_ours)),
+            RemovalStep::Missing(error) | RemovalStep::Failed(error) => return Err(error),
         };
     }
 }

@@ -1,21 +1,15 @@
-//! What a flow run's job goes through, from its creation to its removal.
+//! The lifecycle of a flow run's job, from its creation to its deletion.
 //!
-//! [`machine`] decides and does no I/O, in the terms of [`step`]; [`driver`] does what it says; the
-//! [`watcher`] looks at the executions of many runs at once; [`kill`] ends a job early, and tells its run through the
-//! [`registry`]; [`progress`] puts it into words.
+//! [`machine`] decides and does no I/O. [`driver`] sends the calls that it decides on. The [`poller`] reads the
+//! executions of many runs at once. [`kill`] deletes a job early, and tells the job's run through [`active_runs`].
+//! [`progress`] words the log lines.
 
+pub mod active_runs;
+mod backoff;
+mod calls;
 pub mod driver;
-mod identity;
-mod journal;
 pub mod kill;
 pub mod machine;
+pub mod poller;
 pub mod progress;
-mod quota;
-mod recovery;
-pub mod registry;
-mod removal;
-mod state;
-pub mod step;
-mod submission;
-pub mod watcher;
-mod watching;
+pub mod subscriptions;

@@ -1,7 +1,6 @@
 //! The API's client, for Python.
 
 use std::{
-    path::PathBuf,
     sync::{Arc, LazyLock, OnceLock},
     time::Duration,
 };
@@ -9,36 +8,31 @@ use std::{
 use pyo3::{exceptions::PyValueError, prelude::*};
 
 use super::{
-    exceptions::{self, Place},
+    exceptions::{self, JobLocation},
     google_auth::GoogleAuth,
     json,
     run::Run,
+    settings::{ClientCredentials, ClientSettings, seconds},
 };
 use crate::{
-    api::{
-        Credentials, Endpoint, GcpAuth, Identity, JobBody, PacingCache, RetryPolicy, Secret, TokenCache, Transport,
-        check_project, http_client,
-    },
+    api::{Endpoint, GcpAuth, JobBody, Principal, QuotaRegistry, TokenCache, Transport, check_project, http_client},
     job::name,
     lifecycle::{
-        driver::{self, Office},
+        driver::{self, ProcessState},
         kill,
-        step::{Outcome, Plan},
+        machine::protocol::{Outcome, Plan},
     },
 };
 
-/// Tokens of every identity that this process uses.
+/// The tokens of all principals of this process.
 static TOKENS: LazyLock<TokenCache> =
-    LazyLock::new(|| TokenCache::new(Arc::new(GcpAuth::beside(Arc::new(GoogleAuth)))));
+    LazyLock::new(|| TokenCache::new(Arc::new(GcpAuth::with_fallback(Arc::new(GoogleAuth)))));
 
-/// What the runs of this process have in common.
-static OFFICE: LazyLock<Office> = LazyLock::new(Office::default);
+/// The state that the runs of this process share.
+static PROCESS: LazyLock<ProcessState> = LazyLock::new(ProcessState::default);
 
-/// Where their calls wait for their turn.
-static PACING: LazyLock<PacingCache> = LazyLock::new(PacingCache::default);
-
-/// How long after our own time-out a start may still take effect and show in reads: more than reads lag.
-const SERVICE_TIMEOUT: Duration = Duration::from_secs(15);
+/// The quotas that the calls of this process wait for.
+static QUOTAS: LazyLock<QuotaRegistry> = LazyLock::new(QuotaRegistry::default);
 
 /// See `_core.pyi`.
 #[pyfunction]
@@ -56,59 +50,34 @@ pub(super) struct Client {
 #[pymethods]
 impl Client {
     #[new]
-    #[pyo3(signature = (
-        *, project, region, service_account_info=None, service_account_file=None, api_endpoint=None, emulator_host=None,
-        poll_interval_seconds, request_timeout_seconds, retry_max_attempts, retry_max_seconds,
-        retry_initial_delay_seconds, retry_max_delay_seconds, quota_wait_max_seconds, quota_period_seconds
-    ))]
-    #[allow(clippy::too_many_arguments, reason = "keywords of a Python constructor")]
+    #[pyo3(signature = (*, project, region, credentials, settings))]
     fn new(
         project: String,
         region: String,
-        service_account_info: Option<String>,
-        service_account_file: Option<PathBuf>,
-        api_endpoint: Option<&str>,
-        emulator_host: Option<&str>,
-        poll_interval_seconds: f64,
-        request_timeout_seconds: f64,
-        retry_max_attempts: u32,
-        retry_max_seconds: f64,
-        retry_initial_delay_seconds: f64,
-        retry_max_delay_seconds: f64,
-        quota_wait_max_seconds: f64,
-        quota_period_seconds: f64,
+        credentials: &ClientCredentials,
+        settings: ClientSettings,
     ) -> PyResult<Self> {
         check_project(&project).map_err(|error| exceptions::from_endpoint(&error))?;
-        let endpoint = match emulator_host {
+        let endpoint = match &settings.emulator_host {
             Some(host) => Endpoint::emulator(host, &region),
-            None => Endpoint::new(api_endpoint.unwrap_or(Endpoint::GOOGLE), &region),
+            None => Endpoint::new(&settings.api_endpoint, &region),
         }
         .map_err(|error| exceptions::from_endpoint(&error))?;
-        let credentials = match (service_account_info, service_account_file) {
-            (Some(info), _) => Credentials::ServiceAccountInfo(Secret::new(info)),
-            (None, Some(path)) => Credentials::ServiceAccountFile(path),
-            (None, None) => Credentials::ApplicationDefault,
-        };
-        let place = endpoint.place(&project);
-        let is_local = endpoint.is_local();
+        let principal = Principal::new(credentials.0.clone(), endpoint.is_local());
         let transport = Transport {
-            http: pooled(endpoint.may_use_proxy())?,
+            http: pooled_client(endpoint.may_use_proxy())?,
+            quotas: QUOTAS.queues(&endpoint.scope(&project), settings.quota_period),
+            quota_wait_max: settings.quota_wait_max,
             endpoint,
-            pacing: PACING.of(&place, seconds(quota_period_seconds)?),
-            quota_wait: seconds(quota_wait_max_seconds)?,
             project,
             region,
-            tokens: TOKENS.source(Identity::new(credentials, is_local)),
-            retry: RetryPolicy {
-                max_attempts: retry_max_attempts,
-                max_elapsed: seconds(retry_max_seconds)?,
-                initial_delay: seconds(retry_initial_delay_seconds)?,
-                max_delay: seconds(retry_max_delay_seconds)?,
-            },
-            attempt_timeout: seconds(request_timeout_seconds)?,
+            tokens: TOKENS.source(principal),
+            retry: settings.retry(),
+            random: fastrand::f64,
+            attempt_timeout: settings.request_timeout,
             on_notice: Arc::new(|_notice| {}),
         };
-        Ok(Self { transport, poll_interval: seconds(poll_interval_seconds)? })
+        Ok(Self { transport, poll_interval: settings.poll_interval })
     }
 
     #[pyo3(signature = (body, *, job, owner_label=None, keep_job, ready_timeout_seconds))]
@@ -118,11 +87,10 @@ impl Client {
         job: String,
         owner_label: Option<(String, String)>,
         keep_job: bool,
-        ready_timeout_seconds: f64,
+        #[pyo3(from_py_with = seconds)] ready_timeout_seconds: Duration,
     ) -> PyResult<Run> {
         check_job_name(&job)?;
         let body = JobBody::from(json::from_python(body)?);
-        let ready_timeout = seconds(ready_timeout_seconds)?;
         let transport = self.transport.clone();
         let plan = Plan {
             project: transport.project.clone(),
@@ -130,25 +98,24 @@ impl Client {
             job,
             owner_label,
             keep_job,
-            ready_timeout,
+            ready_timeout: ready_timeout_seconds,
             poll_interval: self.poll_interval,
-            quota_timeout: transport.quota_wait,
-            settles: transport.attempt_timeout + SERVICE_TIMEOUT,
-            patience: transport.retry.max_elapsed,
-            tries: transport.retry.max_attempts,
+            quota_wait_max: transport.quota_wait_max,
+            settle_time: Plan::settle_time_of(transport.attempt_timeout),
+            retry: transport.retry,
             seed: fastrand::u64(..),
         };
-        let place = Place::new(&transport, &plan.job);
-        Ok(Run::start(place, |observer| driver::run(transport, &OFFICE, body, plan, observer)))
+        let location = JobLocation::new(&transport, &plan.job);
+        Ok(Run::start(location, |sink| driver::run(transport, &PROCESS, body, plan, sink)))
     }
 
     #[pyo3(signature = (job, *, owner_label=None))]
     fn kill_job(&self, job: String, owner_label: Option<(String, String)>) -> PyResult<Run> {
         check_job_name(&job)?;
-        let place = Place::new(&self.transport, &job);
+        let location = JobLocation::new(&self.transport, &job);
         let transport = self.transport.clone();
-        Ok(Run::start(place, |observer| async move {
-            kill::kill(transport, &OFFICE.registry, &job, owner_label, observer).await?;
+        Ok(Run::start(location, |sink| async move {
+            kill::kill(transport, &PROCESS.active_runs, &job, owner_label, sink).await?;
             Ok(Outcome::Removed)
         }))
     }
@@ -158,16 +125,16 @@ impl Client {
     }
 }
 
-/// Names of jobs become parts of addresses, and come from templates, job variables and Prefect's server.
+/// Job names become parts of URLs, and come from templates, job variables and Prefect's server.
 fn check_job_name(job: &str) -> PyResult<()> {
     if name::is_legal(job) {
         return Ok(());
     }
-    Err(PyValueError::new_err(format!("{job:?} is not a name of a Cloud Run job")))
+    Err(PyValueError::new_err(format!("{job:?} is not a valid Cloud Run job name")))
 }
 
-/// The process's connections, through the environment's proxy and without it.
-fn pooled(use_proxy: bool) -> PyResult<reqwest::Client> {
+/// The process's connections: one pool through the environment's proxy, and one without it.
+fn pooled_client(use_proxy: bool) -> PyResult<reqwest::Client> {
     static DIRECT: OnceLock<reqwest::Client> = OnceLock::new();
     static PROXIED: OnceLock<reqwest::Client> = OnceLock::new();
     let pool = if use_proxy { &PROXIED } else { &DIRECT };
@@ -175,15 +142,6 @@ fn pooled(use_proxy: bool) -> PyResult<reqwest::Client> {
         return Ok(client.clone());
     }
     let client = http_client(use_proxy)
-        .map_err(|error| PyValueError::new_err(format!("no HTTPS client can be made: {error}")))?;
+        .map_err(|error| PyValueError::new_err(format!("The HTTPS client could not be created: {error}")))?;
     Ok(pool.get_or_init(|| client).clone())
-}
-
-/// Longer is for ever; sums of a few such times are still times.
-const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-
-fn seconds(value: f64) -> PyResult<Duration> {
-    let longest = FOR_EVER.as_secs_f64();
-    let seconds = Duration::try_from_secs_f64(if value > longest { longest } else { value });
-    seconds.map_err(|_| PyValueError::new_err(format!("{value} is not a number of seconds")))
 }

@@ -1,4 +1,4 @@
-//! The emulator for Python: started and stopped from ordinary, blocking code.
+//! The emulator for Python, with a blocking interface.
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -11,10 +11,10 @@ use serde::Serialize;
 
 use crate::{
     api::Secret,
-    emulator::{Emulator, EmulatorConfig, EmulatorError, ExecutorConfig, Faults, Outcome},
+    emulator::{Emulator, EmulatorConfig, EmulatorError, ExecutorConfig, Faults, SimulatedOutcome},
 };
 
-/// A running emulator; typed and described in `_core.pyi`.
+/// A running emulator. `_core.pyi` has its types and documentation.
 #[pyclass(frozen, module = "prefect_gcp._core")]
 pub(super) struct EmulatorServer {
     emulator: Emulator,
@@ -25,7 +25,10 @@ impl EmulatorServer {
     #[new]
     #[pyo3(signature = (*, address, path, projects, secrets, ready_after, start_after, delete_after, kill_grace, log_dir,
                         simulated, page_size, faults, record_calls))]
-    #[allow(clippy::too_many_arguments, reason = "they are keywords, and the one caller is prefect_gcp.emulator")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "they are keyword arguments, and prefect_gcp.emulator is the only caller"
+    )]
     fn new(
         py: Python<'_>,
         address: &str,
@@ -46,13 +49,13 @@ impl EmulatorServer {
             None => ExecutorConfig::Process,
             Some((duration, outcome)) => ExecutorConfig::Simulated {
                 duration: seconds("duration", duration)?,
-                outcome: outcome.parse::<Outcome>().map_err(PyValueError::new_err)?,
+                outcome: outcome.parse::<SimulatedOutcome>().map_err(PyValueError::new_err)?,
             },
         };
         let config = EmulatorConfig {
             address: address
                 .parse::<SocketAddr>()
-                .map_err(|_| PyValueError::new_err(format!("'{address}' is not an IP address with a port")))?,
+                .map_err(|_| PyValueError::new_err(format!("address must be IP:PORT, got '{address}'")))?,
             projects,
             ready_after: seconds("ready_after", ready_after)?,
             start_after: seconds("start_after", start_after)?,
@@ -118,6 +121,7 @@ impl EmulatorServer {
     }
 }
 
+/// Converts the result of `read` to Python objects. Releases the GIL while `read` waits for locks and copies.
 fn to_python<T: Serialize + Send>(py: Python<'_>, read: impl FnOnce() -> T + Send) -> PyResult<Bound<'_, PyAny>> {
     let value = py.detach(read);
     Ok(pythonize::pythonize(py, &value)?)
@@ -127,12 +131,13 @@ fn read_faults(json: &str) -> PyResult<Faults> {
     Faults::from_json(json.as_bytes()).map_err(PyValueError::new_err)
 }
 
+/// Converts a setting in seconds.
 fn seconds(name: &str, value: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(value)
-        .map_err(|_| PyValueError::new_err(format!("{name} must be a number of seconds from 0, not {value}")))
+        .map_err(|_| PyValueError::new_err(format!("{name} must be a number of seconds of at least 0, got {value}")))
 }
 
-/// With the system's `errno` where there is one, so that callers can tell an address in use.
+/// Sets the system's `errno` if there is one, so that callers can recognise an address in use.
 fn to_os_error(error: EmulatorError) -> PyErr {
     let (EmulatorError::Bind { source, .. } | EmulatorError::LogDir { source, .. } | EmulatorError::Guardian(source)) =
         &error;

@@ -8,38 +8,38 @@ use pyo3::{
 
 use crate::{
     api::{ApiError, EndpointError, ErrorKind, Transport},
-    lifecycle::step::RunError,
+    lifecycle::machine::protocol::RunError,
 };
 
-/// Where our exceptions are defined: in Python, so that they pickle and copy.
+/// The module of our exceptions. They are defined in Python, so that they can be pickled and copied.
 const MODULE: &str = "prefect_gcp.exceptions";
 
-/// An endpoint or a region that can't be used: a `ValueError`.
+/// A `ValueError` for an endpoint, a region or a project that can't be used.
 pub(super) fn from_endpoint(error: &EndpointError) -> PyErr {
     PyValueError::new_err(error.to_string())
 }
 
-/// Where something happens: the project, the region and the job.
+/// The project, region and name of a job, for exceptions.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct JobLocation {
     project: String,
     region: String,
     job: String,
 }
 
-impl Place {
-    /// Of a job that is reached by this transport.
+impl JobLocation {
+    /// Of a job that this transport reaches.
     pub(super) fn new(transport: &Transport, job: &str) -> Self {
         Self { project: transport.project.clone(), region: transport.region.clone(), job: job.to_owned() }
     }
 }
 
-/// A failed call, made for this job, as its kind's exception.
+/// The exception for a failed call that was made for this job. Its class depends on the kind of error.
 fn from_api(py: Python<'_>, error: &ApiError, job: &str) -> PyErr {
     let exception = cloud_run_error(
         py,
         class_of(error.kind),
-        &Fields {
+        &ExceptionFields {
             message: error.to_string(),
             project: &error.project,
             region: &error.region,
@@ -58,9 +58,9 @@ fn from_api(py: Python<'_>, error: &ApiError, job: &str) -> PyErr {
     exception
 }
 
-/// A run that could not be started or watched, in the project and region of its client.
-pub(super) fn from_run(py: Python<'_>, error: &RunError, place: &Place) -> PyErr {
-    let Place { project, region, job } = place;
+/// The exception for a run that could not be started, or is no longer watched.
+pub(super) fn from_run(py: Python<'_>, error: &RunError, location: &JobLocation) -> PyErr {
+    let JobLocation { project, region, job } = location;
     let (class, status, api_message) = match error {
         RunError::Api(error) => return from_api(py, error, job),
         RunError::NotReady { condition, .. } | RunError::ReadyTimeout { condition, .. } => {
@@ -69,8 +69,19 @@ pub(super) fn from_run(py: Python<'_>, error: &RunError, place: &Place) -> PyErr
         RunError::RemovedBeforeStart { .. } => ("CloudRunJobRemovedError", None, ""),
         RunError::StartUnknown { cause, .. } => ("CloudRunStartUnknownError", cause.status, cause.message.as_str()),
     };
-    let (message, hint) = (error.to_string(), error.hint(project, region));
-    let fields = Fields { message, project, region, name: job, job, status, api_message, hint, ..Fields::default() };
+    let hint = error.hint(project, region);
+    let message = format!("{error} {hint}").trim_end().to_owned();
+    let fields = ExceptionFields {
+        message,
+        project,
+        region,
+        name: job,
+        job,
+        status,
+        api_message,
+        hint,
+        ..ExceptionFields::default()
+    };
     let exception = cloud_run_error(py, class, &fields);
     if let RunError::StartUnknown { cause, .. } = error {
         exception.set_cause(py, Some(from_api(py, cause, job)));
@@ -78,10 +89,14 @@ pub(super) fn from_run(py: Python<'_>, error: &RunError, place: &Place) -> PyErr
     exception
 }
 
-/// Something that must not happen, told without taking the process down.
-pub(super) fn internal(py: Python<'_>, place: &Place, message: &str) -> PyErr {
-    let (message, Place { project, region, job }) = (message.to_owned(), place);
-    cloud_run_error(py, "CloudRunError", &Fields { message, project, region, name: job, job, ..Fields::default() })
+/// The exception for a bug of ours. A panic would take the process down.
+pub(super) fn internal(py: Python<'_>, location: &JobLocation, message: &str) -> PyErr {
+    let (message, JobLocation { project, region, job }) = (message.to_owned(), location);
+    cloud_run_error(
+        py,
+        "CloudRunError",
+        &ExceptionFields { message, project, region, name: job, job, ..ExceptionFields::default() },
+    )
 }
 
 fn class_of(kind: ErrorKind) -> &'static str {
@@ -99,7 +114,7 @@ fn class_of(kind: ErrorKind) -> &'static str {
 }
 
 #[derive(Default)]
-struct Fields<'a> {
+struct ExceptionFields<'a> {
     message: String,
     project: &'a str,
     region: &'a str,
@@ -112,7 +127,7 @@ struct Fields<'a> {
     hint: String,
 }
 
-fn cloud_run_error(py: Python<'_>, class: &str, fields: &Fields<'_>) -> PyErr {
+fn cloud_run_error(py: Python<'_>, class: &str, fields: &ExceptionFields<'_>) -> PyErr {
     let build = || {
         let kwargs = PyDict::new(py);
         kwargs.set_item("project", fields.project)?;

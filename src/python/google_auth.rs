@@ -1,4 +1,5 @@
-//! Tokens by Python's google-auth, for the credentials that gcp_auth can't use.
+//! Tokens from Python's google-auth, for credentials that gcp_auth does not support. Also the functions through which Python
+//! reads credential files.
 
 use std::{
     path::PathBuf,
@@ -8,52 +9,53 @@ use std::{
 
 use pyo3::{
     prelude::*,
-    types::{PyCFunction, PyDict, PyTuple},
+    types::{PyBytes, PyCFunction, PyDict, PyTuple},
 };
 use tokio::sync::oneshot;
 
 use super::runtime;
-use crate::api::{Credentials, Identity, Prospect, Secret, Token, TokenError, TokenFuture, TokenProvider};
+use crate::api::{
+    Credentials, Principal, Secret, Token, TokenError, TokenErrorKind, TokenFuture, TokenProvider, credentials_file,
+};
 
-/// What calls google-auth, in Python.
+/// The Python module that calls google-auth.
 const MODULE: &str = "prefect_gcp._google_auth";
 
-/// What it tells.
-type Answer = Result<Token, TokenError>;
+type TokenResult = Result<Token, TokenError>;
 
-/// google-auth, in a thread of Python's own: what waits there for an answer neither holds the interpreter nor keeps it
-/// from ending.
+/// Gets tokens from google-auth, in a daemon thread of Python. A thread that waits for a token endpoint there neither holds
+/// the GIL nor keeps the interpreter from exiting.
 pub(super) struct GoogleAuth;
 
 impl TokenProvider for GoogleAuth {
-    fn token<'a>(&'a self, identity: &'a Identity) -> TokenFuture<'a> {
-        let scope = identity.scope;
-        let (info, file) = match identity.credentials.clone() {
+    fn token<'a>(&'a self, principal: &'a Principal) -> TokenFuture<'a> {
+        let scope = principal.scope;
+        let (info, file) = match principal.credentials.clone() {
             Credentials::ServiceAccountInfo(text) => (Some(text), None),
             Credentials::ServiceAccountFile(path) => (None, Some(path)),
             Credentials::ApplicationDefault => (None, None),
         };
-        let (sender, answer) = oneshot::channel();
-        runtime::enter(move |py| begin(py, info, file, scope, sender));
-        Box::pin(async { answer.await.unwrap_or_else(|_| Err(failed("google-auth gave no answer"))) })
+        let (sender, receiver) = oneshot::channel();
+        runtime::enter(move |py| fetch_token(py, info, file, scope, sender));
+        Box::pin(async { receiver.await.unwrap_or_else(|_| Err(failed("the call of google-auth failed"))) })
     }
 }
 
-fn begin(
+fn fetch_token(
     py: Python<'_>,
     info: Option<Secret>,
     file: Option<PathBuf>,
     scope: &'static str,
-    sender: oneshot::Sender<Answer>,
+    sender: oneshot::Sender<TokenResult>,
 ) {
     let sender = Mutex::new(Some(sender));
-    let send = move |answer: Answer| {
+    let send = move |result: TokenResult| {
         if let Some(sender) = sender.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            // Nobody waits any more.
-            _ = sender.send(answer);
+            // Sending fails if the caller no longer waits.
+            _ = sender.send(result);
         }
     };
-    let begun = || -> PyResult<()> {
+    let start = || -> PyResult<()> {
         let done = PyCFunction::new_closure(
             py,
             None,
@@ -65,32 +67,48 @@ fn begin(
         let fetch = py.import(MODULE)?.getattr("fetch_in_background")?;
         fetch.call1((info.as_ref().map(Secret::reveal), file, scope, done)).map(drop)
     };
-    // When it fails, the sender goes, which is told as a failure. The exception may show its arguments.
-    _ = begun();
+    // If this fails, the sender is dropped, and the receiver reports a failure. The exception is not reported: it may show
+    // the key, which is one of the arguments.
+    _ = start();
 }
 
-/// A token, its lifetime in seconds and the quota project, or else what to expect of another try, and why it failed.
-type Told = (Option<String>, f64, Option<String>, String, String);
+/// The arguments of the callback: the token, its lifetime in seconds and the quota project; or else the kind of the error and
+/// its text.
+type CallbackArgs = (Option<String>, f64, Option<String>, String, String);
 
-fn read(args: &Bound<'_, PyTuple>) -> Answer {
-    let read = || -> PyResult<Answer> {
-        let (token, seconds, quota_project, prospect, message) = args.extract::<Told>()?;
-        let Some(token) = token else { return Ok(Err(TokenError::new(prospect_of(&prospect), message))) };
+fn read(args: &Bound<'_, PyTuple>) -> TokenResult {
+    let read = || -> PyResult<TokenResult> {
+        let (token, seconds, quota_project, kind, message) = args.extract::<CallbackArgs>()?;
+        let Some(token) = token else { return Ok(Err(TokenError::new(error_kind(&kind), message))) };
         let lifetime = Duration::try_from_secs_f64(seconds).unwrap_or_default();
         Ok(Ok(Token::new(Secret::new(token), lifetime).with_quota_project(quota_project)))
     };
-    read().unwrap_or_else(|_| Err(failed("google-auth's answer can't be read")))
+    read().unwrap_or_else(|_| Err(failed("the result of google-auth cannot be read")))
 }
 
-fn prospect_of(word: &str) -> Prospect {
+fn error_kind(word: &str) -> TokenErrorKind {
     match word {
-        "passing" => Prospect::Passing,
-        "missing" => Prospect::Missing,
-        "refused" => Prospect::Refused,
-        _ => Prospect::Doubtful,
+        "transient" => TokenErrorKind::Transient,
+        "no_credentials" => TokenErrorKind::NoCredentials,
+        "rejected" => TokenErrorKind::Rejected,
+        _ => TokenErrorKind::Ambiguous,
     }
 }
 
 fn failed(message: &str) -> TokenError {
-    TokenError::new(Prospect::Doubtful, message)
+    TokenError::new(TokenErrorKind::Ambiguous, message)
+}
+
+/// See `_core.pyi`.
+#[pyfunction]
+pub(super) fn read_key_file(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyBytes>> {
+    // Without the GIL: the file may be on a slow network file system.
+    let bytes = py.detach(|| credentials_file::read(&path))?;
+    Ok(PyBytes::new(py, &bytes))
+}
+
+/// See `_core.pyi`.
+#[pyfunction]
+pub(super) fn default_credentials_file(py: Python<'_>) -> PyResult<Option<PathBuf>> {
+    Ok(py.detach(credentials_file::read_default)?.map(|file| file.path))
 }

@@ -1,4 +1,4 @@
-//! What goes into a job, for Python, which puts the results in place.
+//! The `job` module for Python, which puts the results into the job body.
 
 use pyo3::{
     exceptions::PyValueError,
@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use super::{json, text};
 use crate::job::{
-    check,
-    env::{self, Entry, SecretEnv},
-    labels, name, skeleton,
+    base_body, check,
+    env::{self, EnvEntry, SecretEnv},
+    labels, name,
 };
 
 /// See `_core.pyi`.
@@ -42,7 +42,7 @@ pub(super) fn added_labels<'py>(
     existing_labels: &Bound<'py, PyDict>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let prefect = pairs(prefect_labels)?;
-    // A key that is no text counts as one too; that it is wrong comes out when the finished body is checked.
+    // Keys that are not strings take up room too. The check of the finished body reports them.
     let own: Vec<_> = existing_labels.keys().iter().map(|key| text::shown(&key)).collect();
     let own: Vec<_> = own.iter().map(String::as_str).collect();
     dict(prefect_labels.py(), labels::additions(borrow(&prefect), &own))
@@ -65,9 +65,9 @@ pub(super) fn container_env<'py>(
     let entries = PyList::empty(py);
     for entry in env::container_env(&names, borrow(&pairs), &secrets) {
         match entry {
-            Entry::Own(index) => entries.append(&own[index])?,
-            Entry::Plain(name, value) => entries.append(pythonize(py, &json!({"name": name, "value": value}))?)?,
-            Entry::Secret(SecretEnv { name, secret, version }) => {
+            EnvEntry::Own(index) => entries.append(&own[index])?,
+            EnvEntry::Plain(name, value) => entries.append(pythonize(py, &json!({"name": name, "value": value}))?)?,
+            EnvEntry::Secret(SecretEnv { name, secret, version }) => {
                 let source = json!({"secretKeyRef": {"name": secret, "key": version}});
                 entries.append(pythonize(py, &json!({"name": name, "valueFrom": source}))?)?;
             }
@@ -76,7 +76,7 @@ pub(super) fn container_env<'py>(
     Ok(entries)
 }
 
-/// The name of an environment's entry, if it has one.
+/// Returns the name of an entry of a container's `env`, or `None` if it has no readable name.
 fn name_of(entry: &Bound<'_, PyAny>) -> Option<String> {
     entry.cast::<PyDict>().ok()?.get_item("name").ok()??.extract().ok()
 }
@@ -88,33 +88,39 @@ pub(super) fn check_job_body(body: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
     if report.errors.is_empty() {
         return Ok(report.warnings);
     }
-    Err(PyValueError::new_err(format!("The job body can't be used: {}", report.errors.join("; "))))
+    Err(PyValueError::new_err(format!("The job body is invalid: {}", report.errors.join("; "))))
 }
 
 /// See `_core.pyi`.
 #[pyfunction]
-pub(super) fn check_body_skeleton(body: &Bound<'_, PyAny>) -> Option<String> {
-    skeleton::check(&shape(body, &skeleton::skeleton()))
+pub(super) fn base_job_body(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    Ok(pythonize(py, &base_body::base_body())?)
 }
 
-/// As much of a Python value as the skeleton asks for. What is no JSON is null, which is as wrong as itself; what the
-/// skeleton does not name is not looked at, so that neither size nor cycles matter.
-fn shape(value: &Bound<'_, PyAny>, skeleton: &Value) -> Value {
-    if let (Value::Object(fields), Ok(dict)) = (skeleton, value.cast::<PyDict>()) {
+/// See `_core.pyi`.
+#[pyfunction]
+pub(super) fn check_base_job_body(body: &Bound<'_, PyAny>) -> Option<String> {
+    base_body::check(&common_part(body, &base_body::base_body()))
+}
+
+/// Converts those parts of a Python value that the base body has too. Ignoring all other parts means that neither their size
+/// nor cycles in them matter. A value that JSON cannot represent becomes null, which the check reports just as well.
+fn common_part(value: &Bound<'_, PyAny>, base: &Value) -> Value {
+    if let (Value::Object(fields), Ok(dict)) = (base, value.cast::<PyDict>()) {
         let found = |(name, field): (&String, &Value)| {
             let item = dict.get_item(name).ok().flatten()?;
-            Some((name.clone(), shape(&item, field)))
+            Some((name.clone(), common_part(&item, field)))
         };
         return Value::Object(fields.iter().filter_map(found).collect());
     }
-    if let Value::Array(items) = skeleton {
+    if let Value::Array(items) = base {
         let found: Option<Vec<_>> = if let Ok(list) = value.cast::<PyList>() {
             Some(list.iter().collect())
         } else {
             value.cast::<PyTuple>().ok().map(|tuple| tuple.iter().collect())
         };
         if let Some(found) = found {
-            return found.iter().zip(items).map(|(item, skeleton)| shape(item, skeleton)).collect();
+            return found.iter().zip(items).map(|(item, base)| common_part(item, base)).collect();
         }
     }
     match value.cast::<PyString>() {

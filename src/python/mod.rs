@@ -1,4 +1,4 @@
-//! The extension module `prefect_gcp._core`: conversions between Python and the core, and nothing else.
+//! The extension module `prefect_gcp._core`. It only converts between Python and the core.
 
 mod client;
 mod emulator;
@@ -8,6 +8,7 @@ mod job;
 mod json;
 mod run;
 mod runtime;
+mod settings;
 mod template;
 mod text;
 
@@ -19,17 +20,24 @@ mod _core {
     #[pymodule_export]
     #[allow(non_upper_case_globals, reason = "Python's name for it")]
     const __version__: &str = env!("CARGO_PKG_VERSION");
+    #[pymodule_export]
+    const TOKEN_SCOPE: &str = crate::api::TOKEN_SCOPE;
 
     #[pymodule_export]
     use super::client::{Client, check_api_endpoint};
     #[pymodule_export]
     use super::emulator::EmulatorServer;
     #[pymodule_export]
+    use super::google_auth::{default_credentials_file, read_key_file};
+    #[pymodule_export]
     use super::job::{
-        added_labels, check_body_skeleton, check_job_body, container_env, is_job_name, job_name, sanitize_labels,
+        added_labels, base_job_body, check_base_job_body, check_job_body, container_env, is_job_name, job_name,
+        sanitize_labels,
     };
     #[pymodule_export]
     use super::run::{Run, RunEvent};
+    #[pymodule_export]
+    use super::settings::ClientCredentials;
     #[pymodule_export]
     use super::template::render_template;
 

@@ -10,13 +10,12 @@ use tokio::{
 };
 
 use super::{
-    exceptions::{self, Place},
+    exceptions::{self, JobLocation},
     runtime::awaitable,
 };
 use crate::lifecycle::{
-    driver::Observer,
-    progress::Progress,
-    step::{Outcome, RunError},
+    machine::protocol::{Outcome, RunError},
+    progress::{Progress, ProgressSink},
 };
 
 /// See `_core.pyi`.
@@ -40,30 +39,30 @@ impl From<Progress> for RunEvent {
     }
 }
 
-enum Message {
+enum RunMessage {
     Progress(Progress),
     End(Result<Outcome, RunError>),
 }
 
-/// What the iteration gives: an event, its end, or the exception that the run ended with.
-struct Next {
-    message: Option<Box<Message>>,
+/// One step of the iteration: an event, the end, or the exception that the run ended with.
+struct NextEvent {
+    message: Option<Box<RunMessage>>,
     has_ended: bool,
-    place: Arc<Place>,
+    location: Arc<JobLocation>,
 }
 
-impl<'py> IntoPyObject<'py> for Next {
+impl<'py> IntoPyObject<'py> for NextEvent {
     type Target = RunEvent;
     type Output = Bound<'py, RunEvent>;
     type Error = PyErr;
 
     fn into_pyobject(self, py: Python<'py>) -> PyResult<Self::Output> {
-        let place = &*self.place;
+        let location = &*self.location;
         match self.message.map(|message| *message) {
-            Some(Message::Progress(progress)) => Bound::new(py, RunEvent::from(progress)),
-            Some(Message::End(Err(error))) => Err(exceptions::from_run(py, &error, place)),
+            Some(RunMessage::Progress(progress)) => Bound::new(py, RunEvent::from(progress)),
+            Some(RunMessage::End(Err(error))) => Err(exceptions::from_run(py, &error, location)),
             _ if self.has_ended => Err(PyStopAsyncIteration::new_err(())),
-            _ => Err(exceptions::internal(py, place, "the run was closed before its end")),
+            _ => Err(exceptions::internal(py, location, "The run was closed before its end")),
         }
     }
 }
@@ -71,35 +70,35 @@ impl<'py> IntoPyObject<'py> for Next {
 /// See `_core.pyi`.
 #[pyclass(frozen, module = "prefect_gcp._core")]
 pub(super) struct Run {
-    // Boxed, because a channel has room for 32 of them from the start.
-    messages: Arc<Mutex<mpsc::UnboundedReceiver<Box<Message>>>>,
+    // Boxed, because a channel allocates space for 32 messages at its creation.
+    messages: Arc<Mutex<mpsc::UnboundedReceiver<Box<RunMessage>>>>,
     status_code: Arc<OnceLock<i32>>,
-    place: Arc<Place>,
+    location: Arc<JobLocation>,
     task: AbortHandle,
 }
 
 impl Run {
-    /// Starts it on the runtime's threads; it needs neither the GIL nor a thread of its own. `run` makes it, given whom to
-    /// tell of its progress.
-    pub(super) fn start<F>(place: Place, run: impl FnOnce(Observer) -> F) -> Self
+    /// Starts a run on the runtime's threads. It needs neither the GIL nor a thread of its own. `run` gets the sink for its
+    /// progress.
+    pub(super) fn start<F>(location: JobLocation, run: impl FnOnce(ProgressSink) -> F) -> Self
     where
         F: Future<Output = Result<Outcome, RunError>> + Send + 'static,
     {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let observer = {
+        let sink = {
             let sender = sender.clone();
-            // Nobody listens any more once Python has let go of the run.
-            Arc::new(move |progress| _ = sender.send(Box::new(Message::Progress(progress))))
+            // Fails once Python has dropped the run.
+            Arc::new(move |progress| _ = sender.send(Box::new(RunMessage::Progress(progress))))
         };
-        let run = run(observer);
+        let run = run(sink);
         let task = get_runtime().spawn(async move {
             let result = run.await;
-            _ = sender.send(Box::new(Message::End(result)));
+            _ = sender.send(Box::new(RunMessage::End(result)));
         });
         Self {
             messages: Arc::new(Mutex::new(receiver)),
             status_code: Arc::default(),
-            place: Arc::new(place),
+            location: Arc::new(location),
             task: task.abort_handle(),
         }
     }
@@ -112,7 +111,7 @@ impl Run {
         self.status_code.get().copied()
     }
 
-    /// Stops watching, as does dropping the run.
+    /// Stops watching. Dropping the run does the same.
     fn close(&self) {
         self.task.abort();
     }
@@ -122,13 +121,14 @@ impl Run {
     }
 
     fn __anext__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let (messages, status_code, place) = (self.messages.clone(), self.status_code.clone(), self.place.clone());
+        let (messages, status_code, location) =
+            (self.messages.clone(), self.status_code.clone(), self.location.clone());
         awaitable(py, async move {
             let message = messages.lock().await.recv().await;
-            if let Some(Message::End(Ok(outcome))) = message.as_deref() {
+            if let Some(RunMessage::End(Ok(outcome))) = message.as_deref() {
                 _ = status_code.set(code_of(outcome));
             }
-            Next { message, has_ended: status_code.get().is_some(), place }
+            NextEvent { message, has_ended: status_code.get().is_some(), location }
         })
     }
 
@@ -147,7 +147,7 @@ impl Drop for Run {
     }
 }
 
-/// The result codes that alerts and automations know.
+/// The status codes that alerts and automations use.
 fn code_of(outcome: &Outcome) -> i32 {
     match outcome {
         Outcome::Succeeded => 0,

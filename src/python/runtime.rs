@@ -1,7 +1,7 @@
-//! Rust futures as Python's, on a runtime that keeps out of Python once the interpreter ends.
+//! Makes Rust futures awaitable in Python, on a runtime that does not enter Python after the interpreter has exited.
 //!
-//! Results come to the event loop from threads of the runtime. One of those that still holds the interpreter when it
-//! finalizes brings the process down, so an exit hook waits for those within and lets no more in.
+//! Threads of the runtime hand results to the event loop. A thread that holds the GIL while the interpreter finalizes
+//! crashes the process. So an exit hook waits for the threads inside Python and keeps all others out.
 
 use std::{
     pin::Pin,
@@ -16,11 +16,11 @@ use pyo3_async_runtimes::{
 };
 use tokio::task::{JoinError, JoinHandle};
 
-/// Held for reading by each thread that is about to enter Python or within it; true once none may.
+/// Read-locked by each thread that is inside Python or about to enter it. True once no thread may enter.
 static CLOSED: RwLock<bool> = RwLock::new(false);
 
-/// Makes the runtime: its threads are few and fixed, however many runs there are. Two drive them; the others hand
-/// results to Python, look up host names and read files.
+/// Creates the runtime. It has few threads, however many runs there are: two drive the runs, and up to six hand results to
+/// Python, resolve host names and read files.
 pub(super) fn init(py: Python<'_>) -> PyResult<()> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.enable_all().worker_threads(2).max_blocking_threads(6).thread_name("cloud-run");
@@ -29,14 +29,14 @@ pub(super) fn init(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Waits for the threads within Python, without the GIL that they need, and keeps all others out.
+/// Waits for the threads inside Python and keeps all others out. Releases the GIL meanwhile, because they need it.
 #[pyfunction]
 fn close(py: Python<'_>) {
     py.detach(|| *CLOSED.write().unwrap_or_else(PoisonError::into_inner) = true);
 }
 
-/// An awaitable for the current event loop. `future` runs without the GIL; what it returns becomes a Python object, or an
-/// exception, when the loop is told.
+/// An awaitable for the current event loop. `future` runs without the GIL. Its result is converted to a Python object or an
+/// exception when it is handed to the event loop.
 pub(super) fn awaitable<'py, T>(
     py: Python<'py>,
     future: impl Future<Output = T> + Send + 'static,
@@ -44,13 +44,13 @@ pub(super) fn awaitable<'py, T>(
 where
     T: for<'any> IntoPyObject<'any> + Send + 'static,
 {
-    generic::future_into_py::<Guarded, _, T>(py, async { Ok(future.await) })
+    generic::future_into_py::<GuardedRuntime, _, T>(py, async { Ok(future.await) })
 }
 
-/// The tokio runtime, behind the guard.
-struct Guarded;
+/// The tokio runtime, with guarded access to Python.
+struct GuardedRuntime;
 
-impl Runtime for Guarded {
+impl Runtime for GuardedRuntime {
     type JoinError = JoinError;
     type JoinHandle = JoinHandle<()>;
 
@@ -61,7 +61,7 @@ impl Runtime for Guarded {
         get_runtime().spawn(future)
     }
 
-    /// Python is entered here and nowhere else.
+    /// The only place where threads of the runtime enter Python.
     fn spawn_blocking<F>(enter: F) -> Self::JoinHandle
     where
         F: FnOnce() + Send + 'static,
@@ -75,13 +75,13 @@ impl Runtime for Guarded {
     }
 }
 
-/// Does something short in Python, soon, on a thread that may wait for the GIL; nothing once the interpreter ends.
+/// Runs something short in Python, on a thread that may wait for the GIL. Does nothing after the interpreter has exited.
 pub(super) fn enter(work: impl FnOnce(Python<'_>) + Send + 'static) {
-    drop(Guarded::spawn_blocking(|| Python::attach(work)));
+    drop(GuardedRuntime::spawn_blocking(|| Python::attach(work)));
 }
 
-/// Every call comes from a task of the event loop itself, which tells what there is to know.
-impl ContextExt for Guarded {
+/// Every call comes from a task of the event loop, so no task locals have to be kept.
+impl ContextExt for GuardedRuntime {
     fn scope<F, R>(_locals: TaskLocals, future: F) -> Pin<Box<dyn Future<Output = R> + Send>>
     where
         F: Future<Output = R> + Send + 'static,

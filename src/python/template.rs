@@ -1,4 +1,5 @@
-//! Python's objects as a tree to render: they are walked where they lie, and values pass as the objects that they are.
+//! Python's objects as a tree to render. Nothing is converted: the renderer walks the objects in place, and values are
+//! inserted by identity.
 
 use pyo3::{
     exceptions::{PyIndexError, PyKeyError, PyTypeError, PyValueError},
@@ -8,7 +9,7 @@ use pyo3::{
 };
 
 use super::text;
-use crate::template::{self, Cause, Error, Piece, Rendered, Tree, View};
+use crate::template::{self, NodeView, RenderError, RenderErrorKind, Rendered, TextPiece, Tree};
 
 /// See `_core.pyi`.
 #[pyfunction]
@@ -19,38 +20,38 @@ pub(super) fn render_template<'py>(
     unset: Bound<'py, PyAny>,
     exact_keys: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let tree = Objects { unset, exact_keys };
+    let tree = PythonTree { unset, exact_keys };
     match template::render(&tree, template, values.as_any()) {
         Ok(rendered) => Ok(rendered.unwrap_or(tree.unset)),
-        Err(Error { cause: Cause::Tree(error), .. }) => Err(error),
+        Err(RenderError { kind: RenderErrorKind::Tree(error), .. }) => Err(error),
         Err(error) if error.path.is_root() => Err(PyValueError::new_err(error.to_string())),
         Err(error) => Err(PyValueError::new_err(format!("{error} (at {})", error.path))),
     }
 }
 
-/// Python's objects.
-struct Objects<'py> {
-    /// The one that stands for no value.
+/// A tree of Python's objects.
+struct PythonTree<'py> {
+    /// The object that stands for "no value".
     unset: Bound<'py, PyAny>,
-    /// Whether a mapping's key that reads as a number is looked for as a text first, as Prefect does since 3.9.
+    /// Whether a segment such as `1` finds a mapping's key `"1"` before its key `1`, as in Prefect 3.9 and later.
     exact_keys: bool,
 }
 
-impl<'py> Tree for Objects<'py> {
+impl<'py> Tree for PythonTree<'py> {
     type Node = Bound<'py, PyAny>;
     type Error = PyErr;
 
-    fn view<'n>(&self, node: &'n Self::Node) -> PyResult<View<'n>> {
+    fn view<'n>(&self, node: &'n Self::Node) -> PyResult<NodeView<'n>> {
         Ok(if let Ok(string) = node.cast::<PyString>() {
-            View::Text(text::view(string)?)
+            NodeView::Text(text::view(string)?)
         } else if node.is_instance_of::<PyDict>() || node.is_instance_of::<PyList>() {
-            View::Branch
+            NodeView::Branch
         } else if node.is_none() || is_number(node) {
-            View::Leaf
+            NodeView::Leaf
         } else if node.is(&self.unset) {
-            View::Unset
+            NodeView::Unset
         } else {
-            View::Alien(node.get_type().name()?.to_string())
+            NodeView::Unsupported(node.get_type().name()?.to_string())
         })
     }
 
@@ -58,11 +59,11 @@ impl<'py> Tree for Objects<'py> {
         &self,
         node: &Self::Node,
         mut render: impl FnMut(&Self::Node) -> Rendered<Self>,
-    ) -> Result<Self::Node, Error<PyErr>> {
+    ) -> Result<Self::Node, RenderError<PyErr>> {
         let py = node.py();
         if let Ok(dict) = node.cast::<PyDict>() {
             let rendered = PyDict::new(py);
-            // Text is made of values by code of theirs, which may change the mapping: a list of its items stays.
+            // Rendering may call `__str__` of a value, which may change the mapping. So this iterates over a copy of its items.
             for entry in dict.items() {
                 let (key, value): (Bound<'py, PyAny>, Bound<'py, PyAny>) = entry.extract()?;
                 if let Some(value) = render(&value).map_err(|error| error.below_key(&text::shown(&key)))? {
@@ -93,15 +94,15 @@ impl<'py> Tree for Objects<'py> {
         }
     }
 
-    fn concat(&self, node: &Self::Node, pieces: &[Piece<Self::Node>]) -> PyResult<Self::Node> {
+    fn concat(&self, node: &Self::Node, pieces: &[TextPiece<Self::Node>]) -> PyResult<Self::Node> {
         let py = node.py();
         let whole = node.cast::<PyString>().map_err(PyErr::from)?;
         let strings = PyList::empty(py);
         for piece in pieces {
             match piece {
-                Piece::Literal(range) if range.is_empty() => {}
-                Piece::Literal(range) => strings.append(text::slice(whole, range.clone())?)?,
-                Piece::Value(value) => strings.append(value.str()?)?,
+                TextPiece::Literal(range) if range.is_empty() => {}
+                TextPiece::Literal(range) => strings.append(text::slice(whole, range.clone())?)?,
+                TextPiece::Value(value) => strings.append(value.str()?)?,
             }
         }
         PyString::new(py, "").call_method1(intern!(py, "join"), (strings,))
@@ -114,7 +115,7 @@ impl<'py> Tree for Objects<'py> {
         Ok((!found.is_none()).then_some(found))
     }
 
-    // Python's own classes, of the version that runs: they differ from Rust's, and from each other's.
+    // Python decides about characters: its classes differ from Rust's, and between versions of Python.
 
     fn is_word(&self, character: char) -> bool {
         self.is(character, "isalnum")
@@ -125,11 +126,11 @@ impl<'py> Tree for Objects<'py> {
     }
 }
 
-impl<'py> Objects<'py> {
+impl<'py> PythonTree<'py> {
     fn found(&self, node: &Bound<'py, PyAny>, segment: &str) -> PyResult<Bound<'py, PyAny>> {
         let Some(number) = integer(node.py(), segment)? else { return node.get_item(segment) };
         if self.exact_keys && node.cast::<PyMapping>().is_ok() {
-            // `01` and `1_0` are numbers to Python, but nobody writes a key so.
+            // `int()` also accepts `01` and `1_0`. Those count as keys only as they are written.
             let is_canonical = number.str()?.to_str()? == segment;
             if node.contains(segment)? || !is_canonical {
                 return node.get_item(segment);
@@ -148,9 +149,9 @@ fn is_number(node: &Bound<'_, PyAny>) -> bool {
     node.is_instance_of::<PyBool>() || node.is_instance_of::<PyInt>() || node.is_instance_of::<PyFloat>()
 }
 
-/// The number that a segment is, as Python reads numbers.
+/// Returns the number that Python's `int()` reads from a segment, or `None` if it rejects the segment.
 fn integer<'py>(py: Python<'py>, segment: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
-    // Most segments are names, which this tells without asking Python.
+    // Most segments are names. This shortcut avoids the call of `int()`.
     if segment.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
         return Ok(None);
     }

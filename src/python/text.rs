@@ -1,4 +1,4 @@
-//! Python's strings as Rust's: they may hold halves of surrogate pairs, which UTF-8 can't encode.
+//! Conversion of Python's strings, which may contain lone surrogates (halves of surrogate pairs). UTF-8 cannot encode those.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -8,13 +8,13 @@ use pyo3::{
     types::{PyBytes, PyString},
 };
 
-/// A string's text, with U+FFFD for each half of a surrogate pair, which has as many bytes.
+/// Returns a string's text with U+FFFD in place of each lone surrogate. Both take three bytes, so offsets stay the same.
 pub(super) fn view<'n>(string: &'n Bound<'_, PyString>) -> PyResult<Cow<'n, str>> {
     if let Ok(text) = string.to_str() {
         return Ok(Cow::Borrowed(text));
     }
     let mut bytes = encode(string)?.as_bytes().to_vec();
-    // A half is the only thing whose encoding begins with these: ED, and A0 or more.
+    // Only the encoding of a surrogate starts with ED followed by A0 or more.
     for at in 0..bytes.len().saturating_sub(2) {
         if bytes[at] == 0xED && bytes[at + 1] >= 0xA0 {
             bytes[at..at + 3].copy_from_slice("\u{FFFD}".as_bytes());
@@ -23,7 +23,7 @@ pub(super) fn view<'n>(string: &'n Bound<'_, PyString>) -> PyResult<Cow<'n, str>
     Ok(Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// What stands at these bytes of a string's [`view`].
+/// Returns the part of a string at this byte range of its [`view`].
 pub(super) fn slice<'py>(string: &Bound<'py, PyString>, range: Range<usize>) -> PyResult<Bound<'py, PyAny>> {
     let py = string.py();
     if let Ok(text) = string.to_str() {
@@ -34,7 +34,7 @@ pub(super) fn slice<'py>(string: &Bound<'py, PyString>, range: Range<usize>) -> 
     part.call_method1(intern!(py, "decode"), ("utf-8", "surrogatepass"))
 }
 
-/// A mapping's key as an error shows it.
+/// Returns a mapping's key as an error shows it.
 pub(super) fn shown(key: &Bound<'_, PyAny>) -> String {
     key.str().map_or_else(|_| "?".to_owned(), |text| text.to_string_lossy().into_owned())
 }

@@ -1,24 +1,28 @@
-//! JSON as a tree: for callers in Rust.
+//! JSON values as a tree, for callers in Rust: benchmarks and property tests.
 
 use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::{Error, Piece, Rendered, Tree, View};
+use super::{
+    error::RenderError,
+    tree::{NodeView, Rendered, TextPiece, Tree},
+};
 
-/// Trees of [`Value`]. In texts, texts stand as they are and all else as JSON; characters are classed as Rust does.
+/// Trees of [`Value`]. Inside a string, a string value is inserted as it is and any other value as JSON. Rust decides which
+/// characters are letters and spaces.
 #[derive(Clone, Copy, Debug)]
-pub struct Json;
+pub struct JsonTree;
 
-impl Tree for Json {
+impl Tree for JsonTree {
     type Node = Value;
     type Error = std::convert::Infallible;
 
-    fn view<'n>(&self, node: &'n Value) -> Result<View<'n>, Self::Error> {
+    fn view<'n>(&self, node: &'n Value) -> Result<NodeView<'n>, Self::Error> {
         Ok(match node {
-            Value::String(text) => View::Text(Cow::Borrowed(text)),
-            Value::Array(_) | Value::Object(_) => View::Branch,
-            Value::Null | Value::Bool(_) | Value::Number(_) => View::Leaf,
+            Value::String(text) => NodeView::Text(Cow::Borrowed(text)),
+            Value::Array(_) | Value::Object(_) => NodeView::Branch,
+            Value::Null | Value::Bool(_) | Value::Number(_) => NodeView::Leaf,
         })
     }
 
@@ -26,7 +30,7 @@ impl Tree for Json {
         &self,
         node: &Value,
         mut render: impl FnMut(&Value) -> Rendered<Self>,
-    ) -> Result<Value, Error<Self::Error>> {
+    ) -> Result<Value, RenderError<Self::Error>> {
         match node {
             Value::Object(fields) => {
                 let field = |(key, value)| match render(value) {
@@ -55,18 +59,18 @@ impl Tree for Json {
         })
     }
 
-    fn concat(&self, text: &Value, pieces: &[Piece<Value>]) -> Result<Value, Self::Error> {
+    fn concat(&self, text: &Value, pieces: &[TextPiece<Value>]) -> Result<Value, Self::Error> {
         let text = text.as_str().unwrap_or_default();
-        let piece = |piece: &Piece<Value>| match piece {
-            Piece::Literal(range) => text[range.clone()].to_owned(),
-            Piece::Value(Value::String(text)) => text.clone(),
-            Piece::Value(other) => other.to_string(),
+        let piece = |piece: &TextPiece<Value>| match piece {
+            TextPiece::Literal(range) => text[range.clone()].to_owned(),
+            TextPiece::Value(Value::String(text)) => text.clone(),
+            TextPiece::Value(other) => other.to_string(),
         };
         Ok(Value::String(pieces.iter().map(piece).collect()))
     }
 
     fn environment(&self, name: &str) -> Result<Option<Value>, Self::Error> {
-        // A name that no variable can have, such as the empty one, has no value.
+        // `env::var_os` panics on names that no variable can have, such as the empty one. A search finds nothing.
         let found = std::env::vars_os().find(|(variable, _)| variable == name);
         Ok(found.map(|(_, value)| value.to_string_lossy().into_owned().into()))
     }
@@ -80,7 +84,7 @@ impl Tree for Json {
     }
 }
 
-/// The index that a segment means in something of this length; negative ones count from the end.
+/// Returns the index that a segment denotes in a list or string of this length. Negative numbers count from the end.
 fn index(segment: &str, length: usize) -> Option<usize> {
     let number: i64 = segment.parse().ok()?;
     let index = usize::try_from(number.unsigned_abs()).ok()?;

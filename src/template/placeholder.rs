@@ -1,43 +1,43 @@
-//! Placeholders in texts: `{{\s*([\w\.\-\[\]$]+)\s*}}`.
+//! Placeholders in strings: `{{\s*([\w\.\-\[\]$]+)\s*}}`.
 
 use std::ops::Range;
 
-use super::Tree;
+use super::tree::Tree;
 
-/// A placeholder in a text.
+/// A placeholder in a string.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Placeholder<'t> {
-    /// Its bytes, braces included.
+    /// Its byte range in the string, including the braces.
     pub range: Range<usize>,
-    /// Its name: `env.FOO`, `$HOME`.
+    /// Its name, such as `env.FOO` or `$HOME`.
     pub name: &'t str,
 }
 
-/// Where a placeholder's value comes from.
+/// Where the value of a placeholder comes from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Source {
-    /// The values that the template is rendered with.
+pub enum ValueSource {
+    /// The values that are passed to the renderer.
     Values,
-    /// The environment of this process.
+    /// The environment variables of this process.
     Environment,
-    /// Prefect's blocks and variables, which Prefect looks up itself later on.
+    /// Prefect's blocks and variables. Prefect itself resolves these placeholders later.
     Prefect,
 }
 
 impl Placeholder<'_> {
-    /// Where the value comes from.
-    pub fn source(&self) -> Source {
+    /// Returns where the value comes from.
+    pub fn source(&self) -> ValueSource {
         if self.name.starts_with("prefect.blocks.") || self.name.starts_with("prefect.variables.") {
-            Source::Prefect
+            ValueSource::Prefect
         } else if self.name.starts_with('$') {
-            Source::Environment
+            ValueSource::Environment
         } else {
-            Source::Values
+            ValueSource::Values
         }
     }
 }
 
-/// The placeholders of a text, from left to right. What only begins like one is text.
+/// Returns the placeholders of a string, from left to right. Text that only starts like a placeholder is not one.
 pub fn placeholders<'t, T: Tree>(tree: &T, text: &'t str) -> Vec<Placeholder<'t>> {
     let mut found = Vec::new();
     let mut from = 0;
@@ -53,10 +53,11 @@ pub fn placeholders<'t, T: Tree>(tree: &T, text: &'t str) -> Vec<Placeholder<'t>
     found
 }
 
-/// The name that `text` begins with, and the length in bytes of what belongs to it, the closing braces included.
+/// Reads the name at the start of `text`, which is what follows two opening braces. Returns the name, and the number of bytes
+/// up to the end of the closing braces.
 fn name<'t, T: Tree>(tree: &T, text: &'t str) -> Option<(&'t str, usize)> {
     let is_space = |c: char| match c {
-        // Python's white space has the four separators of ASCII, which Rust's has not.
+        // Python counts the four ASCII separators as white space, Rust does not.
         '\0'..='\x7f' => matches!(c, ' ' | '\t'..='\r' | '\x1c'..='\x1f'),
         _ => tree.is_space(c),
     };
@@ -72,20 +73,20 @@ fn name<'t, T: Tree>(tree: &T, text: &'t str) -> Option<(&'t str, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::json::Json, *};
+    use super::{super::json::JsonTree, *};
 
     fn names(text: &str) -> Vec<&str> {
-        placeholders(&Json, text).into_iter().map(|placeholder| placeholder.name).collect()
+        placeholders(&JsonTree, text).into_iter().map(|placeholder| placeholder.name).collect()
     }
 
     #[test]
-    fn names_have_letters_digits_and_a_few_signs() {
+    fn names_consist_of_letters_digits_and_a_few_signs() {
         assert_eq!(names("{{a}} {{ b.c }}{{\t\x1cd-e[0].f \n}}{{ $X }}"), ["a", "b.c", "d-e[0].f", "$X"]);
         assert_eq!(names("{{ größe }}{{\u{2003}x\u{85}}}"), ["größe", "x"]);
     }
 
     #[test]
-    fn what_only_begins_like_a_placeholder_is_text() {
+    fn text_that_only_starts_like_a_placeholder_is_not_one() {
         let texts =
             ["{{}}", "{{ }}", "{{ a b }}", "{{ a + b }}", "{ { a }}", "{{ a } }", "{{ a", "{{", "{% a %}", "{{ a! }}"];
         for text in texts {
@@ -94,20 +95,20 @@ mod tests {
     }
 
     #[test]
-    fn braces_around_a_placeholder_stay_text() {
+    fn extra_braces_around_a_placeholder_are_text() {
         let text = "{{{{ a }}}} {{ {{b}}";
-        let ranges: Vec<_> = placeholders(&Json, text).into_iter().map(|found| &text[found.range]).collect();
+        let ranges: Vec<_> = placeholders(&JsonTree, text).into_iter().map(|found| &text[found.range]).collect();
         assert_eq!(ranges, ["{{ a }}", "{{b}}"]);
     }
 
     #[test]
-    fn the_name_tells_where_the_value_comes_from() {
+    fn the_name_decides_where_the_value_comes_from() {
         let source = |name| Placeholder { range: 0..0, name }.source();
-        assert_eq!(source("prefect.blocks.secret.x"), Source::Prefect);
-        assert_eq!(source("prefect.variables.x"), Source::Prefect);
-        assert_eq!(source("$X"), Source::Environment);
+        assert_eq!(source("prefect.blocks.secret.x"), ValueSource::Prefect);
+        assert_eq!(source("prefect.variables.x"), ValueSource::Prefect);
+        assert_eq!(source("$X"), ValueSource::Environment);
         for name in ["x", "prefect", "prefect.blocks", "prefect.variablesx", "a.$X"] {
-            assert_eq!(source(name), Source::Values, "{name}");
+            assert_eq!(source(name), ValueSource::Values, "{name}");
         }
     }
 }

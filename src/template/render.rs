@@ -1,34 +1,39 @@
-//! Values in place of placeholders.
+//! The renderer: replaces placeholders by values.
 
-use super::{Cause, Error, Piece, Rendered, Source, Tree, View, placeholders};
+use super::{
+    error::{MAX_DEPTH, RenderError, RenderErrorKind},
+    placeholder::{ValueSource, placeholders},
+    tree::{NodeView, Rendered, TextPiece, Tree},
+};
 use crate::path::Path;
 
-/// Deepest nesting of a template, which takes half a megabyte of stack. Prefect's own renderer gives up at about 450
-/// levels.
-pub const MAX_DEPTH: usize = 500;
-
-/// Renders a template: every placeholder is replaced by its value.
+/// Renders a template: replaces every placeholder by its value.
 ///
-/// A text that is a placeholder and nothing else becomes the value itself; without a value it is left out, with its
-/// key, and `None` is returned for a template that is such a text. In other texts a value stands as text, and nothing
-/// where there is none. Keys of mappings are not rendered, nor are values.
+/// - A string that consists of one placeholder becomes the value itself. Without a value, it is removed together with its
+///   key. If it is the whole template, the result is `None`.
+/// - In any other string, a value is inserted as text. Without a value, nothing is inserted.
+/// - Keys of mappings are not rendered, and neither are values.
 ///
 /// # Errors
 ///
-/// When the template holds something that is no text, number, boolean, null, mapping or list, when it is nested deeper
-/// than [`MAX_DEPTH`], or when the tree fails.
+/// If the template contains a value that is not a string, number, boolean, null, mapping or list, if it is nested deeper
+/// than [`MAX_DEPTH`], or if the tree fails.
 pub fn render<T: Tree>(tree: &T, template: &T::Node, values: &T::Node) -> Rendered<T> {
     node(tree, template, values, 0)
 }
 
 fn node<T: Tree>(tree: &T, template: &T::Node, values: &T::Node, depth: usize) -> Rendered<T> {
     match tree.view(template)? {
-        View::Text(content) => text(tree, template, &content, values),
-        View::Branch if depth == MAX_DEPTH => Err(Error { path: Path::default(), cause: Cause::TooDeep }),
-        View::Branch => tree.rebuild(template, |below| node(tree, below, values, depth + 1)).map(Some),
-        View::Leaf => Ok(Some(template.clone())),
-        View::Unset => Ok(None),
-        View::Alien(name) => Err(Error { path: Path::default(), cause: Cause::Alien(name) }),
+        NodeView::Text(content) => text(tree, template, &content, values),
+        NodeView::Branch if depth == MAX_DEPTH => {
+            Err(RenderError { path: Path::default(), kind: RenderErrorKind::TooDeep })
+        }
+        NodeView::Branch => tree.rebuild(template, |below| node(tree, below, values, depth + 1)).map(Some),
+        NodeView::Leaf => Ok(Some(template.clone())),
+        NodeView::Unset => Ok(None),
+        NodeView::Unsupported(name) => {
+            Err(RenderError { path: Path::default(), kind: RenderErrorKind::UnexpectedType(name) })
+        }
     }
 }
 
@@ -36,7 +41,7 @@ fn text<T: Tree>(tree: &T, template: &T::Node, content: &str, values: &T::Node) 
     let found = placeholders(tree, content);
     if let [only] = &found[..]
         && only.range == (0..content.len())
-        && only.source() == Source::Values
+        && only.source() == ValueSource::Values
     {
         return Ok(value(tree, values, only.name)?);
     }
@@ -44,22 +49,22 @@ fn text<T: Tree>(tree: &T, template: &T::Node, content: &str, values: &T::Node) 
     let mut end = 0;
     for placeholder in found {
         let value = match placeholder.source() {
-            Source::Values => value(tree, values, placeholder.name)?,
-            Source::Environment => tree.environment(placeholder.name.trim_start_matches('$'))?,
-            Source::Prefect => continue,
+            ValueSource::Values => value(tree, values, placeholder.name)?,
+            ValueSource::Environment => tree.environment(placeholder.name.trim_start_matches('$'))?,
+            ValueSource::Prefect => continue,
         };
-        pieces.push(Piece::Literal(end..placeholder.range.start));
-        pieces.extend(value.map(Piece::Value));
+        pieces.push(TextPiece::Literal(end..placeholder.range.start));
+        pieces.extend(value.map(TextPiece::Value));
         end = placeholder.range.end;
     }
     if end == 0 {
         return Ok(Some(template.clone()));
     }
-    pieces.push(Piece::Literal(end..content.len()));
+    pieces.push(TextPiece::Literal(end..content.len()));
     Ok(Some(tree.concat(template, &pieces)?))
 }
 
-/// What the values have at `a.b[0]`: a bracket that opens counts as a dot, one that closes as nothing.
+/// Looks up a name such as `a.b[0]` in the values. An opening bracket counts as a dot. Closing brackets are ignored.
 fn value<T: Tree>(tree: &T, values: &T::Node, name: &str) -> Result<Option<T::Node>, T::Error> {
     let mut found: Option<T::Node> = None;
     for segment in name.split(['.', '[']) {
@@ -72,7 +77,7 @@ fn value<T: Tree>(tree: &T, values: &T::Node, name: &str) -> Result<Option<T::No
         }
     }
     Ok(match &found {
-        Some(node) if matches!(tree.view(node)?, View::Unset) => None,
+        Some(node) if matches!(tree.view(node)?, NodeView::Unset) => None,
         _ => found,
     })
 }
@@ -81,10 +86,10 @@ fn value<T: Tree>(tree: &T, values: &T::Node, name: &str) -> Result<Option<T::No
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{super::json::Json, *};
+    use super::{super::json::JsonTree, *};
 
     fn rendered(template: Value, values: Value) -> Option<Value> {
-        render(&Json, &template, &values).unwrap()
+        render(&JsonTree, &template, &values).unwrap()
     }
 
     #[test]
@@ -107,14 +112,14 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_value_goes_with_its_key_and_emptied_mappings_stay() {
+    fn a_placeholder_without_value_is_removed_with_its_key_and_empty_mappings_stay() {
         let template = json!({"a": {"b": "{{ x }}"}, "c": ["{{ x }}", 1, "{{ y }}"], "d": null, "{{ y }}": "k"});
         let expected = json!({"a": {}, "c": [1, null], "d": null, "{{ y }}": "k"});
         assert_eq!(rendered(template, json!({"y": null})), Some(expected));
     }
 
     #[test]
-    fn in_a_text_values_are_text_and_missing_ones_nothing() {
+    fn in_a_string_values_are_inserted_as_text_and_missing_ones_as_nothing() {
         let values = json!({"a": "A", "b": 2, "c": "{{ a }}"});
         assert_eq!(rendered(json!("x{{ a }}-{{b}}{{ none }}!"), values.clone()), Some(json!("xA-2!")));
         assert_eq!(rendered(json!("{{ a }}{{ a }}"), values.clone()), Some(json!("AA")));
@@ -124,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn prefects_own_references_stay_for_prefect() {
+    fn references_to_blocks_and_variables_stay_for_prefect() {
         let values = json!({"a": "A", "prefect": {"variables": {"x": 1}}});
         for text in ["{{ prefect.variables.x }}", "{{ prefect.blocks.secret.x }} {{prefect.variables.x}}"] {
             assert_eq!(rendered(json!(text), values.clone()), Some(json!(text)));
@@ -134,18 +139,18 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_of_the_environment_is_text_even_when_it_is_missing() {
+    fn an_environment_variable_is_text_even_if_it_is_not_set() {
         assert_eq!(rendered(json!({"a": "{{ $NO_SUCH_VARIABLE_AT_ALL }}"}), json!({})), Some(json!({"a": ""})));
         let path = std::env::var("PATH").unwrap();
         assert_eq!(rendered(json!("{{ $$PATH }}"), json!({})), Some(json!(path)));
     }
 
     #[test]
-    fn a_template_that_is_too_deep_is_an_error_with_its_path() {
+    fn too_deep_a_template_is_an_error_with_its_path() {
         let nested = |levels| (0..levels).fold(json!(1), |below, _| json!([below]));
-        assert!(render(&Json, &nested(MAX_DEPTH), &json!({})).is_ok());
-        let error = render(&Json, &nested(MAX_DEPTH + 1), &json!({})).unwrap_err();
-        assert!(matches!(error.cause, Cause::TooDeep));
+        assert!(render(&JsonTree, &nested(MAX_DEPTH), &json!({})).is_ok());
+        let error = render(&JsonTree, &nested(MAX_DEPTH + 1), &json!({})).unwrap_err();
+        assert!(matches!(error.kind, RenderErrorKind::TooDeep));
         assert!(error.path.to_string().starts_with("[0][0]"));
     }
 }

@@ -1,4 +1,4 @@
-//! The client against a server that answers from a queue: what is sent, what is repeated, what an answer means.
+//! The client against a server with a queue of responses: what it sends, what it repeats, what a response means.
 
 use std::{
     pin::Pin,
@@ -6,11 +6,11 @@ use std::{
     time::Duration,
 };
 
-use crate::queue::{Answer, Queue};
+use crate::queue::{Queue, Response};
 use prefect_gcp_core::api::types::Execution;
 use prefect_gcp_core::api::{
-    ApiError, CloudRunClient, Credentials, Endpoint, ErrorKind, GcpAuth, Guard, Identity, Notice, Pacing, Quota,
-    RetryPolicy, TokenSource, Transport, http_client,
+    ApiError, ApiResult, CloudRunClient, Credentials, Endpoint, ErrorKind, GcpAuth, Guard, Notice, Principal, Quota,
+    QuotaQueues, RetryBudget, RetryPolicy, TokenSource, Transport, http_client,
 };
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ const QUOTA: &str = r#"{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "
     "details": [{"metadata": {}}, {"reason": "WHY"}]}}"#;
 const RATE: &str = r#"{"error": {"code": 429, "message": "Quota exceeded for quota metric 'Write requests'.",
     "status": "RESOURCE_EXHAUSTED", "details": [{"reason": "RATE_LIMIT_EXCEEDED"}]}}"#;
-/// In which the quotas of these tests count.
+/// The quotas of these tests count calls per this period.
 const PERIOD: Duration = Duration::from_millis(300);
 const JOB: &str = r#"{"metadata": {"name": "j", "uid": "u"}}"#;
 
@@ -29,79 +29,81 @@ struct Setup {
     queue: Queue,
     client: CloudRunClient,
     retried: Arc<Mutex<Vec<ErrorKind>>>,
-    throttled: Arc<Mutex<Vec<Quota>>>,
+    rate_limited: Arc<Mutex<Vec<Quota>>>,
 }
 
-/// A start that nothing holds back.
-async fn start(client: &CloudRunClient) -> Result<Execution, Box<ApiError>> {
+/// A start with a guard that is always open.
+async fn start(client: &CloudRunClient) -> ApiResult<Execution> {
     client.run_job("j", &()).await
 }
 
-async fn setup(answers: Vec<Answer>) -> Setup {
-    setup_with("my-project", PERIOD, answers).await
+async fn setup(responses: Vec<Response>) -> Setup {
+    setup_with("my-project", PERIOD, responses).await
 }
 
-async fn setup_as(project: &str, answers: Vec<Answer>) -> Setup {
-    setup_with(project, PERIOD, answers).await
+async fn setup_as(project: &str, responses: Vec<Response>) -> Setup {
+    setup_with(project, PERIOD, responses).await
 }
 
-async fn setup_in(period: Duration, answers: Vec<Answer>) -> Setup {
-    setup_with("my-project", period, answers).await
+async fn setup_in(period: Duration, responses: Vec<Response>) -> Setup {
+    setup_with("my-project", period, responses).await
 }
 
-async fn setup_with(project: &str, period: Duration, answers: Vec<Answer>) -> Setup {
-    let hangs = answers.contains(&Answer::Hang);
-    let queue = Queue::start(answers).await;
+async fn setup_with(project: &str, period: Duration, responses: Vec<Response>) -> Setup {
+    let hangs = responses.contains(&Response::Hang);
+    let queue = Queue::start(responses).await;
     let retried: Arc<Mutex<Vec<_>>> = Arc::default();
-    let throttled: Arc<Mutex<Vec<_>>> = Arc::default();
+    let rate_limited: Arc<Mutex<Vec<_>>> = Arc::default();
     let transport = Transport {
         http: http_client(false).unwrap(),
         endpoint: Endpoint::emulator(&queue.address, "us-east1").unwrap(),
         project: project.into(),
         region: "us-east1".into(),
-        tokens: TokenSource::new(Identity::new(Credentials::ApplicationDefault, true), Arc::new(GcpAuth::default())),
-        pacing: Arc::new(Pacing::new(period)),
-        quota_wait: 3 * period,
+        tokens: TokenSource::new(Principal::new(Credentials::ApplicationDefault, true), Arc::new(GcpAuth::default())),
+        quotas: Arc::new(QuotaQueues::new(period)),
+        quota_wait_max: 3 * period,
         retry: RetryPolicy {
             max_attempts: 4,
             max_elapsed: Duration::from_secs(30),
             initial_delay: Duration::from_millis(1),
             max_delay: Duration::from_millis(2),
         },
-        // Long, but for answers that never come.
+        // Short only for responses that never come.
         attempt_timeout: if hangs { Duration::from_millis(300) } else { Duration::from_secs(20) },
+        random: fastrand::f64,
         on_notice: {
-            let (retried, throttled) = (retried.clone(), throttled.clone());
+            let (retried, rate_limited) = (retried.clone(), rate_limited.clone());
             Arc::new(move |notice| match notice {
                 Notice::Retry(notice) => retried.lock().unwrap().push(notice.error.kind),
-                Notice::Quota(quota) => throttled.lock().unwrap().push(quota),
+                Notice::RateLimited(quota) => rate_limited.lock().unwrap().push(quota),
             })
         },
     };
-    Setup { queue, client: CloudRunClient::new(transport), retried, throttled }
+    Setup { queue, client: CloudRunClient::new(transport), retried, rate_limited }
 }
 
-fn failed<T: std::fmt::Debug>(answer: Result<T, Box<ApiError>>) -> ApiError {
-    *answer.unwrap_err()
+fn failed<T: std::fmt::Debug>(result: ApiResult<T>) -> ApiError {
+    *result.unwrap_err()
 }
 
-/// All that the client ever sends, which `tests/python/test_calls.py` holds against the API's discovery document.
+/// All requests that the client ever sends. `tests/python/test_calls.py` compares them with the API's discovery document.
 const CALLS: &str = include_str!("../data/calls.json");
 
 #[tokio::test]
-async fn every_call_goes_to_its_path_without_a_token() {
+async fn every_call_has_its_path_and_no_token_for_an_emulator() {
     let page = r#"{"kind": "ExecutionList", "metadata": {"continue": "a+b="}}"#;
     let last_page = r#"{"kind": "ExecutionList"}"#;
-    let answers =
-        [JOB, JOB, "{}", JOB, JOB, page, last_page, last_page, "{}", JOB].map(|body| Answer::Http(200, body)).to_vec();
-    let Setup { queue, client, .. } = setup(answers).await;
+    let responses = [JOB, JOB, "{}", JOB, JOB, page, last_page, last_page, "{}", JOB]
+        .map(|body| Response::Http(200, body))
+        .to_vec();
+    let Setup { queue, client, .. } = setup(responses).await;
     client.create_job("j", &json!({"kind": "Job", "metadata": {"name": "j"}}).into()).await.unwrap();
     client.get_job("j").await.unwrap();
     client.delete_job("j", &()).await.unwrap();
     start(&client).await.unwrap();
     client.get_execution("e").await.unwrap();
     client.list_executions("j").await.unwrap();
-    client.survey_executions(&["j", "k"]).await.unwrap();
+    client.list_executions_of_jobs(&["j", "k"]).await.unwrap();
     client.delete_execution("e").await.unwrap();
     client.cancel_execution("e").await.unwrap();
 
@@ -121,8 +123,8 @@ async fn every_call_goes_to_its_path_without_a_token() {
 }
 
 #[tokio::test]
-async fn the_timeout_is_sent_as_the_text_that_an_int64_is() {
-    let Setup { queue, client, .. } = setup(vec![Answer::Http(200, JOB)]).await;
+async fn the_timeout_is_sent_as_a_string_like_every_int64() {
+    let Setup { queue, client, .. } = setup(vec![Response::Http(200, JOB)]).await;
     let task =
         |timeout: Value| json!({"spec": {"template": {"spec": {"template": {"spec": {"timeoutSeconds": timeout}}}}}});
     client.create_job("j", &task(json!(600)).into()).await.unwrap();
@@ -130,11 +132,11 @@ async fn the_timeout_is_sent_as_the_text_that_an_int64_is() {
 }
 
 #[tokio::test]
-async fn every_page_of_a_list_is_read_and_what_can_not_be_read_counts() {
+async fn every_page_of_a_list_is_read_and_unparsable_items_count() {
     let first =
         r#"{"kind": "ExecutionList", "metadata": {"continue": "a+b="}, "items": [{"metadata": {"name": "e1"}}]}"#;
     let last = r#"{"kind": "ExecutionList", "metadata": {}, "items": [{"metadata": 1}, {"metadata": {"name": "e2"}}]}"#;
-    let Setup { queue, client, .. } = setup(vec![Answer::Http(200, first), Answer::Http(200, last)]).await;
+    let Setup { queue, client, .. } = setup(vec![Response::Http(200, first), Response::Http(200, last)]).await;
     let executions = client.list_executions("j").await.unwrap();
     let names: Vec<_> = executions.iter().map(|execution| execution.metadata.name.as_str()).collect();
     assert_eq!(names, ["e1", "", "e2"]);
@@ -142,10 +144,10 @@ async fn every_page_of_a_list_is_read_and_what_can_not_be_read_counts() {
 }
 
 #[tokio::test]
-async fn an_answer_that_may_lack_executions_is_no_empty_list() {
+async fn a_response_that_may_lack_executions_is_not_an_empty_list() {
     let same = r#"{"kind": "ExecutionList", "metadata": {"continue": "a"}}"#;
     let other = r#"{"kind": "ExecutionList", "metadata": {"continue": "b"}}"#;
-    for answers in [
+    for responses in [
         vec!["{}"],
         vec![r#"{"kind": "Execution"}"#],
         vec![r#"{"kind": "JobList"}"#],
@@ -153,84 +155,95 @@ async fn an_answer_that_may_lack_executions_is_no_empty_list() {
         vec![same, same],
         vec![same, other, same],
     ] {
-        let Setup { client, .. } = setup(answers.iter().map(|body| Answer::Http(200, body)).collect()).await;
+        let Setup { client, .. } = setup(responses.iter().map(|body| Response::Http(200, body)).collect()).await;
         let error = failed(client.list_executions("j").await);
-        assert!(error.may_pass() && !error.maybe_done, "{answers:?}: {error}");
+        assert!(error.may_pass() && !error.maybe_done, "{responses:?}: {error}");
     }
-    let documented = Answer::Http(200, r#"{"kind": "ExecutionsList"}"#);
+    let documented = Response::Http(200, r#"{"kind": "ExecutionsList"}"#);
     let Setup { client, .. } = setup(vec![documented]).await;
     assert_eq!(client.list_executions("j").await.unwrap(), []);
 }
 
 #[tokio::test]
-async fn what_may_pass_is_tried_again_and_told() {
-    let answers = vec![Answer::Http(503, ""), Answer::Http(429, QUOTA), Answer::Drop, Answer::Http(200, JOB)];
-    let Setup { client, retried, .. } = setup(answers).await;
+async fn transient_failures_are_repeated_and_reported() {
+    let responses = vec![Response::Http(503, ""), Response::Http(429, QUOTA), Response::Drop, Response::Http(200, JOB)];
+    let Setup { client, retried, .. } = setup(responses).await;
     assert_eq!(client.get_job("j").await.unwrap().metadata.name, "j");
     assert_eq!(*retried.lock().unwrap(), [ErrorKind::Unavailable, ErrorKind::LimitReached, ErrorKind::Unavailable]);
 }
 
 #[tokio::test]
-async fn a_spent_budget_is_the_last_failure_with_the_attempts() {
-    let Setup { queue, client, .. } = setup(vec![Answer::Http(503, "<html>Busy</html>"); 9]).await;
+async fn a_used_up_budget_returns_the_last_failure_with_its_attempts() {
+    let Setup { queue, client, .. } = setup(vec![Response::Http(503, "<html>Busy</html>"); 9]).await;
     let error = failed(client.get_job("j").await);
     assert_eq!((error.kind, error.status, error.attempts), (ErrorKind::Unavailable, Some(503), 4));
     assert!(error.to_string().contains("Busy") && error.to_string().contains("after 4 attempts"), "{error}");
+    assert!(error.to_string().contains("no attempts left"), "{error}");
+    assert_eq!(error.exhausted, Some(RetryBudget::Attempts));
     assert_eq!(queue.requests().len(), 4);
 }
 
 #[tokio::test]
-async fn what_will_not_pass_is_not_tried_again() {
+async fn the_error_of_the_http_client_is_kept() {
+    let Setup { client, .. } = setup(vec![Response::Drop]).await;
+    let error = failed(start(&client).await);
+    let source = std::error::Error::source(&error).unwrap();
+    assert!(source.is::<reqwest::Error>() && error.exhausted.is_none(), "{source}");
+}
+
+#[tokio::test]
+async fn permanent_failures_are_not_repeated() {
     for status in [400, 401, 403, 404, 409, 413] {
-        let Setup { queue, client, .. } = setup(vec![Answer::Http(status, NOT_FOUND); 2]).await;
+        let Setup { queue, client, .. } = setup(vec![Response::Http(status, NOT_FOUND); 2]).await;
         assert_eq!(failed(client.get_job("j").await).status, Some(status));
         assert_eq!(queue.requests().len(), 1, "{status}");
     }
 }
 
 #[tokio::test]
-async fn a_start_is_not_repeated_when_it_may_have_happened() {
-    for answer in [
-        Answer::Http(503, ""),
-        Answer::Http(520, "<html>"),
-        Answer::Http(302, ""),
-        Answer::Http(200, "<html>"),
-        Answer::Http(200, "{}"),
-        Answer::Drop,
-        Answer::Hang,
+async fn a_start_that_may_have_happened_is_not_repeated() {
+    for response in [
+        Response::Http(503, ""),
+        Response::Http(520, "<html>"),
+        Response::Http(302, ""),
+        Response::Http(200, "<html>"),
+        Response::Http(200, "{}"),
+        Response::Drop,
+        Response::Hang,
     ] {
-        let Setup { queue, client, .. } = setup(vec![answer, Answer::Http(200, JOB)]).await;
+        let Setup { queue, client, .. } = setup(vec![response, Response::Http(200, JOB)]).await;
         let error = failed(start(&client).await);
-        assert!(error.maybe_done, "{answer:?}");
-        assert_eq!(queue.requests().len(), 1, "{answer:?}");
+        assert!(error.maybe_done, "{response:?}");
+        assert_eq!(queue.requests().len(), 1, "{response:?}");
     }
 }
 
 #[tokio::test]
-async fn a_delete_is_not_repeated_when_it_may_have_happened() {
-    for answer in [Answer::Http(503, ""), Answer::Drop] {
-        let Setup { queue, client, .. } = setup(vec![answer, Answer::Http(200, "{}")]).await;
-        assert!(failed(client.delete_job("j", &()).await).maybe_done, "{answer:?}");
-        assert_eq!(queue.requests().len(), 1, "{answer:?}");
+async fn a_delete_that_may_have_happened_is_not_repeated() {
+    for response in [Response::Http(503, ""), Response::Drop] {
+        let Setup { queue, client, .. } = setup(vec![response, Response::Http(200, "{}")]).await;
+        assert!(failed(client.delete_job("j", &()).await).maybe_done, "{response:?}");
+        assert_eq!(queue.requests().len(), 1, "{response:?}");
     }
-    let Setup { client, .. } = setup(vec![Answer::Http(429, QUOTA), Answer::Http(200, "{}")]).await;
+    let Setup { client, .. } = setup(vec![Response::Http(429, QUOTA), Response::Http(200, "{}")]).await;
     client.delete_job("j", &()).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_start_that_a_quota_refuses_is_the_callers_to_wait_for() {
-    let Setup { queue, client, .. } = setup(vec![Answer::Http(429, QUOTA), Answer::Http(200, JOB)]).await;
+async fn a_start_that_a_limit_refuses_is_returned_at_once() {
+    let Setup { queue, client, .. } = setup(vec![Response::Http(429, QUOTA), Response::Http(200, JOB)]).await;
     let error = failed(start(&client).await);
     assert_eq!((error.kind, error.maybe_done, error.reason), (ErrorKind::LimitReached, false, Some("WHY".to_owned())));
     assert_eq!(queue.requests().len(), 1);
 }
 
 #[tokio::test]
-async fn a_quota_of_calls_per_minute_is_waited_for_outside_the_budget() {
+async fn waits_for_a_quota_do_not_use_up_the_retry_budget() {
     // More refusals than there are attempts.
     for call in ["create", "run"] {
-        let answers = [vec![Answer::Http(200, JOB)], vec![Answer::Http(429, RATE); 2], vec![Answer::Http(200, JOB)]];
-        let Setup { queue, client, retried, throttled } = setup(answers.concat()).await;
+        let responses =
+            [vec![Response::Http(200, JOB)], vec![Response::Http(429, RATE); 2], vec![Response::Http(200, JOB)]];
+        let Setup { queue, client, retried, rate_limited } = setup(responses.concat()).await;
         let began = std::time::Instant::now();
         for _ in 0..2 {
             match call {
@@ -242,44 +255,45 @@ async fn a_quota_of_calls_per_minute_is_waited_for_outside_the_budget() {
         assert!(began.elapsed() >= PERIOD / 8);
         assert_eq!(*retried.lock().unwrap(), []);
         let quota = if call == "create" { Quota::Writes } else { Quota::Runs };
-        assert_eq!(throttled.lock().unwrap().first(), Some(&quota));
+        assert_eq!(rate_limited.lock().unwrap().first(), Some(&quota));
     }
 }
 
 #[tokio::test]
-async fn a_quota_that_takes_nothing_is_given_up_in_the_end() {
-    let Setup { client, .. } = setup(vec![Answer::Http(429, RATE); 100]).await;
+async fn a_quota_that_admits_nothing_ends_the_call() {
+    let Setup { client, .. } = setup(vec![Response::Http(429, RATE); 100]).await;
     let error = failed(client.create_job("j", &json!({}).into()).await);
     assert!(error.kind == ErrorKind::RateLimited, "{error}");
-    assert!(error.to_string().contains("calls in a minute"), "{error}");
+    assert_eq!(error.exhausted, Some(RetryBudget::QuotaWait));
+    assert!(error.to_string().contains("per-minute quota"), "{error}");
 }
 
 #[tokio::test]
-async fn the_calls_of_all_runs_share_one_pace() {
+async fn the_calls_of_all_runs_share_their_quotas() {
     let Setup { queue, client, .. } =
-        setup(vec![Answer::Http(429, RATE); 1].into_iter().chain(vec![Answer::Http(200, JOB); 9]).collect()).await;
+        setup(vec![Response::Http(429, RATE); 1].into_iter().chain(vec![Response::Http(200, JOB); 9]).collect()).await;
     let other = client.clone();
     let (first, second) = tokio::join!(client.get_job("j"), async {
         tokio::time::sleep(PERIOD / 6).await;
         other.get_job("k").await
     });
     assert!(first.is_ok() && second.is_ok());
-    // The second one was not sent into the quota's face: one was refused, and each waited for its turn.
+    // Only one call was refused: the second one waited for the quota instead of being refused too.
     assert_eq!(queue.requests().len(), 3);
 }
 
 struct Gate(tokio::sync::watch::Receiver<bool>);
 
 impl Guard for Gate {
-    fn opens(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    fn wait_until_open(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         let mut gate = self.0.clone();
         Box::pin(async move { _ = gate.wait_for(|is_open| *is_open).await })
     }
 }
 
 #[tokio::test]
-async fn a_start_is_held_back_until_its_gate_opens() {
-    let Setup { queue, client, .. } = setup(vec![Answer::Http(200, JOB)]).await;
+async fn a_start_waits_until_its_guard_is_open() {
+    let Setup { queue, client, .. } = setup(vec![Response::Http(200, JOB)]).await;
     let (open, gate) = tokio::sync::watch::channel(false);
     let start = tokio::spawn(async move { client.run_job("j", &Gate(gate)).await });
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -288,22 +302,22 @@ async fn a_start_is_held_back_until_its_gate_opens() {
     start.await.unwrap().unwrap();
 }
 
-/// The same, and the job is another one by then.
+/// A gate that opens when the job has been replaced.
 struct GateOfAnother(Gate);
 
 impl Guard for GateOfAnother {
-    fn opens(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        self.0.opens()
+    fn wait_until_open(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        self.0.wait_until_open()
     }
 
-    fn still_holds(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+    fn still_valid(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
         Box::pin(std::future::ready(false))
     }
 }
 
 #[tokio::test]
-async fn a_start_that_was_held_back_is_not_sent_to_another_job() {
-    let Setup { queue, client, .. } = setup(vec![Answer::Http(200, JOB)]).await;
+async fn a_start_that_waited_for_its_guard_is_not_sent_to_another_job() {
+    let Setup { queue, client, .. } = setup(vec![Response::Http(200, JOB)]).await;
     let (open, gate) = tokio::sync::watch::channel(false);
     let start = tokio::spawn(async move { client.run_job("j", &GateOfAnother(Gate(gate))).await });
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -313,23 +327,24 @@ async fn a_start_that_was_held_back_is_not_sent_to_another_job() {
     assert!(queue.requests().is_empty());
 }
 
-/// The job is another one by now.
+/// A guard whose job has been replaced.
 struct Replaced;
 
 impl Guard for Replaced {
-    fn still_holds(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+    fn still_valid(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
         Box::pin(std::future::ready(false))
     }
 }
 
 #[tokio::test]
-async fn a_delete_that_waited_for_its_turn_is_not_sent_to_another_job() {
-    let answers = [vec![Answer::Http(200, JOB); 10], vec![Answer::Http(429, RATE)], vec![Answer::Http(200, "{}"); 2]];
-    let Setup { queue, client, .. } = setup_in(Duration::from_secs(2), answers.concat()).await;
+async fn a_delete_that_waited_for_its_quota_is_not_sent_to_another_job() {
+    let responses =
+        [vec![Response::Http(200, JOB); 10], vec![Response::Http(429, RATE)], vec![Response::Http(200, "{}"); 2]];
+    let Setup { queue, client, .. } = setup_in(Duration::from_secs(2), responses.concat()).await;
     for _ in 0..10 {
         client.create_job("j", &json!({}).into()).await.unwrap();
     }
-    // This one is refused, which uses the quota up for two seconds.
+    // The quota refuses this one, and is used up for two seconds.
     let late = tokio::spawn({
         let client = client.clone();
         async move { client.delete_job("j", &Replaced).await }
@@ -337,17 +352,17 @@ async fn a_delete_that_waited_for_its_turn_is_not_sent_to_another_job() {
     let error = failed(late.await.unwrap());
     assert_eq!((error.kind, error.maybe_done), (ErrorKind::NotFound, false), "{error}");
     assert_eq!(queue.requests().len(), 11);
-    // One that did not wait was looked at lately.
+    // The job of a call that did not wait was read a moment ago.
     client.delete_job("j", &Replaced).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_list_of_many_jobs_asks_for_little_and_fits_any_address() {
+async fn a_list_of_many_jobs_asks_for_few_fields_and_fits_into_a_url() {
     let page = r#"{"kind": "ExecutionList", "metadata": {}, "items": []}"#;
-    let Setup { queue, client, .. } = setup(vec![Answer::Http(200, page); 2]).await;
+    let Setup { queue, client, .. } = setup(vec![Response::Http(200, page); 2]).await;
     let long: Vec<_> = (0..100).map(|number| format!("{}-{number}", "j".repeat(50))).collect();
-    client.survey_executions(&["a", "b"]).await.unwrap();
-    client.survey_executions(&long.iter().map(String::as_str).collect::<Vec<_>>()).await.unwrap();
+    client.list_executions_of_jobs(&["a", "b"]).await.unwrap();
+    client.list_executions_of_jobs(&long.iter().map(String::as_str).collect::<Vec<_>>()).await.unwrap();
     let requests = queue.requests();
     assert!(
         requests[0].line.starts_with("GET ")
@@ -362,50 +377,50 @@ async fn a_list_of_many_jobs_asks_for_little_and_fits_any_address() {
 }
 
 #[tokio::test]
-async fn a_conflict_tells_whether_an_earlier_attempt_may_be_its_cause() {
-    let Setup { client, .. } = setup(vec![Answer::Drop, Answer::Http(409, TAKEN)]).await;
+async fn a_conflict_says_whether_an_earlier_attempt_may_have_caused_it() {
+    let Setup { client, .. } = setup(vec![Response::Drop, Response::Http(409, TAKEN)]).await;
     let error = failed(client.create_job("j", &json!({}).into()).await);
     assert_eq!((error.kind, error.maybe_done), (ErrorKind::AlreadyExists, true));
 
-    let Setup { client, .. } = setup(vec![Answer::Http(429, QUOTA), Answer::Http(409, TAKEN)]).await;
+    let Setup { client, .. } = setup(vec![Response::Http(429, QUOTA), Response::Http(409, TAKEN)]).await;
     assert!(!failed(client.create_job("j", &json!({}).into()).await).maybe_done);
 }
 
 #[tokio::test]
-async fn an_execution_that_our_lost_delete_removed_is_deleted() {
-    let Setup { client, .. } = setup(vec![Answer::Drop, Answer::Http(404, NOT_FOUND)]).await;
+async fn an_execution_that_a_lost_delete_removed_counts_as_deleted() {
+    let Setup { client, .. } = setup(vec![Response::Drop, Response::Http(404, NOT_FOUND)]).await;
     client.delete_execution("e").await.unwrap();
 
-    let Setup { client, .. } = setup(vec![Answer::Http(404, NOT_FOUND)]).await;
+    let Setup { client, .. } = setup(vec![Response::Http(404, NOT_FOUND)]).await;
     assert_eq!(failed(client.delete_execution("e").await).kind, ErrorKind::NotFound);
 }
 
 #[tokio::test]
-async fn the_servers_wish_for_a_pause_is_granted() {
-    let Setup { client, .. } = setup(vec![Answer::RetryAfter(1), Answer::Http(200, JOB)]).await;
+async fn the_pause_that_the_server_asks_for_is_kept() {
+    let Setup { client, .. } = setup(vec![Response::RetryAfter(1), Response::Http(200, JOB)]).await;
     let started = std::time::Instant::now();
     client.get_job("j").await.unwrap();
     assert!(started.elapsed() >= Duration::from_secs(1));
 }
 
 #[tokio::test]
-async fn a_hanging_server_is_given_up_after_the_attempts_timeout() {
-    let Setup { client, .. } = setup(vec![Answer::Hang, Answer::Http(200, JOB)]).await;
+async fn an_attempt_without_a_response_ends_by_its_timeout() {
+    let Setup { client, .. } = setup(vec![Response::Hang, Response::Http(200, JOB)]).await;
     client.get_job("j").await.unwrap();
 }
 
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
-    let Setup { queue, client, .. } = setup(vec![Answer::Http(302, ""), Answer::Http(200, JOB)]).await;
-    // The queue's redirects lead to a port that nobody listens on. The same request is sent again.
+    let Setup { queue, client, .. } = setup(vec![Response::Http(302, ""), Response::Http(200, JOB)]).await;
+    // The redirect leads to a port that nobody listens on. The client repeats the same request instead.
     assert_eq!(client.get_job("j").await.unwrap().metadata.name, "j");
     assert_eq!(queue.requests().len(), 2);
 }
 
 #[tokio::test]
-async fn names_that_would_leave_their_path_are_refused_unsent() {
+async fn names_that_are_unsafe_in_a_path_are_not_sent() {
     for (project, job) in [("my-project", ".."), ("my-project", ""), ("my-project", "a/b"), ("..", "j"), ("", "j")] {
-        let Setup { queue, client, .. } = setup_as(project, vec![Answer::Http(200, "{}")]).await;
+        let Setup { queue, client, .. } = setup_as(project, vec![Response::Http(200, "{}")]).await;
         let error = failed(client.delete_job(job, &()).await);
         assert_eq!((error.kind, error.attempts), (ErrorKind::InvalidRequest, 0), "{project} {job}");
         assert!(queue.requests().is_empty());

@@ -1,4 +1,4 @@
-//! The wire types take what the API sends, also what it should not, and lose nothing of it.
+//! The wire types parse all that the API sends, also what its schema does not allow, and lose nothing of it.
 
 use prefect_gcp_core::api::types::{ConditionStatus, Execution, Job, List};
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ fn unknown_fields_survive_a_round_trip() {
 }
 
 #[test]
-fn integers_may_be_strings_and_missing_things_null() {
+fn integers_may_be_strings_and_missing_fields_null() {
     let odd = job(json!({
         "metadata": {"name": "j", "generation": "3", "labels": null},
         "spec": null,
@@ -51,7 +51,7 @@ fn integers_may_be_strings_and_missing_things_null() {
 }
 
 #[test]
-fn only_a_condition_of_the_present_generation_says_whether_a_job_is_ready() {
+fn only_a_condition_of_the_current_generation_makes_a_job_ready() {
     let ready = |generation: i64, observed: i64| {
         let status = json!({"observedGeneration": observed, "conditions": [{"type": "Ready", "status": "True"}]});
         job(json!({"metadata": {"generation": generation}, "status": status})).ready().map(|ready| ready.status)
@@ -74,7 +74,7 @@ fn only_the_completed_condition_ends_an_execution() {
 }
 
 #[test]
-fn an_item_that_cannot_be_read_costs_no_other() {
+fn an_item_that_cannot_be_parsed_does_not_affect_others() {
     let page: List<Execution> =
         serde_json::from_value(json!({"items": [1, {"metadata": {"name": "e"}}, null]})).unwrap();
     assert_eq!(page.items.len(), 1);

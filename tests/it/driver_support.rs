@@ -1,13 +1,14 @@
-//! What the tests of the driver share: a quick emulator that simulates, and runs against it.
+//! Shared by the driver's tests: an emulator that simulates executions quickly, and runs against it.
 
 use std::{sync::Arc, time::Duration};
 
 use prefect_gcp_core::{
-    api::{Credentials, Endpoint, GcpAuth, Identity, Pacing, RetryPolicy, TokenSource, Transport, http_client},
-    emulator::{Emulator, EmulatorConfig, ExecutorConfig, Faults, Outcome as Simulated},
+    api::{Credentials, Endpoint, GcpAuth, Principal, QuotaQueues, RetryPolicy, TokenSource, Transport, http_client},
+    emulator::{Emulator, EmulatorConfig, ExecutorConfig, Faults, SimulatedOutcome as Simulated},
     lifecycle::{
-        driver::{self, Office},
-        step::{Outcome, Plan, RunError},
+        driver::{self, ProcessState},
+        machine::protocol::{Outcome, Plan, RunError},
+        progress::ProgressSink,
     },
 };
 use serde_json::{Value, json};
@@ -19,7 +20,7 @@ pub async fn emulator(duration: Duration, outcome: Simulated) -> Emulator {
     let config = EmulatorConfig {
         ready_after: Duration::from_millis(20),
         start_after: Duration::from_millis(20),
-        // As with Google, a deleted job can still be read for a while.
+        // As at Google, a deleted job can be read for a while.
         delete_after: Duration::from_millis(1500),
         executor: ExecutorConfig::Simulated { duration, outcome },
         ..EmulatorConfig::default()
@@ -33,11 +34,12 @@ pub fn transport(emulator: &Emulator) -> Transport {
         endpoint: Endpoint::emulator(&emulator.address().to_string(), REGION).unwrap(),
         project: "p".into(),
         region: REGION.into(),
-        tokens: TokenSource::new(Identity::new(Credentials::ApplicationDefault, true), Arc::new(GcpAuth::default())),
-        pacing: Arc::new(Pacing::new(Duration::from_secs(60))),
-        quota_wait: Duration::from_secs(20),
+        tokens: TokenSource::new(Principal::new(Credentials::ApplicationDefault, true), Arc::new(GcpAuth::default())),
+        quotas: Arc::new(QuotaQueues::new(Duration::from_secs(60))),
+        quota_wait_max: Duration::from_secs(20),
         retry: RetryPolicy::default(),
         attempt_timeout: Duration::from_secs(5),
+        random: fastrand::f64,
         on_notice: Arc::new(|_| {}),
     }
 }
@@ -51,10 +53,9 @@ pub fn plan(job: &str) -> Plan {
         keep_job: false,
         ready_timeout: Duration::from_secs(10),
         poll_interval: Duration::from_millis(200),
-        settles: Duration::from_secs(5),
-        patience: Duration::from_secs(20),
-        tries: 10,
-        quota_timeout: Duration::from_secs(20),
+        settle_time: Duration::from_secs(5),
+        retry: RetryPolicy { max_elapsed: Duration::from_secs(20), ..RetryPolicy::default() },
+        quota_wait_max: Duration::from_secs(20),
         seed: 7,
     }
 }
@@ -69,19 +70,14 @@ pub fn body(job: &str) -> Value {
     })
 }
 
-/// Nobody listens.
-pub fn quiet() -> driver::Observer {
+/// A sink that drops everything.
+pub fn quiet() -> ProgressSink {
     Arc::new(|_| {})
 }
 
-/// A run that no kill knows of.
-pub async fn run(
-    transport: Transport,
-    body: Value,
-    plan: Plan,
-    observer: driver::Observer,
-) -> Result<Outcome, RunError> {
-    driver::run(transport, &Office::default(), body.into(), plan, observer).await
+/// A run that no kill can find.
+pub async fn run(transport: Transport, body: Value, plan: Plan, sink: ProgressSink) -> Result<Outcome, RunError> {
+    driver::run(transport, &ProcessState::default(), body.into(), plan, sink).await
 }
 
 pub async fn no_jobs(emulator: &Emulator) -> bool {

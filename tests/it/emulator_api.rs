@@ -1,20 +1,20 @@
-//! The emulator's API: the life of jobs and executions as its callers see it, refusals, lists.
+//! The emulator's API: the life of jobs and executions as callers see it, refusals, the history.
 
 use std::time::Duration;
 
 use crate::emulator_support::{Cloud, EXECUTIONS, JOBS, condition, job, quick, simulated, task};
-use prefect_gcp_core::emulator::{EmulatorConfig, Outcome};
+use prefect_gcp_core::emulator::{EmulatorConfig, SimulatedOutcome};
 use reqwest::Method;
 use serde_json::json;
 
-const SUCCESS: Outcome = Outcome::Success;
+const SUCCESS: SimulatedOutcome = SimulatedOutcome::Success;
 
 async fn instant() -> Cloud {
     Cloud::start(simulated(Duration::ZERO, SUCCESS)).await
 }
 
 #[tokio::test]
-async fn a_created_job_is_answered_with_what_the_service_fills_in() {
+async fn a_create_returns_the_job_with_the_fields_that_cloud_run_fills_in() {
     let cloud = instant().await;
     let (status, created) = cloud.post(JOBS, job("daily", "true")).await;
     assert_eq!(status, 200);
@@ -37,14 +37,14 @@ async fn a_created_job_is_answered_with_what_the_service_fills_in() {
     assert_eq!((&task["maxRetries"], &task["timeoutSeconds"]), (&json!(0), &json!("600")));
     assert_eq!(task["serviceAccountName"], format!("{number}-compute@developer.gserviceaccount.com"));
     assert_eq!(task["containers"][0]["resources"]["limits"], json!({"cpu": "1000m", "memory": "512Mi"}));
-    // The project's number means the same as its id.
+    // The number of a project identifies it as its id does.
     let by_number = format!("/apis/run.googleapis.com/v1/namespaces/{number}/jobs/daily");
     let ready = cloud.wait(&by_number, |job| condition(job, "Ready")["status"] == "True").await;
     assert_ne!(ready["metadata"]["resourceVersion"], created["metadata"]["resourceVersion"]);
 }
 
 #[tokio::test]
-async fn an_execution_goes_from_pending_over_running_to_completed_and_its_job_says_so() {
+async fn an_execution_is_pending_then_running_then_completed_and_its_job_shows_it() {
     let config =
         EmulatorConfig { start_after: Duration::from_millis(150), ..simulated(Duration::from_millis(300), SUCCESS) };
     let cloud = Cloud::start(config).await;
@@ -91,7 +91,7 @@ async fn an_execution_goes_from_pending_over_running_to_completed_and_its_job_sa
 }
 
 #[tokio::test]
-async fn what_does_not_exist_is_refused_in_the_services_words() {
+async fn a_missing_resource_is_refused_in_cloud_runs_words() {
     let cloud = instant().await;
     for (path, kind, name) in [(JOBS, "JOB", "nope"), (EXECUTIONS, "EXECUTION", "nope-abcde")] {
         let words =
@@ -116,7 +116,7 @@ async fn a_taken_name_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn bad_bodies_are_refused_with_their_fields_and_never_create_anything() {
+async fn an_invalid_body_is_refused_with_the_field_and_creates_nothing() {
     let cloud = instant().await;
     let mut unknown = job("daily", "true");
     unknown["spec"]["template"]["spec"]["tasks"] = json!(1);
@@ -140,7 +140,7 @@ async fn bad_bodies_are_refused_with_their_fields_and_never_create_anything() {
 }
 
 #[tokio::test]
-async fn a_project_that_is_not_there_is_a_missing_permission() {
+async fn a_missing_project_is_a_missing_permission() {
     let cloud = Cloud::start(EmulatorConfig { projects: vec!["other".to_owned()], ..quick() }).await;
     for (method, path, permission, resource) in [
         (Method::POST, JOBS.to_owned(), "run.jobs.create", "jobs"),
@@ -165,7 +165,7 @@ async fn a_project_that_is_not_there_is_a_missing_permission() {
 }
 
 #[tokio::test]
-async fn the_host_names_the_region_and_jobs_of_regions_do_not_meet() {
+async fn the_host_name_has_the_region_and_regions_have_separate_jobs() {
     let cloud = instant().await;
     let send = async |host: &str, method: Method, path: &str| {
         let mut request = cloud.request(method.clone(), path).header("host", host);
@@ -186,7 +186,7 @@ async fn the_host_names_the_region_and_jobs_of_regions_do_not_meet() {
 }
 
 #[tokio::test]
-async fn an_absolute_request_target_outranks_the_host_header() {
+async fn an_absolute_request_target_takes_precedence_over_the_host_header() {
     let cloud = instant().await;
     let address = format!("http://{}", cloud.emulator.address());
     let through_proxy = reqwest::Client::builder().proxy(reqwest::Proxy::http(&address).unwrap()).build().unwrap();
@@ -198,7 +198,7 @@ async fn an_absolute_request_target_outranks_the_host_header() {
 }
 
 #[tokio::test]
-async fn unknown_paths_are_the_front_ends_html_page() {
+async fn an_unknown_path_gets_the_html_page_of_the_front_end() {
     let cloud = instant().await;
     for path in ["/nope", "/apis/run.googleapis.com/v1/namespaces/demo/services", "/v2/<script>"] {
         let (status, page) = cloud.get(path).await;
@@ -208,7 +208,7 @@ async fn unknown_paths_are_the_front_ends_html_page() {
 }
 
 #[tokio::test]
-async fn an_image_that_cannot_exist_makes_the_job_unready_for_good() {
+async fn an_image_that_cannot_exist_makes_the_job_not_ready() {
     let cloud = instant().await;
     let mut missing = job("missing", "true");
     task(&mut missing)["containers"][0]["image"] = json!("registry.invalid:5000/flow:1");
@@ -221,7 +221,7 @@ async fn an_image_that_cannot_exist_makes_the_job_unready_for_good() {
 }
 
 #[tokio::test]
-async fn a_run_before_readiness_waits_for_it() {
+async fn an_execution_started_early_waits_for_the_readiness_of_its_job() {
     let cloud = Cloud::start(EmulatorConfig { ready_after: Duration::from_millis(200), ..quick() }).await;
     let mut missing = job("missing", "true");
     task(&mut missing)["containers"][0]["image"] = json!("registry.invalid/flow");
@@ -236,7 +236,7 @@ async fn a_run_before_readiness_waits_for_it() {
 }
 
 #[tokio::test]
-async fn a_replaced_job_has_a_new_generation_that_becomes_ready_again() {
+async fn a_replaced_job_has_a_new_generation_that_becomes_ready() {
     let cloud = instant().await;
     cloud.create(job("daily", "true")).await;
     cloud.wait_ended(&cloud.run("daily").await).await;
@@ -255,7 +255,7 @@ async fn a_replaced_job_has_a_new_generation_that_becomes_ready_again() {
 }
 
 #[tokio::test]
-async fn a_deleted_execution_is_stopped_and_then_gone_while_its_job_stays() {
+async fn a_deleted_execution_is_stopped_and_removed_and_its_job_stays() {
     let cloud = Cloud::start(simulated(Duration::from_secs(300), SUCCESS)).await;
     cloud.create(job("daily", "true")).await;
     let path = cloud.run("daily").await;
@@ -269,7 +269,7 @@ async fn a_deleted_execution_is_stopped_and_then_gone_while_its_job_stays() {
 }
 
 #[tokio::test]
-async fn what_failed_is_not_to_be_read_once_it_is_deleted() {
+async fn failed_resources_cannot_be_read_after_their_deletion() {
     let cloud = Cloud::start(EmulatorConfig { delete_after: Duration::from_secs(60), ..quick() }).await;
     cloud.create(job("failing", "exit 1")).await;
     let path = cloud.run("failing").await;
@@ -284,7 +284,7 @@ async fn what_failed_is_not_to_be_read_once_it_is_deleted() {
 }
 
 #[tokio::test]
-async fn the_history_tells_the_life_of_a_job_that_is_gone_and_no_secrets() {
+async fn the_history_has_the_life_of_a_deleted_job_and_no_secrets() {
     let cloud = Cloud::start(EmulatorConfig { record_calls: true, ..quick() }).await;
     let mut failing = job("<daily>", "exit 1");
     failing["metadata"]["name"] = json!("daily");
@@ -323,7 +323,7 @@ async fn the_history_tells_the_life_of_a_job_that_is_gone_and_no_secrets() {
     let (_, calls) = cloud.get("/emulator/calls").await;
     assert!(calls.to_string().contains(r#"{"name":"PASSWORD","value":"…"}"#), "{calls}");
     assert!(!format!("{calls} {:?}", cloud.emulator).contains("hunter2"));
-    // The log outlives the job, and no other file can be asked for.
+    // The log outlives the job, and no other file can be read.
     cloud.log(&execution).await;
     for path in ["/logs/demo/us-central1/..%2F..%2Fetc%2Fpasswd", "/logs/demo/us-central1/nope", "/logs/a/b/.."] {
         assert_eq!(cloud.get(path).await.0, 404, "{path}");
@@ -331,7 +331,7 @@ async fn the_history_tells_the_life_of_a_job_that_is_gone_and_no_secrets() {
 }
 
 #[tokio::test]
-async fn calls_are_recorded_only_when_asked_for() {
+async fn calls_are_recorded_only_on_request() {
     for record_calls in [true, false] {
         let cloud = Cloud::start(EmulatorConfig { record_calls, ..quick() }).await;
         cloud.post(JOBS, job("daily", "true")).await;
@@ -359,7 +359,7 @@ async fn a_web_page_cannot_make_a_browser_run_commands() {
 }
 
 #[tokio::test]
-async fn an_address_in_use_is_said() {
+async fn the_error_names_an_address_that_is_in_use() {
     let cloud = Cloud::start(quick()).await;
     let config = EmulatorConfig { address: cloud.emulator.address(), ..quick() };
     let error = prefect_gcp_core::emulator::Emulator::start(config).await.unwrap_err().to_string();

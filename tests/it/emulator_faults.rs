@@ -1,9 +1,9 @@
-//! The emulator's faults, each as a caller meets it.
+//! The emulator's faults as a caller sees them.
 
 use std::time::{Duration, Instant};
 
 use crate::emulator_support::{Cloud, EXECUTIONS, JOBS, job, simulated};
-use prefect_gcp_core::emulator::{EmulatorConfig, EventKind, Faults, Outcome};
+use prefect_gcp_core::emulator::{EmulatorConfig, EventKind, Faults, SimulatedOutcome};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -13,9 +13,9 @@ fn faults(value: &Value) -> Faults {
     Faults::from_json(value.to_string().as_bytes()).unwrap()
 }
 
-/// An emulator with these faults, in which a second is long for an execution.
+/// An emulator with these faults, whose executions take a second.
 async fn faulty(value: Value) -> Cloud {
-    let config = EmulatorConfig { record_calls: true, ..simulated(SECOND, Outcome::Success) };
+    let config = EmulatorConfig { record_calls: true, ..simulated(SECOND, SimulatedOutcome::Success) };
     let cloud = Cloud::start(config).await;
     cloud.emulator.set_faults(faults(&value));
     cloud
@@ -25,7 +25,7 @@ fn rule(fault: Value) -> Value {
     json!({"rules": [{"fault": fault, "times": 1}]})
 }
 
-/// Whether the connection broke before an answer came.
+/// Whether the connection breaks before a response comes.
 async fn breaks(cloud: &Cloud, method: Method, path: &str, body: Option<Value>) -> bool {
     let mut request = cloud.request(method, path);
     if let Some(body) = body {
@@ -35,7 +35,7 @@ async fn breaks(cloud: &Cloud, method: Method, path: &str, body: Option<Value>) 
 }
 
 #[tokio::test]
-async fn a_status_takes_the_place_of_a_calls_own() {
+async fn an_injected_status_replaces_the_status_of_a_call() {
     let cloud = faulty(rule(json!({"status": {"code": 503, "retryAfter": 7}}))).await;
     let response = cloud.request(Method::GET, JOBS).send().await.unwrap();
     assert_eq!(response.status(), 503);
@@ -52,7 +52,7 @@ async fn a_status_takes_the_place_of_a_calls_own() {
 }
 
 #[tokio::test]
-async fn an_answer_is_lost_before_or_after_the_call_took_effect() {
+async fn a_response_is_lost_before_or_after_the_call_took_effect() {
     for (when, has_happened) in [("before", false), ("after", true)] {
         for fault in [json!("reset"), json!({"status": {"code": 500}})] {
             let cloud = faulty(json!({"rules": [{"fault": fault, "when": when, "times": 1}]})).await;
@@ -85,7 +85,7 @@ async fn connections_are_refused_for_a_while() {
     let cloud = faulty(rule(json!({"refuse": 0.5}))).await;
     let began = Instant::now();
     assert!(breaks(&cloud, Method::GET, JOBS, None).await);
-    // The door closes a moment later.
+    // The listener closes a moment later.
     tokio::time::sleep(Duration::from_millis(100)).await;
     let refused = cloud.request(Method::GET, JOBS).send().await.unwrap_err();
     assert!(refused.is_connect(), "{refused:?}");
@@ -97,7 +97,7 @@ async fn connections_are_refused_for_a_while() {
 }
 
 #[tokio::test]
-async fn reads_lag_behind() {
+async fn stale_reads_show_an_earlier_state() {
     let stale = json!({"rules": [{"fault": {"stale": 1.0}, "calls": ["reads"]}]});
     let cloud = faulty(stale).await;
     let (status, _) = cloud.post(JOBS, job("j", "true")).await;
@@ -120,7 +120,7 @@ async fn reads_lag_behind() {
 }
 
 #[tokio::test]
-async fn what_is_beyond_a_quota_or_a_limit_is_refused_in_googles_form() {
+async fn calls_beyond_a_quota_or_a_limit_are_refused_in_googles_form() {
     let quotas = json!({"quotas": {"reads": 1, "jobs": 1, "runningExecutions": 1}});
     let cloud = faulty(quotas).await;
     assert_eq!(cloud.get(JOBS).await.0, 200);
@@ -143,7 +143,7 @@ async fn what_is_beyond_a_quota_or_a_limit_is_refused_in_googles_form() {
 }
 
 #[tokio::test]
-async fn a_token_expires_until_another_one_comes() {
+async fn an_expired_token_is_refused_and_another_token_is_accepted() {
     let cloud = faulty(json!({"tokenSeconds": 0.2})).await;
     let get = async |token: &str| cloud.request(Method::GET, JOBS).bearer_auth(token).send().await.unwrap().status();
     assert_eq!(get("one").await, 200);
@@ -154,7 +154,7 @@ async fn a_token_expires_until_another_one_comes() {
 }
 
 #[tokio::test]
-async fn faults_are_switched_while_it_runs() {
+async fn faults_can_be_replaced_while_the_emulator_runs() {
     let cloud = faulty(json!({})).await;
     let faults = "/emulator/faults";
     let (status, report) = cloud.post(faults, rule(json!({"status": {"code": 500}}))).await;

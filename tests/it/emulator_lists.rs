@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use crate::emulator_support::{Cloud, EXECUTIONS, JOBS, job, simulated};
-use prefect_gcp_core::emulator::{EmulatorConfig, Outcome};
+use prefect_gcp_core::emulator::{EmulatorConfig, SimulatedOutcome};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-const SUCCESS: Outcome = Outcome::Success;
+const SUCCESS: SimulatedOutcome = SimulatedOutcome::Success;
 
 async fn instant() -> Cloud {
     Cloud::start(simulated(Duration::ZERO, SUCCESS)).await
@@ -19,7 +19,7 @@ fn names(list: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn lists_are_newest_first_and_their_pages_do_not_shift() {
+async fn lists_are_newest_first_and_inserts_do_not_shift_their_pages() {
     let cloud = Cloud::start(EmulatorConfig { page_size: 3, ..simulated(Duration::ZERO, SUCCESS) }).await;
     for name in ["a", "b", "c", "d", "e"] {
         cloud.create(job(name, "true")).await;
@@ -40,7 +40,7 @@ async fn lists_are_newest_first_and_their_pages_do_not_shift() {
 }
 
 #[tokio::test]
-async fn executions_are_selected_by_the_labels_of_their_jobs() {
+async fn label_selectors_select_executions_by_the_labels_of_their_jobs() {
     let cloud = instant().await;
     for name in ["a", "b", "c"] {
         cloud.create(job(name, "true")).await;
@@ -59,7 +59,7 @@ async fn executions_are_selected_by_the_labels_of_their_jobs() {
 }
 
 #[tokio::test]
-async fn fields_leave_only_what_was_asked_for() {
+async fn fields_selects_parts_of_the_response() {
     let cloud = instant().await;
     cloud.create(job("daily", "true")).await;
     let (_, list) = cloud.get(&format!("{JOBS}?fields=items(metadata/name),metadata/continue")).await;
@@ -69,7 +69,7 @@ async fn fields_leave_only_what_was_asked_for() {
 }
 
 #[tokio::test]
-async fn parameters_that_the_api_refuses_are_refused() {
+async fn unsupported_and_malformed_parameters_are_refused() {
     let cloud = instant().await;
     for query in [
         "fieldSelector=a%3Db",
@@ -88,7 +88,7 @@ async fn parameters_that_the_api_refuses_are_refused() {
 }
 
 #[tokio::test]
-async fn a_post_may_stand_for_a_get_with_a_long_query() {
+async fn a_post_with_a_method_override_is_a_get() {
     let cloud = instant().await;
     cloud.create(job("daily", "true")).await;
     cloud.run("daily").await;

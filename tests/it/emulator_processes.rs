@@ -1,4 +1,4 @@
-//! The emulator's process executor: what runs, with what, how it ends, and that nothing of it stays.
+//! The emulator's process executor: environment, attempts, ends, and that no process stays.
 
 use std::time::{Duration, Instant};
 
@@ -6,12 +6,12 @@ use crate::emulator_support::{Cloud, EXECUTIONS, JOBS, condition, content, job, 
 use prefect_gcp_core::{api::Secret, emulator::EmulatorConfig};
 use serde_json::{Value, json};
 
-/// Writes its process number and that of a child in the background to a file, and stays.
+/// A script that writes its process id and that of a background child to a file, and keeps running.
 fn stays(file: &std::path::Path, trap: &str) -> String {
     format!("{trap} sleep 300 & echo $$ $! > {}; wait; sleep 300", file.display())
 }
 
-fn none_lives(pids: &str) -> bool {
+fn all_ended(pids: &str) -> bool {
     pids.split_whitespace().all(|pid| !lives(pid))
 }
 
@@ -26,7 +26,7 @@ async fn a_command_runs_and_its_output_is_the_log() {
 }
 
 #[tokio::test]
-async fn the_environment_is_exactly_the_containers_path_and_cloud_runs() {
+async fn the_environment_has_only_the_containers_variables_path_and_cloud_runs_variables() {
     let path = std::env::var("PATH").unwrap();
     let cloud = Cloud::start(EmulatorConfig { path: format!("/nowhere:{path}"), ..quick() }).await;
     let mut env = job("env", "");
@@ -53,7 +53,7 @@ async fn the_environment_is_exactly_the_containers_path_and_cloud_runs() {
 }
 
 #[tokio::test]
-async fn the_containers_own_path_wins_and_finds_the_program() {
+async fn the_path_of_a_container_takes_precedence_and_finds_the_program() {
     let bin = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink("/bin/echo", bin.path().join("say")).unwrap();
     let cloud = Cloud::start(quick()).await;
@@ -68,7 +68,7 @@ async fn the_containers_own_path_wins_and_finds_the_program() {
 }
 
 #[tokio::test]
-async fn a_secret_becomes_a_variable_and_a_missing_one_an_unready_job() {
+async fn a_secret_becomes_a_variable_and_a_missing_secret_makes_the_job_not_ready() {
     let secrets = [("token".to_owned(), Secret::new("hunter2"))].into();
     let config = EmulatorConfig { secrets, ..quick() };
     assert!(!format!("{config:?}").contains("hunter2"));
@@ -87,7 +87,7 @@ async fn a_secret_becomes_a_variable_and_a_missing_one_an_unready_job() {
 }
 
 #[tokio::test]
-async fn each_try_has_a_directory_of_its_own_that_goes_with_it() {
+async fn each_attempt_has_its_own_temporary_directory() {
     let cloud = Cloud::start(quick()).await;
     let mut twice = job("twice", "pwd; ls -A | wc -l; touch mine; exit 3");
     task(&mut twice)["maxRetries"] = json!(1);
@@ -102,7 +102,7 @@ async fn each_try_has_a_directory_of_its_own_that_goes_with_it() {
 }
 
 #[tokio::test]
-async fn the_working_directory_is_honoured_and_a_missing_one_is_said() {
+async fn the_working_directory_is_used_and_the_error_names_a_missing_one() {
     let directory = tempfile::tempdir().unwrap();
     let cloud = Cloud::start(quick()).await;
     for (name, path, status) in
@@ -122,7 +122,7 @@ async fn the_working_directory_is_honoured_and_a_missing_one_is_said() {
 }
 
 #[tokio::test]
-async fn a_failing_task_is_tried_again_and_its_exit_code_reported() {
+async fn a_failed_task_is_retried_and_its_exit_code_is_reported() {
     let cloud = Cloud::start(quick()).await;
     let mut failing = job("failing", "echo attempt $CLOUD_RUN_TASK_ATTEMPT; exit 7");
     task(&mut failing)["maxRetries"] = json!(2);
@@ -153,7 +153,7 @@ async fn a_retry_that_succeeds_makes_the_execution_succeed() {
 }
 
 #[tokio::test]
-async fn every_task_runs_and_no_more_than_parallelism_allows_at_a_time() {
+async fn all_tasks_run_and_parallelism_limits_how_many_run_at_once() {
     let cloud = Cloud::start(quick()).await;
     let mut many = job("many", "echo task $CLOUD_RUN_TASK_INDEX of $CLOUD_RUN_TASK_COUNT; sleep 0.1");
     many["spec"]["template"]["spec"]["taskCount"] = json!(4);
@@ -174,7 +174,7 @@ async fn every_task_runs_and_no_more_than_parallelism_allows_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_timeout_ends_a_try_and_has_no_reason() {
+async fn a_timeout_ends_an_attempt_and_has_no_reason() {
     let cloud = Cloud::start(quick()).await;
     let mut slow = job("slow", "exec sleep 300");
     task(&mut slow)["timeoutSeconds"] = json!(1);
@@ -189,7 +189,7 @@ async fn a_timeout_ends_a_try_and_has_no_reason() {
 }
 
 #[tokio::test]
-async fn cancelling_sends_sigterm_and_the_grace_is_respected() {
+async fn a_cancel_sends_sigterm_and_respects_the_grace_period() {
     let directory = tempfile::tempdir().unwrap();
     let (pids, goodbye) = (directory.path().join("pids"), directory.path().join("goodbye"));
     let cloud = Cloud::start(quick()).await;
@@ -203,13 +203,13 @@ async fn cancelling_sends_sigterm_and_the_grace_is_respected() {
     assert_eq!(condition(&execution, "Completed")["reason"], "Cancelled");
     assert_eq!(execution["status"]["cancelledCount"], 1);
     assert_eq!(content(&goodbye).await, "bye\n");
-    assert!(none_lives(&pids), "{pids}");
+    assert!(all_ended(&pids), "{pids}");
     let (status, error) = cloud.post(&format!("{path}:cancel"), json!({})).await;
     assert_eq!((status.as_u16(), &error["error"]["status"]), (400, &json!("FAILED_PRECONDITION")));
 }
 
 #[tokio::test]
-async fn what_ignores_sigterm_is_killed_after_the_grace() {
+async fn a_process_that_ignores_sigterm_is_killed_after_the_grace_period() {
     let directory = tempfile::tempdir().unwrap();
     let pids = directory.path().join("pids");
     let grace = Duration::from_millis(600);
@@ -222,11 +222,11 @@ async fn what_ignores_sigterm_is_killed_after_the_grace() {
     cloud.wait_ended(&path).await;
     let took = begin.elapsed();
     assert!(took >= grace && took < grace * 4, "{took:?}");
-    assert!(none_lives(&pids), "{pids}");
+    assert!(all_ended(&pids), "{pids}");
 }
 
 #[tokio::test]
-async fn deleting_a_running_job_ends_its_processes_and_then_frees_the_name() {
+async fn deleting_a_running_job_ends_its_processes_and_frees_the_name() {
     let directory = tempfile::tempdir().unwrap();
     let pids = directory.path().join("pids");
     let cloud = Cloud::start(quick()).await;
@@ -243,24 +243,24 @@ async fn deleting_a_running_job_ends_its_processes_and_then_frees_the_name() {
     let (status, error) = cloud.post(&format!("{path}:run"), json!({})).await;
     assert_eq!((status.as_u16(), &error["error"]["status"]), (400, &json!("FAILED_PRECONDITION")));
     cloud.wait_gone(&path).await;
-    assert!(none_lives(&pids), "{pids}");
+    assert!(all_ended(&pids), "{pids}");
     assert_eq!(cloud.get(&execution).await.0, 404);
     cloud.create(job("gone", "true")).await;
 }
 
 #[tokio::test]
-async fn what_a_task_leaves_behind_is_killed_when_it_ends() {
+async fn processes_that_a_task_leaves_behind_are_killed() {
     let directory = tempfile::tempdir().unwrap();
     let pids = directory.path().join("pids");
     let cloud = Cloud::start(quick()).await;
     cloud.create(job("leaver", &format!("sleep 300 & echo $! > {}", pids.display()))).await;
     cloud.wait_ended(&cloud.run("leaver").await).await;
     let pids = content(&pids).await;
-    assert!(none_lives(&pids), "{pids}");
+    assert!(all_ended(&pids), "{pids}");
 }
 
 #[tokio::test]
-async fn stopping_the_emulator_leaves_no_process_and_does_not_wait_for_the_stubborn() {
+async fn stopping_the_emulator_ends_all_processes_within_its_short_grace_period() {
     let directory = tempfile::tempdir().unwrap();
     let cloud = Cloud::start(quick()).await;
     let mut all = String::new();
@@ -270,18 +270,18 @@ async fn stopping_the_emulator_leaves_no_process_and_does_not_wait_for_the_stubb
         cloud.run(name).await;
         all += &content(&pids).await;
     }
-    // A cancel's grace of ten seconds is cut short too.
+    // A stop also shortens the grace period of a cancel, which is ten seconds.
     let (_, listed) = cloud.get(EXECUTIONS).await;
     let name = listed["items"][1]["metadata"]["name"].as_str().unwrap();
     cloud.post(&format!("{EXECUTIONS}/{name}:cancel"), json!({})).await;
     let begin = Instant::now();
     cloud.emulator.stop().await;
     assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
-    assert!(none_lives(&all), "{all}");
+    assert!(all_ended(&all), "{all}");
 }
 
 #[test]
-fn a_runtime_that_goes_away_takes_the_processes_along() {
+fn the_processes_end_with_the_tokio_runtime() {
     let directory = tempfile::tempdir().unwrap();
     let pids = directory.path().join("pids");
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -295,11 +295,11 @@ fn a_runtime_that_goes_away_takes_the_processes_along() {
     });
     runtime.shutdown_timeout(Duration::from_secs(2));
     std::thread::sleep(Duration::from_millis(200));
-    assert!(none_lives(&pids), "{pids}");
+    assert!(all_ended(&pids), "{pids}");
 }
 
 #[tokio::test]
-async fn what_cannot_run_fails_with_a_clear_message_in_condition_and_log() {
+async fn a_command_that_cannot_run_fails_with_a_message_in_condition_and_log() {
     let cloud = Cloud::start(quick()).await;
     for (name, command, words) in [
         ("image", json!([]), "The emulator runs commands, not images"),
@@ -317,7 +317,7 @@ async fn what_cannot_run_fails_with_a_clear_message_in_condition_and_log() {
 }
 
 #[tokio::test]
-async fn overrides_change_one_execution_only() {
+async fn overrides_change_only_one_execution() {
     let cloud = Cloud::start(quick()).await;
     let mut base = job("base", "");
     let container = &mut task(&mut base)["containers"][0];

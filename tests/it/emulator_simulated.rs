@@ -1,14 +1,14 @@
-//! The emulator's simulated executor: outcomes, and that it is cheap.
+//! The emulator's simulated executor: its outcomes and its cost.
 
 use std::time::Duration;
 
 use crate::emulator_support::{Cloud, condition, job, simulated, task};
-use prefect_gcp_core::emulator::{DURATION_ANNOTATION, OUTCOME_ANNOTATION, Outcome};
+use prefect_gcp_core::emulator::{DURATION_ANNOTATION, OUTCOME_ANNOTATION, SimulatedOutcome};
 use serde_json::json;
 
 #[tokio::test]
-async fn simulated_outcomes_come_from_the_configuration_or_the_jobs_annotations() {
-    let cloud = Cloud::start(simulated(Duration::from_secs(300), Outcome::Failure)).await;
+async fn annotations_override_the_configured_duration_and_outcome() {
+    let cloud = Cloud::start(simulated(Duration::from_secs(300), SimulatedOutcome::Failure)).await;
     for (name, annotations, timeout, status, words) in [
         ("success", json!({OUTCOME_ANNOTATION: "success", DURATION_ANNOTATION: "0.01"}), 600, "True", "success"),
         ("failure", json!({DURATION_ANNOTATION: "0"}), 600, "False", "exit code: 1"),
@@ -32,8 +32,8 @@ async fn simulated_outcomes_come_from_the_configuration_or_the_jobs_annotations(
 }
 
 #[tokio::test]
-async fn ten_thousand_simulated_tasks_at_once_are_no_burden() {
-    let cloud = Cloud::start(simulated(Duration::from_millis(500), Outcome::Success)).await;
+async fn ten_thousand_simulated_tasks_at_once_are_cheap() {
+    let cloud = Cloud::start(simulated(Duration::from_millis(500), SimulatedOutcome::Success)).await;
     let mut wide = job("wide", "true");
     wide["spec"]["template"]["spec"]["taskCount"] = json!(10_000);
     cloud.create(wide).await;

@@ -1,18 +1,18 @@
-//! What the emulator's integration tests share: an emulator that is quick, and a plain HTTP client.
+//! Shared by the emulator's integration tests: an emulator with short times, and a plain HTTP client.
 
 use std::{
     sync::Once,
     time::{Duration, Instant},
 };
 
-use prefect_gcp_core::emulator::{Emulator, EmulatorConfig, ExecutorConfig, Outcome};
+use prefect_gcp_core::emulator::{Emulator, EmulatorConfig, ExecutorConfig, SimulatedOutcome};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
 pub const JOBS: &str = "/apis/run.googleapis.com/v1/namespaces/demo/jobs";
 pub const EXECUTIONS: &str = "/apis/run.googleapis.com/v1/namespaces/demo/executions";
 
-/// An emulator whose pauses are short.
+/// A configuration with short times.
 pub fn quick() -> EmulatorConfig {
     EmulatorConfig {
         ready_after: Duration::from_millis(20),
@@ -22,8 +22,8 @@ pub fn quick() -> EmulatorConfig {
     }
 }
 
-/// A quick emulator that runs nothing.
-pub fn simulated(duration: Duration, outcome: Outcome) -> EmulatorConfig {
+/// A configuration with short times that simulates tasks.
+pub fn simulated(duration: Duration, outcome: SimulatedOutcome) -> EmulatorConfig {
     EmulatorConfig { executor: ExecutorConfig::Simulated { duration, outcome }, ..quick() }
 }
 
@@ -77,14 +77,14 @@ impl Cloud {
         self.wait(&path, |job| condition(job, "Ready")["status"] != "Unknown").await
     }
 
-    /// Runs a job, and answers the path of its execution.
+    /// Runs a job, and returns the path of its execution.
     pub async fn run(&self, job: &str) -> String {
         let (status, execution) = self.post(&format!("{JOBS}/{job}:run"), json!({})).await;
         assert_eq!(status, 200, "{execution}");
         format!("{EXECUTIONS}/{}", execution["metadata"]["name"].as_str().unwrap())
     }
 
-    /// Waits until an execution has begun.
+    /// Waits until an execution has started.
     pub async fn wait_started(&self, path: &str) -> Value {
         self.wait(path, |execution| execution["status"]["runningCount"].is_number()).await
     }
@@ -94,7 +94,7 @@ impl Cloud {
         self.wait(path, |execution| condition(execution, "Completed")["status"] != "Unknown").await
     }
 
-    /// Waits until a resource is gone.
+    /// Waits until a resource no longer exists.
     pub async fn wait_gone(&self, path: &str) {
         self.wait(path, |answer| answer["error"]["code"] == 404).await;
     }
@@ -106,7 +106,7 @@ impl Cloud {
             if done(&resource) {
                 return resource;
             }
-            assert!(begin.elapsed() < Duration::from_secs(20), "waited in vain: {resource:#}");
+            assert!(begin.elapsed() < Duration::from_secs(20), "timed out waiting: {resource:#}");
             tokio::time::sleep(Duration::from_millis(15)).await;
         }
     }
@@ -118,7 +118,7 @@ impl Cloud {
     }
 }
 
-/// A condition of a resource by its type; null when there is none.
+/// The condition of this type; null when the resource has none.
 pub fn condition(resource: &Value, kind: &str) -> Value {
     let conditions = resource["status"]["conditions"].as_array().cloned().unwrap_or_default();
     conditions.into_iter().find(|condition| condition["type"] == kind).unwrap_or_default()
@@ -142,20 +142,20 @@ pub fn task(job: &mut Value) -> &mut Value {
     &mut job["spec"]["template"]["spec"]["template"]["spec"]
 }
 
-/// Whether a process lives.
+/// Whether a process is running.
 pub fn lives(pid: &str) -> bool {
     let state = std::process::Command::new("ps").args(["-o", "stat=", "-p", pid.trim()]).output().unwrap();
     let state = String::from_utf8_lossy(&state.stdout).trim().to_owned();
     !state.is_empty() && !state.starts_with('Z')
 }
 
-/// Waits until a file has content, and answers with it.
+/// Waits until a file has a complete line, and returns its content.
 pub async fn content(path: &std::path::Path) -> String {
     let begin = Instant::now();
     loop {
         match std::fs::read_to_string(path) {
             Ok(text) if text.ends_with('\n') => return text,
-            _ => assert!(begin.elapsed() < Duration::from_secs(20), "nobody wrote {}", path.display()),
+            _ => assert!(begin.elapsed() < Duration::from_secs(20), "{} was not written", path.display()),
         }
         tokio::time::sleep(Duration::from_millis(15)).await;
     }

@@ -8,13 +8,13 @@ use std::{
 use crate::driver_support::{LABEL, body, emulator, faults, no_jobs, plan, quiet, run, transport};
 use prefect_gcp_core::{
     api::{ErrorKind, RetryPolicy, Transport},
-    emulator::{Emulator, EmulatorConfig, EventKind, Faults, Outcome as Simulated},
+    emulator::{Emulator, EmulatorConfig, EventKind, Faults, SimulatedOutcome as Simulated},
     lifecycle::{
-        driver::{self, Office},
+        active_runs::ActiveRuns,
+        driver::{self, ProcessState},
         kill,
+        machine::protocol::{Outcome, Plan, RunError},
         progress::Progress,
-        registry::Registry,
-        step::{Outcome, Plan, RunError},
     },
 };
 use serde_json::json;
@@ -23,26 +23,26 @@ use tokio::task::JoinHandle;
 /// A run whose execution has started.
 async fn started_run(emulator: &Emulator) -> JoinHandle<Result<Outcome, RunError>> {
     let (sender, mut started) = tokio::sync::mpsc::unbounded_channel();
-    let observer = Arc::new(move |progress: Progress| {
+    let sink = Arc::new(move |progress: Progress| {
         if progress.kind() == "started" {
             sender.send(()).unwrap();
         }
     });
-    let run = tokio::spawn(run(transport(emulator), body("j"), plan("j"), observer));
+    let run = tokio::spawn(run(transport(emulator), body("j"), plan("j"), sink));
     started.recv().await.unwrap();
     run
 }
 
 #[tokio::test]
-async fn a_run_goes_from_its_creation_to_its_removal() {
+async fn a_run_goes_from_the_creation_to_the_deletion_of_its_job() {
     for (simulated, expected) in [(Simulated::Success, true), (Simulated::Failure, false)] {
         let emulator = emulator(Duration::from_millis(300), simulated).await;
         let seen: Arc<Mutex<Vec<&'static str>>> = Arc::default();
-        let observer = {
+        let sink = {
             let seen = seen.clone();
             Arc::new(move |progress: Progress| seen.lock().unwrap().push(progress.kind()))
         };
-        let outcome = run(transport(&emulator), body("j"), plan("j"), observer).await.unwrap();
+        let outcome = run(transport(&emulator), body("j"), plan("j"), sink).await.unwrap();
         assert_eq!(matches!(outcome, Outcome::Succeeded), expected, "{outcome:?}");
         let end = if expected { "succeeded" } else { "failed" };
         let seen = seen.lock().unwrap().clone();
@@ -60,25 +60,25 @@ async fn a_run_goes_from_its_creation_to_its_removal() {
 async fn a_killed_run_ends_as_removed_and_a_second_kill_finds_nothing() {
     let emulator = emulator(Duration::from_secs(600), Simulated::Success).await;
     let run = started_run(&emulator).await;
-    kill::kill(transport(&emulator), &Registry::default(), "j", None, quiet()).await.unwrap();
+    kill::kill(transport(&emulator), &ActiveRuns::default(), "j", None, quiet()).await.unwrap();
     assert_eq!(run.await.unwrap().unwrap(), Outcome::Removed);
     assert!(no_jobs(&emulator).await);
-    let error = kill::kill(transport(&emulator), &Registry::default(), "j", None, quiet()).await.unwrap_err();
+    let error = kill::kill(transport(&emulator), &ActiveRuns::default(), "j", None, quiet()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotFound);
     emulator.stop().await;
 }
 
 #[tokio::test]
-async fn a_kill_spares_a_job_of_the_same_name_that_is_another_flow_runs() {
+async fn a_kill_spares_another_flow_runs_job_of_the_same_name() {
     let emulator = emulator(Duration::from_secs(600), Simulated::Success).await;
     let run = started_run(&emulator).await;
     let label = |value: &str| Some((LABEL.to_owned(), value.to_owned()));
     let error =
-        kill::kill(transport(&emulator), &Registry::default(), "j", label("another"), quiet()).await.unwrap_err();
+        kill::kill(transport(&emulator), &ActiveRuns::default(), "j", label("another"), quiet()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotFound);
     assert!(error.to_string().contains("another flow run"), "{error}");
     assert!(emulator.executions()[0].completed().is_none());
-    kill::kill(transport(&emulator), &Registry::default(), "j", label("this"), quiet()).await.unwrap();
+    kill::kill(transport(&emulator), &ActiveRuns::default(), "j", label("this"), quiet()).await.unwrap();
     assert_eq!(run.await.unwrap().unwrap(), Outcome::Removed);
     emulator.stop().await;
 }
@@ -95,59 +95,59 @@ async fn a_dropped_run_leaves_its_execution_alone() {
     emulator.stop().await;
 }
 
-/// A run that kills know of, and what it tells.
-struct Known {
-    office: Office,
+/// A run that kills can find, and what it reports.
+struct KillableRun {
+    process: ProcessState,
     run: JoinHandle<Result<Outcome, RunError>>,
-    told: tokio::sync::mpsc::UnboundedReceiver<Progress>,
+    reports: tokio::sync::mpsc::UnboundedReceiver<Progress>,
 }
 
-impl Known {
+impl KillableRun {
     fn start(emulator: &Emulator) -> Self {
         Self::start_by(transport(emulator))
     }
 
     fn start_by(transport: Transport) -> Self {
-        let office = Office::default();
-        let (sender, told) = tokio::sync::mpsc::unbounded_channel();
-        // Between two looks it would take too long.
+        let process = ProcessState::default();
+        let (sender, reports) = tokio::sync::mpsc::unbounded_channel();
+        // Longer than the test: only a kill can end the run in time.
         let owner_label = Some((LABEL.to_owned(), "this".to_owned()));
         let plan = Plan { poll_interval: Duration::from_secs(60), owner_label, ..plan("j") };
-        let known = office.clone();
+        let shared = process.clone();
         let run = tokio::spawn(async move {
-            let observer = Arc::new(move |progress| _ = sender.send(progress));
-            driver::run(transport, &known, body("j").into(), plan, observer).await
+            let sink = Arc::new(move |progress| _ = sender.send(progress));
+            driver::run(transport, &shared, body("j").into(), plan, sink).await
         });
-        Self { office, run, told }
+        Self { process, run, reports }
     }
 
-    async fn tells(&mut self, kind: &str) -> Progress {
+    async fn reports(&mut self, kind: &str) -> Progress {
         loop {
-            let progress = tokio::time::timeout(Duration::from_secs(20), self.told.recv()).await.unwrap().unwrap();
+            let progress = tokio::time::timeout(Duration::from_secs(20), self.reports.recv()).await.unwrap().unwrap();
             if progress.kind() == kind {
                 return progress;
             }
         }
     }
 
-    /// Kills it, and returns how it ended, within a moment.
+    /// Kills the run and returns its end, which must come within a second.
     async fn killed(self, emulator: &Emulator) -> Result<Outcome, RunError> {
         let label = Some((LABEL.to_owned(), "this".to_owned()));
-        kill::kill(transport(emulator), &self.office.registry, "j", label, quiet()).await.unwrap();
+        kill::kill(transport(emulator), &self.process.active_runs, "j", label, quiet()).await.unwrap();
         tokio::time::timeout(Duration::from_secs(1), self.run).await.unwrap().unwrap()
     }
 }
 
-fn is_stopped(result: &Result<Outcome, RunError>) -> bool {
+fn is_killed_before_start(result: &Result<Outcome, RunError>) -> bool {
     matches!(result, Err(RunError::RemovedBeforeStart { killed: true, .. }))
 }
 
 #[tokio::test]
-async fn a_kill_ends_its_run_at_once_and_not_at_its_next_look() {
+async fn a_kill_ends_its_run_before_the_next_poll() {
     let emulator = emulator(Duration::from_secs(600), Simulated::Success).await;
-    let mut run = Known::start(&emulator);
-    run.tells("started").await;
-    // It can't find out by looking.
+    let mut run = KillableRun::start(&emulator);
+    run.reports("started").await;
+    // The run can't find out by reading its execution.
     emulator.set_faults(faults(&json!({"rules": [{"fault": "hang", "calls": ["executions.get"]}]})));
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(run.killed(&emulator).await.unwrap(), Outcome::Removed);
@@ -158,94 +158,94 @@ async fn a_kill_ends_its_run_at_once_and_not_at_its_next_look() {
 async fn a_kill_before_the_start_stops_the_start() {
     let config = EmulatorConfig { ready_after: Duration::from_secs(3), ..EmulatorConfig::default() };
     let emulator = Emulator::start(config).await.unwrap();
-    let mut run = Known::start(&emulator);
-    run.tells("awaiting_ready").await;
+    let mut run = KillableRun::start(&emulator);
+    run.reports("awaiting_ready").await;
     let result = run.killed(&emulator).await;
-    assert!(is_stopped(&result), "{result:?}");
+    assert!(is_killed_before_start(&result), "{result:?}");
     assert!(no_jobs(&emulator).await && emulator.executions().is_empty());
 }
 
 #[tokio::test]
 async fn a_kill_of_a_job_that_is_being_created_waits_for_it() {
     let emulator = emulator(Duration::from_secs(600), Simulated::Success).await;
-    // Long enough for a kill to miss the job, and then for the run to start it.
+    // Long enough for the kill to miss the job and for the run to start it afterwards.
     let late = |seconds: f64, call: &str| json!({"fault": {"delay": seconds}, "calls": [call]});
     emulator.set_faults(faults(&json!({"rules": [late(3.0, "jobs.create"), late(1.0, "jobs.delete")]})));
-    let mut run = Known::start(&emulator);
-    run.tells("creating").await;
+    let mut run = KillableRun::start(&emulator);
+    run.reports("creating").await;
     let result = run.killed(&emulator).await;
-    assert!(is_stopped(&result), "{result:?}");
+    assert!(is_killed_before_start(&result), "{result:?}");
     assert!(no_jobs(&emulator).await);
     let begun = |kind| emulator.history()[0].events.iter().any(|event| event.kind == kind);
     assert!(!begun(EventKind::ExecutionCreated));
 }
 
 #[tokio::test]
-async fn a_kill_and_the_removal_of_a_job_whose_creation_was_not_heard_of_do_not_wait_for_each_other() {
+async fn a_kill_and_the_clean_up_after_a_lost_create_do_not_wait_for_each_other() {
     let emulator = emulator(Duration::from_secs(600), Simulated::Success).await;
-    // It is created by the first attempt, and no attempt hears of it.
+    // The first attempt creates the job. No attempt gets a success.
     let lost = json!({"fault": {"status": {"code": 503}}, "calls": ["jobs.create"], "when": "after", "times": 1});
     let busy = json!({"fault": {"status": {"code": 503}}, "calls": ["jobs.create"]});
     let late = json!({"fault": {"delay": 1.0}, "calls": ["jobs.get"]});
     emulator.set_faults(faults(&json!({"rules": [lost, busy, late]})));
     let retry = RetryPolicy { max_attempts: 2, ..RetryPolicy::default() };
-    let mut run = Known::start_by(Transport { retry, ..transport(&emulator) });
-    run.tells("retrying").await;
-    let kill = kill::kill(transport(&emulator), &run.office.registry, "j", None, quiet());
+    let mut run = KillableRun::start_by(Transport { retry, ..transport(&emulator) });
+    run.reports("retrying").await;
+    let kill = kill::kill(transport(&emulator), &run.process.active_runs, "j", None, quiet());
     let (killed, result) = tokio::time::timeout(Duration::from_secs(30), async { (kill.await, run.run.await) })
         .await
-        .expect("neither waits for the other");
-    // Whoever deletes it: the other finds it gone.
+        .expect("the kill and the run wait for each other");
+    // Either of them may delete the job; the other one finds it gone.
     assert!(killed.is_ok() || killed.unwrap_err().kind == ErrorKind::NotFound);
     assert!(result.unwrap().is_err());
     assert!(no_jobs(&emulator).await && emulator.executions().is_empty());
 }
 
 #[tokio::test]
-async fn a_run_waits_for_a_full_region_until_it_is_killed_or_there_is_room() {
+async fn a_run_waits_for_a_full_region_until_it_is_killed_or_there_is_capacity() {
     let full = faults(&json!({"quotas": {"runningExecutions": 0}}));
     let emulator = emulator(Duration::from_millis(100), Simulated::Success).await;
     emulator.set_faults(full.clone());
-    let mut run = Known::start(&emulator);
-    let line = run.tells("awaiting_quota").await.to_string();
-    assert!(line.contains("for 20 s at most") && line.contains("1,000 running executions"), "{line}");
+    let mut run = KillableRun::start(&emulator);
+    let line = run.reports("awaiting_capacity").await.to_string();
+    assert!(line.contains("for up to 20 s") && line.contains("1,000 running executions"), "{line}");
     let result = run.killed(&emulator).await;
-    assert!(is_stopped(&result), "{result:?}");
+    assert!(is_killed_before_start(&result), "{result:?}");
     assert!(no_jobs(&emulator).await);
 
-    let mut run = Known::start(&emulator);
-    run.tells("awaiting_quota").await;
+    let mut run = KillableRun::start(&emulator);
+    run.reports("awaiting_capacity").await;
     emulator.set_faults(Faults::default());
-    run.tells("succeeded").await;
+    run.reports("succeeded").await;
     assert!(no_jobs(&emulator).await);
 }
 
 #[tokio::test]
-async fn a_failure_that_repeats_itself_is_one_line_and_the_last_line_counts() {
+async fn a_repeated_failure_is_one_log_line_and_the_last_line_counts_the_retries() {
     let emulator = emulator(Duration::from_millis(100), Simulated::Success).await;
     let busy = json!({"fault": {"status": {"code": 503}}, "calls": ["jobs.get"], "times": 3});
     emulator.set_faults(faults(&json!({"rules": [busy]})));
-    let mut run = Known::start(&emulator);
+    let mut run = KillableRun::start(&emulator);
     let mut lines = vec![];
-    while let Some(progress) = run.told.recv().await {
+    while let Some(progress) = run.reports.recv().await {
         lines.push((progress.kind(), progress.to_string()));
     }
     let retries: Vec<_> = lines.iter().filter(|(kind, _)| *kind == "retrying").collect();
     assert_eq!(retries.len(), 1, "{lines:?}");
-    assert!(retries[0].1.starts_with("Trying again in ") && retries[0].1.contains("HTTP 503"), "{}", retries[0].1);
+    assert!(retries[0].1.starts_with("Retrying in ") && retries[0].1.contains("HTTP 503"), "{}", retries[0].1);
     let (kind, last) = lines.last().unwrap();
     assert_eq!(*kind, "summary");
     assert!(
-        last.starts_with("Cloud Run Job 'j' was pending for ") && last.ends_with("; 3 calls were repeated"),
+        last.starts_with("Cloud Run Job 'j' was pending for ") && last.ends_with("; 3 calls were retried"),
         "{last}"
     );
 }
 
 #[tokio::test]
-async fn a_run_that_waits_takes_little_room() {
+async fn a_waiting_run_needs_little_memory() {
     let emulator = emulator(Duration::from_secs(1), Simulated::Success).await;
-    let office = Office::default();
-    let run = driver::run(transport(&emulator), &office, body("j").into(), plan("j"), quiet());
+    let process = ProcessState::default();
+    let run = driver::run(transport(&emulator), &process, body("j").into(), plan("j"), quiet());
     let size = size_of_val(&run);
     assert!(size < 4000, "{size} bytes");
 }

@@ -14,7 +14,7 @@ mod emulator_processes;
 mod emulator_simulated;
 mod lifecycle_driver;
 mod lifecycle_machine;
-mod lifecycle_watcher;
+mod lifecycle_poller;
 mod odd_input;
 mod one_path;
 mod promises;
@@ -22,5 +22,6 @@ mod promises;
 // What several of them use.
 mod driver_support;
 mod emulator_support;
+mod properties;
 mod queue;
 mod world;

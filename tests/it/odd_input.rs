@@ -1,8 +1,10 @@
-//! Odd templates, values and bodies: nothing of them may make the core panic. `make fuzz` tries a million of each.
+//! Property tests with unusual templates, values and job bodies: none may make the core panic. `make fuzz` runs a million
+//! cases of each.
 
+use crate::properties::cases;
 use prefect_gcp_core::{
-    job::{check, skeleton},
-    template::{Cause, json::Json, render},
+    job::{base_body, check},
+    template::{RenderErrorKind, json::JsonTree, render},
 };
 use proptest::{
     collection::{btree_map, vec},
@@ -11,7 +13,7 @@ use proptest::{
 };
 use serde_json::{Value, json};
 
-/// Texts with braces, names and characters of which Rust and Python think differently, in every order.
+/// Strings of braces, names, and characters that Rust and Python classify differently, in any order.
 fn text() -> impl Strategy<Value = String> {
     let parts = vec![
         "{{",
@@ -44,7 +46,7 @@ fn text() -> impl Strategy<Value = String> {
     prop_oneof![vec(select(parts), 0..8).prop_map(|parts| parts.concat()), any::<String>()]
 }
 
-/// Keys of job bodies among others.
+/// Keys, most of which job bodies use.
 fn key() -> impl Strategy<Value = String> {
     let names = vec![
         "a",
@@ -89,10 +91,10 @@ fn tree() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A body with odd things where bodies have theirs.
+/// A base body with arbitrary values in the places that the worker fills in.
 fn body() -> impl Strategy<Value = Value> {
     (tree(), tree(), tree(), tree()).prop_map(|(labels, container, task, rest)| {
-        let mut body = skeleton::skeleton();
+        let mut body = base_body::base_body();
         body["metadata"]["labels"] = labels;
         let spec = &mut body["spec"]["template"]["spec"]["template"]["spec"];
         spec["containers"] = json!([container]);
@@ -105,24 +107,24 @@ fn body() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(256))]
 
     #[test]
-    fn every_template_renders(template in tree(), values in tree()) {
-        match render(&Json, &template, &values) {
-            // What has no placeholder stays as it is, and rendering removes nothing else.
+    fn every_template_renders_or_is_too_deep(template in tree(), values in tree()) {
+        match render(&JsonTree, &template, &values) {
+            // Rendering changes nothing in a template without placeholders.
             Ok(Some(rendered)) if !template.to_string().contains("{{") => prop_assert_eq!(rendered, template),
             Ok(Some(_)) => {}
             Ok(None) => prop_assert!(template.is_string()),
-            Err(error) => prop_assert!(matches!(error.cause, Cause::TooDeep)),
+            Err(error) => prop_assert!(matches!(error.kind, RenderErrorKind::TooDeep)),
         }
     }
 
     #[test]
-    fn every_body_is_checked(body in prop_oneof![tree(), body()]) {
+    fn every_body_can_be_checked(body in prop_oneof![tree(), body()]) {
         let report = check::check(&body);
         prop_assert!(body.is_object() || !report.errors.is_empty());
-        let sentence = skeleton::check(&body);
+        let sentence = base_body::check(&body);
         prop_assert!(body.get("kind") == Some(&json!("Job")) || sentence.is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! Every call goes the one way of `api::transport`, with its retries, its pace, its tokens and its typed errors.
+//! Every call goes through `api::transport`, with its retries, quotas, tokens and typed errors.
 
 use std::{
     fs,
@@ -7,15 +7,15 @@ use std::{
     time::Duration,
 };
 
-use crate::queue::{Answer, Queue};
+use crate::queue::{Queue, Response};
 use prefect_gcp_core::api::{
-    ApiError, ApiMethod, CloudRunClient, Credentials, Endpoint, ErrorKind, GcpAuth, Identity, Notice, Pacing, Quota,
-    RetryPolicy, TokenSource, Transport, http_client,
+    ApiMethod, ApiResult, CloudRunClient, Credentials, Endpoint, ErrorKind, GcpAuth, Notice, Principal, Quota,
+    QuotaQueues, RetryPolicy, TokenSource, Transport, http_client,
 };
 use serde_json::json;
 
-/// Calls the method. A method that is added later can't be forgotten here.
-async fn make(client: &CloudRunClient, method: ApiMethod) -> Result<(), Box<ApiError>> {
+/// Calls the method. The match has no wildcard, so a method that is added later can't be forgotten here.
+async fn make(client: &CloudRunClient, method: ApiMethod) -> ApiResult<()> {
     match method {
         ApiMethod::CreateJob => client.create_job("j", &json!({}).into()).await.map(drop),
         ApiMethod::GetJob => client.get_job("j").await.map(drop),
@@ -29,62 +29,63 @@ async fn make(client: &CloudRunClient, method: ApiMethod) -> Result<(), Box<ApiE
     }
 }
 
-/// What a client tells: the calls that it repeats, and the quotas that it waits for.
+/// What a client reports: the calls that it repeats, and the quotas that it waits for.
 #[derive(Default)]
-struct Told {
+struct Reported {
     retried: Vec<ApiMethod>,
-    throttled: Vec<Quota>,
+    rate_limited: Vec<Quota>,
 }
 
-async fn client(answers: Vec<Answer>) -> (CloudRunClient, Queue, Arc<Mutex<Told>>) {
-    let queue = Queue::start(answers).await;
-    let told: Arc<Mutex<Told>> = Arc::default();
-    let noted = told.clone();
+async fn client(responses: Vec<Response>) -> (CloudRunClient, Queue, Arc<Mutex<Reported>>) {
+    let queue = Queue::start(responses).await;
+    let reported: Arc<Mutex<Reported>> = Arc::default();
+    let sink = reported.clone();
     let transport = Transport {
         http: http_client(false).unwrap(),
         endpoint: Endpoint::emulator(&queue.address, "us-east1").unwrap(),
         project: "p".into(),
         region: "us-east1".into(),
-        tokens: TokenSource::new(Identity::new(Credentials::ApplicationDefault, true), Arc::new(GcpAuth::default())),
-        pacing: Arc::new(Pacing::new(Duration::from_millis(200))),
-        quota_wait: Duration::from_secs(20),
+        tokens: TokenSource::new(Principal::new(Credentials::ApplicationDefault, true), Arc::new(GcpAuth::default())),
+        quotas: Arc::new(QuotaQueues::new(Duration::from_millis(200))),
+        quota_wait_max: Duration::from_secs(20),
         retry: RetryPolicy { initial_delay: Duration::from_millis(1), ..RetryPolicy::default() },
         attempt_timeout: Duration::from_secs(20),
+        random: fastrand::f64,
         on_notice: Arc::new(move |notice| match notice {
-            Notice::Retry(notice) => noted.lock().unwrap().retried.push(notice.error.method),
-            Notice::Quota(quota) => noted.lock().unwrap().throttled.push(quota),
+            Notice::Retry(notice) => sink.lock().unwrap().retried.push(notice.error.method),
+            Notice::RateLimited(quota) => sink.lock().unwrap().rate_limited.push(quota),
         }),
     };
-    (CloudRunClient::new(transport), queue, told)
+    (CloudRunClient::new(transport), queue, reported)
 }
 
 #[tokio::test]
-async fn every_call_is_paced_and_tried_again_and_its_failure_is_typed() {
-    const RATE: Answer = Answer::Http(
+async fn every_call_waits_for_its_quota_and_is_repeated_and_has_a_typed_error() {
+    const RATE: Response = Response::Http(
         429,
         r#"{"error": {"code": 429, "message": "Slow down.", "details": [{"reason": "RATE_LIMIT_EXCEEDED"}]}}"#,
     );
 
-    const BUSY: Answer = Answer::Http(429, r#"{"error": {"code": 429, "message": "Busy."}}"#);
-    const FINE: Answer = Answer::Http(200, r#"{"kind": "ExecutionList", "metadata": {"name": "j"}}"#);
-    const DENIED: Answer = Answer::Http(403, r#"{"error": {"code": 403, "message": "No."}}"#);
+    const BUSY: Response = Response::Http(429, r#"{"error": {"code": 429, "message": "Busy."}}"#);
+    const FINE: Response = Response::Http(200, r#"{"kind": "ExecutionList", "metadata": {"name": "j"}}"#);
+    const DENIED: Response = Response::Http(403, r#"{"error": {"code": 403, "message": "No."}}"#);
     let mut calls = 0;
     let is_called = |method: &ApiMethod| !matches!(method, ApiMethod::ListJobs | ApiMethod::ReplaceJob);
     for call in ApiMethod::ALL.into_iter().filter(is_called) {
-        let (client, queue, told) = client(vec![BUSY, FINE, DENIED, RATE, FINE]).await;
+        let (client, queue, reported) = client(vec![BUSY, FINE, DENIED, RATE, FINE]).await;
         let waits_itself = call == ApiMethod::RunJob;
         assert_eq!(make(&client, call).await.is_err(), waits_itself, "{call:?}");
         if waits_itself {
             make(&client, call).await.unwrap();
         }
         let expected = if waits_itself { vec![] } else { vec![call] };
-        assert_eq!(told.lock().unwrap().retried, expected, "{call:?}");
+        assert_eq!(reported.lock().unwrap().retried, expected, "{call:?}");
         let error = make(&client, call).await.unwrap_err();
         assert_eq!((error.kind, error.method, error.status), (ErrorKind::PermissionDenied, call, Some(403)));
         assert_eq!(error.missing_permission(), Some(call.row().permission));
         assert_eq!(queue.requests().len(), 3);
         make(&client, call).await.unwrap();
-        assert_eq!(told.lock().unwrap().throttled, [call.row().quota], "{call:?}");
+        assert_eq!(reported.lock().unwrap().rate_limited, [call.row().quota], "{call:?}");
         assert_eq!(queue.requests().len(), 5);
         calls += 1;
     }
@@ -92,25 +93,27 @@ async fn every_call_is_paced_and_tried_again_and_its_failure_is_typed() {
 }
 
 #[test]
-fn nothing_but_the_transport_sends_requests() {
+fn only_the_transport_sends_requests() {
     let sends = [".send(", ".execute(", ".request(", "RequestBuilder", "reqwest::get", "hyper::"];
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut senders = vec![];
     for path in files(&own).into_iter().filter(|path| !path.starts_with(own.join("emulator"))) {
         let source = fs::read_to_string(&path).unwrap();
-        // A channel's sender sends too, and is called so.
+        // The senders of channels send too.
         let source = source.replace("sender.send(", "");
         if sends.iter().any(|words| source.contains(words)) {
             senders.push(path.strip_prefix(&own).unwrap().to_owned());
         }
     }
-    // The client hands its requests to the transport's one `send`.
+    // The client passes its requests to the transport's one `send`, and http.rs builds them.
     senders.sort();
-    assert_eq!(senders, [PathBuf::from("api/client.rs"), PathBuf::from("api/transport.rs")]);
+    assert_eq!(senders, ["api/client.rs", "api/http.rs", "api/transport.rs"].map(PathBuf::from));
     let client = fs::read_to_string(own.join("api/client.rs")).unwrap();
     assert_eq!(client.matches(".send(").count(), 1);
     assert!(client.contains("self.transport.send(&request)") && !client.contains("reqwest"));
-    // And that one sends in one place.
+    // The transport sends in one place, and http.rs sends nothing.
+    let http = fs::read_to_string(own.join("api/http.rs")).unwrap();
+    assert_eq!((http.matches(".send(").count(), http.matches(".execute(").count()), (0, 0));
     let transport = fs::read_to_string(own.join("api/transport.rs")).unwrap();
     assert_eq!(transport.matches(".send(").count(), 1);
 }

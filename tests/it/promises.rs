@@ -1,4 +1,5 @@
-//! The promises of a run, each against the emulator with faults on. `lifecycle_machine.rs` has them as properties.
+//! The promises of a run, each tested against the emulator while it injects faults. `lifecycle_machine.rs` has them as
+//! properties of the state machine.
 
 use std::{
     sync::{Arc, Mutex},
@@ -8,13 +9,13 @@ use std::{
 use crate::driver_support::{LABEL, body, emulator, faults, no_jobs, plan, quiet, run, transport};
 use prefect_gcp_core::{
     api::{CloudRunClient, ErrorKind},
-    emulator::{Emulator, EmulatorConfig, EventKind, Outcome as Simulated},
+    emulator::{Emulator, EmulatorConfig, EventKind, SimulatedOutcome as Simulated},
     lifecycle::{
-        driver::{self, Office},
+        active_runs::ActiveRuns,
+        driver::{self, ProcessState},
         kill,
+        machine::protocol::{Outcome, Plan, RunError},
         progress::Progress,
-        registry::Registry,
-        step::{Outcome, Plan, RunError},
     },
 };
 use serde_json::{Value, json};
@@ -22,20 +23,20 @@ use tokio::task::JoinSet;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Runs a job against an emulator that does wrong, and returns how it ended and what it told.
-async fn ran(emulator: &Emulator, wrong: Value) -> (Result<Outcome, RunError>, Vec<&'static str>) {
-    emulator.set_faults(faults(&wrong));
-    let told: Arc<Mutex<Vec<&'static str>>> = Arc::default();
-    let noted = told.clone();
-    let observer = Arc::new(move |progress: Progress| noted.lock().unwrap().push(progress.kind()));
+/// Runs a job while the emulator injects `rules`, and returns how the run ended and the kinds of its progress.
+async fn run_with_faults(emulator: &Emulator, rules: Value) -> (Result<Outcome, RunError>, Vec<&'static str>) {
+    emulator.set_faults(faults(&rules));
+    let reported: Arc<Mutex<Vec<&'static str>>> = Arc::default();
+    let sink = reported.clone();
+    let observer = Arc::new(move |progress: Progress| sink.lock().unwrap().push(progress.kind()));
     let owner_label = Some((LABEL.to_owned(), "this".to_owned()));
-    let plan = Plan { settles: SECOND, owner_label, ..plan("j") };
+    let plan = Plan { settle_time: SECOND, owner_label, ..plan("j") };
     let result = run(transport(emulator), body("j"), plan, observer).await;
-    let told = told.lock().unwrap().clone();
-    (result, told)
+    let reported = reported.lock().unwrap().clone();
+    (result, reported)
 }
 
-fn executions_begun(emulator: &Emulator) -> usize {
+fn executions_created(emulator: &Emulator) -> usize {
     let lives = emulator.history();
     lives.iter().flat_map(|life| &life.events).filter(|event| event.kind == EventKind::ExecutionCreated).count()
 }
@@ -44,7 +45,7 @@ async fn quick() -> Emulator {
     emulator(Duration::from_millis(200), Simulated::Success).await
 }
 
-/// A job of the same name that is another flow run's.
+/// Creates a job of the same name that belongs to another flow run.
 async fn foreign_job(emulator: &Emulator) {
     let client = CloudRunClient::new(transport(emulator));
     let mut body = body("j");
@@ -63,17 +64,17 @@ async fn never_twice() {
         (json!("hang"), "after"),
         (failed, "after"),
         (odd, "after"),
-        // It takes effect when its caller has given up.
+        // The call takes effect after its caller has given up.
         (late, "before"),
     ] {
         let emulator = quick().await;
-        // The reads that are to tell lag behind, too.
+        // The reads that find out what happened are stale at times, too.
         let lost = json!({"fault": fault, "when": when, "calls": ["jobs.run"], "times": 1});
         let stale = json!({"fault": {"stale": 0.5}, "calls": ["executions.list", "jobs.get"], "ratio": 0.5});
-        let (result, told) = ran(&emulator, json!({"rules": [lost, stale]})).await;
+        let (result, reported) = run_with_faults(&emulator, json!({"rules": [lost, stale]})).await;
         assert_eq!(result.unwrap(), Outcome::Succeeded, "{fault} {when}");
-        assert!(told.contains(&"recovering") && !emulator.faults_met().is_empty(), "{fault} {when}");
-        assert_eq!(executions_begun(&emulator), 1, "{fault} {when}");
+        assert!(reported.contains(&"recovering") && !emulator.faults_met().is_empty(), "{fault} {when}");
+        assert_eq!(executions_created(&emulator), 1, "{fault} {when}");
     }
 }
 
@@ -86,16 +87,16 @@ async fn never_lost() {
         (json!("reset"), "before", &["jobs.create", "jobs.delete"]),
         (json!("hang"), "after", &["jobs.create", "jobs.delete"]),
         (failed, "after", &["jobs.create", "jobs.delete"]),
-        // A wrong region answers a create so.
+        // Not for a create: to a create, this is the response of a region that does not exist.
         (page, "before", &["jobs.run", "jobs.delete"]),
     ] {
         for call in calls {
             let emulator = quick().await;
             let lost = json!({"fault": fault, "when": when, "calls": [call], "times": 2});
             let stale = json!({"fault": {"stale": 0.5}, "calls": ["jobs.get"], "ratio": 0.3});
-            let (result, told) = ran(&emulator, json!({"rules": [lost, stale]})).await;
+            let (result, reported) = run_with_faults(&emulator, json!({"rules": [lost, stale]})).await;
             assert_eq!(result.unwrap(), Outcome::Succeeded, "{call} {fault} {when}");
-            assert!(no_jobs(&emulator).await && told.contains(&"deleted"), "{call} {fault} {when}");
+            assert!(no_jobs(&emulator).await && reported.contains(&"deleted"), "{call} {fault} {when}");
         }
     }
 }
@@ -105,10 +106,10 @@ async fn never_stolen() {
     let emulator = quick().await;
     foreign_job(&emulator).await;
     let lost = json!({"fault": "reset", "calls": ["jobs.create"], "times": 2});
-    let (result, told) = ran(&emulator, json!({"rules": [lost]})).await;
+    let (result, reported) = run_with_faults(&emulator, json!({"rules": [lost]})).await;
     assert!(matches!(&result, Err(RunError::Api(error)) if error.kind == ErrorKind::AlreadyExists), "{result:?}");
-    assert_eq!((emulator.jobs().len(), executions_begun(&emulator)), (1, 0));
-    assert!(!told.contains(&"deleting"));
+    assert_eq!((emulator.jobs().len(), executions_created(&emulator)), (1, 0));
+    assert!(!reported.contains(&"deleting"));
 }
 
 #[tokio::test]
@@ -118,13 +119,13 @@ async fn transient_is_not_fatal() {
     for fault in statuses.iter().chain(&others) {
         let emulator = quick().await;
         let rule = json!({"fault": fault, "times": 3});
-        // A start that is lost is looked for, and a create that is lost costs time: what is seen often enough above.
+        // Only reads: the tests above cover lost creates and starts, and take long.
         let calls = json!(["jobs.get", "executions.list", "executions.get"]);
         let mut rules = json!({"rules": [rule]});
         rules["rules"][0]["calls"] = calls;
-        let (result, _) = ran(&emulator, rules).await;
+        let (result, _) = run_with_faults(&emulator, rules).await;
         assert_eq!(result.unwrap(), Outcome::Succeeded, "{fault}");
-        assert_eq!(executions_begun(&emulator), 1);
+        assert_eq!(executions_created(&emulator), 1);
         assert!(!emulator.faults_met().is_empty(), "{fault}");
     }
 }
@@ -142,7 +143,7 @@ async fn ready_is_decided() {
 }
 
 #[tokio::test]
-async fn ready_is_not_waited_for_for_ever() {
+async fn the_wait_for_readiness_ends() {
     let config = EmulatorConfig { ready_after: 600 * SECOND, ..EmulatorConfig::default() };
     let emulator = Emulator::start(config).await.unwrap();
     let reads = json!({"fault": {"status": {"code": 503}}, "calls": ["reads"], "ratio": 0.3});
@@ -158,20 +159,20 @@ async fn ready_is_not_waited_for_for_ever() {
 async fn cancellation_is_prompt() {
     let emulator = emulator(600 * SECOND, Simulated::Success).await;
     emulator.set_faults(faults(&json!({"rules": [{"fault": "hang", "calls": ["executions.list"]}]})));
-    let (sender, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut updates) = tokio::sync::mpsc::unbounded_channel();
     let observer = Arc::new(move |progress: Progress| _ = sender.send(progress.kind()));
     let task = tokio::spawn(run(transport(&emulator), body("j"), plan("j"), observer));
-    while told.recv().await.unwrap() != "started" {}
+    while updates.recv().await.unwrap() != "started" {}
     tokio::time::sleep(Duration::from_millis(100)).await;
     let began = Instant::now();
     task.abort();
     assert!(task.await.unwrap_err().is_cancelled());
     assert!(began.elapsed() < SECOND);
-    assert_eq!((emulator.jobs().len(), executions_begun(&emulator)), (1, 1));
+    assert_eq!((emulator.jobs().len(), executions_created(&emulator)), (1, 1));
     assert!(emulator.executions()[0].completed().is_none());
 }
 
-/// Ten thousand runs, each let go at a moment of its own, in the midst of whatever faults it has met by then.
+/// Ten thousand runs, each cancelled at a random time, whatever faults it has met by then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cancellation_is_prompt_at_any_moment() {
     const CASES: usize = 10_000;
@@ -180,19 +181,19 @@ async fn cancellation_is_prompt_at_any_moment() {
     let rules = ["reset", "hang"].map(|fault| json!({"fault": fault, "ratio": 0.03}));
     let busy = json!({"fault": {"status": {"code": 503}}, "ratio": 0.1});
     emulator.set_faults(faults(&json!({"rules": [rules[0], rules[1], busy]})));
-    let (transport, office) = (transport(&emulator), Office::default());
+    let (transport, process) = (transport(&emulator), ProcessState::default());
     let mut random = fastrand::Rng::with_seed(7);
     let mut longest = Duration::ZERO;
     for batch in 0..CASES / AT_ONCE {
         let mut cases = JoinSet::new();
         for case in 0..AT_ONCE {
-            let (transport, office, name) = (transport.clone(), office.clone(), format!("j-{batch}-{case}"));
+            let (transport, process, name) = (transport.clone(), process.clone(), format!("j-{batch}-{case}"));
             let moment = Duration::from_micros(random.u64(0..1_000_000));
             cases.spawn(async move {
                 let plan = plan(&name);
                 let run = tokio::spawn(async move {
                     let body = body(&name);
-                    driver::run(transport, &office, body.into(), plan, quiet()).await
+                    driver::run(transport, &process, body.into(), plan, quiet()).await
                 });
                 tokio::time::sleep(moment).await;
                 let began = Instant::now();
@@ -206,7 +207,7 @@ async fn cancellation_is_prompt_at_any_moment() {
         }
     }
     assert!(longest < SECOND, "{longest:?}");
-    // Nobody does anything any more, nor has done what stops an execution.
+    // No call follows a cancellation, and no cancelled run has deleted a job whose execution had not succeeded.
     tokio::time::sleep(SECOND).await;
     let calls = emulator.counts();
     assert!(calls["jobs.run"] > 1000 && calls["jobs.delete"] > 100, "{calls:?}");
@@ -226,7 +227,7 @@ async fn cancellation_is_prompt_at_any_moment() {
 }
 
 #[tokio::test]
-async fn a_kill_survives_lost_answers_and_outages() {
+async fn a_kill_survives_lost_responses_and_outages() {
     let after = |fault: &str, when: &str| json!({"fault": fault, "when": when, "calls": ["jobs.delete"], "times": 1});
     for rules in [
         json!([after("reset", "after")]),
@@ -236,7 +237,7 @@ async fn a_kill_survives_lost_answers_and_outages() {
         let emulator = emulator(600 * SECOND, Simulated::Success).await;
         foreign_job(&emulator).await;
         emulator.set_faults(faults(&json!({"rules": rules})));
-        let kill = async || kill::kill(transport(&emulator), &Registry::default(), "j", None, quiet()).await;
+        let kill = async || kill::kill(transport(&emulator), &ActiveRuns::default(), "j", None, quiet()).await;
         kill().await.unwrap();
         assert!(no_jobs(&emulator).await, "{rules}");
         assert_eq!(kill().await.unwrap_err().kind, ErrorKind::NotFound);
@@ -244,43 +245,43 @@ async fn a_kill_survives_lost_answers_and_outages() {
 }
 
 #[tokio::test]
-async fn a_kill_whose_delete_is_lost_has_done_it_even_if_reads_lag() {
+async fn a_kill_whose_delete_response_is_lost_succeeds_despite_stale_reads() {
     let emulator = emulator(600 * SECOND, Simulated::Success).await;
     foreign_job(&emulator).await;
     let lost = json!({"fault": "reset", "when": "after", "calls": ["jobs.delete"], "times": 1});
     let stale = json!({"fault": {"stale": 3}, "calls": ["reads"]});
     emulator.set_faults(faults(&json!({"rules": [lost, stale]})));
-    kill::kill(transport(&emulator), &Registry::default(), "j", None, quiet()).await.unwrap();
+    kill::kill(transport(&emulator), &ActiveRuns::default(), "j", None, quiet()).await.unwrap();
     assert!(no_jobs(&emulator).await);
 }
 
 #[tokio::test]
-async fn a_kill_of_a_job_that_reads_do_not_show_yet_stops_its_start() {
+async fn a_kill_of_a_job_that_stale_reads_do_not_show_stops_its_start() {
     let config = EmulatorConfig { ready_after: 4 * SECOND, ..EmulatorConfig::default() };
     let emulator = Emulator::start(config).await.unwrap();
-    let office = Office::default();
-    // At first there is nothing that reads could show.
+    let process = ProcessState::default();
+    // Stale reads show the state before the job was created.
     emulator.set_faults(faults(&json!({"rules": [{"fault": {"stale": 3}, "calls": ["reads"]}]})));
-    let (sender, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut updates) = tokio::sync::mpsc::unbounded_channel();
     let observer = Arc::new(move |progress: Progress| _ = sender.send(progress.kind()));
     let task = {
-        let (transport, office) = (transport(&emulator), office.clone());
-        tokio::spawn(async move { driver::run(transport, &office, body("j").into(), plan("j"), observer).await })
+        let (transport, process) = (transport(&emulator), process.clone());
+        tokio::spawn(async move { driver::run(transport, &process, body("j").into(), plan("j"), observer).await })
     };
-    while told.recv().await.unwrap() != "created" {}
-    kill::kill(transport(&emulator), &office.registry, "j", None, quiet()).await.unwrap();
+    while updates.recv().await.unwrap() != "created" {}
+    kill::kill(transport(&emulator), &process.active_runs, "j", None, quiet()).await.unwrap();
     let result = tokio::time::timeout(SECOND, task).await.unwrap().unwrap();
     assert!(matches!(result, Err(RunError::RemovedBeforeStart { killed: true, .. })), "{result:?}");
-    assert!(no_jobs(&emulator).await && executions_begun(&emulator) == 0);
+    assert!(no_jobs(&emulator).await && executions_created(&emulator) == 0);
 }
 
 #[tokio::test]
-async fn a_job_that_can_not_be_deleted_is_not_said_to_be() {
+async fn a_job_that_can_not_be_deleted_is_not_reported_as_deleted() {
     let emulator = quick().await;
     let missing = json!({"status": {"code": 404, "message": "Resource 'j' of kind 'JOB' does not exist."}});
-    let wrong = json!({"rules": [{"fault": missing, "calls": ["jobs.delete"]}]});
-    let (result, told) = ran(&emulator, wrong).await;
+    let rules = json!({"rules": [{"fault": missing, "calls": ["jobs.delete"]}]});
+    let (result, reported) = run_with_faults(&emulator, rules).await;
     assert_eq!(result.unwrap(), Outcome::Succeeded);
-    assert!(told.contains(&"leaked") && !told.contains(&"deleted"), "{told:?}");
+    assert!(reported.contains(&"leaked") && !reported.contains(&"deleted"), "{reported:?}");
     assert_eq!(emulator.jobs().len(), 1);
 }

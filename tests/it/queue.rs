@@ -1,4 +1,4 @@
-//! A server that gives one answer of a queue to each request, and keeps what it was asked.
+//! A server that sends the next response of a queue to each request, and records the requests.
 
 use std::{
     collections::VecDeque,
@@ -10,20 +10,20 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// What a request gets.
+/// How the server reacts to a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Answer {
+pub enum Response {
     /// A status and a body.
     Http(u16, &'static str),
     /// A 503 with this `Retry-After`, in seconds.
     RetryAfter(u32),
     /// The connection is closed.
     Drop,
-    /// Nothing, ever.
+    /// No response, ever.
     Hang,
 }
 
-/// A request as it came.
+/// A request as it arrived.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// Method and target.
@@ -45,15 +45,15 @@ pub struct Queue {
 }
 
 impl Queue {
-    pub async fn start(answers: Vec<Answer>) -> Self {
+    pub async fn start(responses: Vec<Response>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let requests: Arc<Mutex<Vec<_>>> = Arc::default();
         let seen = requests.clone();
-        let answers = Arc::new(Mutex::new(VecDeque::from(answers)));
+        let responses = Arc::new(Mutex::new(VecDeque::from(responses)));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, answers.clone(), seen.clone()));
+                tokio::spawn(serve(stream, responses.clone(), seen.clone()));
             }
         });
         Self { address, requests }
@@ -64,16 +64,16 @@ impl Queue {
     }
 }
 
-/// One request for each connection, so that no answer waits behind another.
-async fn serve(mut stream: TcpStream, answers: Arc<Mutex<VecDeque<Answer>>>, seen: Arc<Mutex<Vec<Request>>>) {
+/// One request per connection, so that no response waits behind another.
+async fn serve(mut stream: TcpStream, responses: Arc<Mutex<VecDeque<Response>>>, seen: Arc<Mutex<Vec<Request>>>) {
     let Some(request) = read(&mut stream).await else { return };
     seen.lock().unwrap().push(request);
-    let answer = answers.lock().unwrap().pop_front().expect("more requests than answers");
-    let (status, extra, body) = match answer {
-        Answer::Http(status, body) => (status, String::new(), body),
-        Answer::RetryAfter(seconds) => (503, format!("retry-after: {seconds}\r\n"), ""),
-        Answer::Drop => return,
-        Answer::Hang => return std::future::pending().await,
+    let response = responses.lock().unwrap().pop_front().expect("more requests than responses");
+    let (status, extra, body) = match response {
+        Response::Http(status, body) => (status, String::new(), body),
+        Response::RetryAfter(seconds) => (503, format!("retry-after: {seconds}\r\n"), ""),
+        Response::Drop => return,
+        Response::Hang => return std::future::pending().await,
     };
     let head = format!(
         "HTTP/1.1 {status} X\r\n{extra}location: http://127.0.0.1:1/\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",

@@ -2,17 +2,19 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-pub use prefect_gcp_core::lifecycle::step::Plan;
+pub use prefect_gcp_core::lifecycle::machine::protocol::Plan;
 use prefect_gcp_core::{
     api::{
-        ApiError, ApiMethod, ErrorKind,
-        types::{Condition, ConditionStatus, Execution, ExecutionReference, Job},
+        ApiError, ApiMethod, ApiResult, ErrorKind, RetryPolicy,
+        types::{Condition, ConditionStatus, Execution, ExecutionReference, JOB_UID_LABEL, Job},
     },
     lifecycle::{
-        machine::Machine,
+        machine::{
+            Machine, Next,
+            protocol::{Command, Event, Outcome, RunError},
+        },
         progress::Progress,
-        step::{Ask, Event, Next, Outcome, RunError},
-        watcher::pause_at,
+        subscriptions::poll_pause,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -22,45 +24,45 @@ pub const JOB: &str = "my-job";
 const EXECUTION: &str = "my-job-abcde";
 const OWNER: (&str, &str) = ("prefect-io-flow-run-id", "the-flow-run");
 const SECOND: Duration = Duration::from_secs(1);
-/// How long a read may lag behind.
+/// How long reads may lag.
 const LAG: Duration = Duration::from_secs(9);
-/// How long after its lost answer a create or a start may take effect.
+/// How long after its response was lost a create or a start may take effect.
 const LATE: Duration = Duration::from_secs(30);
-/// The pause that a server wishes for.
-const WISH: Duration = Duration::from_secs(15);
-/// More than any run takes.
+/// The `Retry-After` of a response.
+const RETRY_AFTER: Duration = Duration::from_secs(15);
+/// More steps than any run takes.
 const MAX_STEPS: usize = 5_000;
 
-/// What happens to a call.
+/// A fault of one call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fault {
     None,
-    /// The server fails before it did anything; the client can't know.
+    /// The server fails before it does anything. The client can't know.
     LostBeforeEffect,
-    /// The server did it; the answer is lost.
+    /// The server does it, and the response is lost.
     LostAfterEffect,
-    /// The answer is lost, and the server does it half a minute later. (A delete: at once.)
+    /// The response is lost, and the server does it half a minute later (a delete: at once).
     LostBeforeLateEffect,
-    /// The same, and the client's next attempt is answered.
+    /// The server does it, the response is lost, and the client's next attempt gets a response.
     RepeatedAfterEffect,
-    /// Surely not done: no connection, or a quota.
+    /// Not done: no connection, or a quota.
     Refused,
-    /// The same, with a wish for a pause of `WISH`.
+    /// The same, with a `Retry-After` of `RETRY_AFTER`.
     RefusedForAWhile,
     Forbidden,
-    /// A front end answers with a page of its own.
+    /// A front end responds with a page of its own.
     Page,
     /// A read shows the state of some seconds ago. A write does not find what was created since then.
     Stale,
-    /// A read does not find what is there. (A write: nothing is wrong.)
+    /// A read does not find what exists. A write works.
     Missing,
-    /// The answer lacks the execution's name.
+    /// The response lacks the execution's name.
     Nameless,
-    /// The answer has an odd value somewhere: the so-manieth of `ODD`.
+    /// The response has an odd value: `ODD` at this index.
     Odd(usize),
 }
 
-/// Where an answer is odd, and what stands there. An empty place is the whole answer.
+/// Odd values of responses: a JSON pointer and the value there. An empty pointer is the whole response.
 pub const ODD: &[(&str, &str)] = &[
     ("", "null"),
     ("", "[]"),
@@ -72,6 +74,7 @@ pub const ODD: &[(&str, &str)] = &[
     ("/metadata/generation", "\"1\""),
     ("/metadata/generation", "\"many\""),
     ("/metadata/annotations", "null"),
+    ("/metadata/labels/run.googleapis.com~1jobUid", "\"\""),
     ("/metadata/ownerReferences", "null"),
     ("/spec", "null"),
     ("/status", "null"),
@@ -95,18 +98,18 @@ pub const ODD: &[(&str, &str)] = &[
     ("/status/latestCreatedExecution/completionStatus", "\"EXECUTION_NOVEL\""),
 ];
 
-/// The answer with an odd value in it, as the client reads it.
-fn odd<T: Serialize + DeserializeOwned>(call: ApiMethod, index: usize, answer: T) -> Answer<T> {
+/// The response with an odd value in it, as the client reads it.
+fn odd<T: Serialize + DeserializeOwned>(method: ApiMethod, index: usize, answer: T) -> ApiResult<T> {
     let (place, text) = ODD[index % ODD.len()];
     let mut body = serde_json::to_value(answer).unwrap();
     if let Some(value) = body.pointer_mut(place) {
         *value = serde_json::from_str(text).unwrap();
     }
-    let is_write = !matches!(call, ApiMethod::GetJob | ApiMethod::GetExecution | ApiMethod::ListExecutions);
+    let is_write = !matches!(method, ApiMethod::GetJob | ApiMethod::GetExecution | ApiMethod::ListExecutions);
     let has_name = body.pointer("/metadata/name").is_some_and(Value::is_string);
     match serde_json::from_value(body) {
         Ok(answer) if has_name => Ok(answer),
-        _ => Err(error(call, ErrorKind::Unavailable, is_write)),
+        _ => Err(error(method, ErrorKind::Unavailable, is_write)),
     }
 }
 
@@ -116,14 +119,14 @@ pub enum End {
     Succeeded,
     Failed,
     Cancelled,
-    /// The same, so soon that reads may not show the job yet.
+    /// Cancelled so soon that reads may not show the job yet.
     CancelledSoon,
     /// Fails, long after everything else has happened.
     Late,
 }
 
 impl End {
-    /// How long after its start.
+    /// How long after the start.
     fn after(self) -> Duration {
         match self {
             Self::CancelledSoon => 3 * SECOND,
@@ -140,34 +143,34 @@ pub struct WorldJob {
     created: Duration,
     uid: String,
     started: Option<Duration>,
-    /// When a start whose answer was lost takes effect.
+    /// When a start whose response was lost takes effect.
     starts_at: Option<Duration>,
 }
 
 pub struct World {
     pub job: Option<WorldJob>,
-    /// What had the name since when.
+    /// The jobs that had the name, with the time since when.
     pub past: Vec<(Duration, Option<WorldJob>)>,
     pub ready_after: Duration,
     pub ready: Option<Condition>,
     pub end: End,
     pub starts: u32,
-    /// Somebody else's job was deleted, or run, although a look could have told that it was not ours.
-    pub foreign_touched: bool,
-    /// Our job was deleted while its execution ran, or was about to be started.
+    /// Whether somebody else's job was deleted or run although a read could have shown that it was not ours.
+    pub other_job_touched: bool,
+    /// Whether our job was deleted while its execution ran or was about to start.
     pub interrupted: bool,
-    /// The faults that a call met, with the call.
-    pub met: Vec<(Ask, Fault)>,
+    /// The commands so far, each with its fault.
+    pub calls: Vec<(Command, Fault)>,
     pub now: Duration,
-    /// When a create whose answer was lost takes effect.
+    /// When a create whose response was lost takes effect.
     pub create_at: Option<Duration>,
     pub delete_at: Option<Duration>,
     pub replace_at: Option<Duration>,
-    /// When a kill of this process deletes our job, if there is one then.
+    /// When a kill in this process deletes our job, if there is one.
     pub kill_at: Option<Duration>,
-    /// When somebody deletes the execution, and not its job.
+    /// When somebody deletes the execution but not its job.
     pub forgets_at: Duration,
-    /// Until when a start is refused because of a quota.
+    /// Until when starts are refused because the region is full.
     pub full_until: Duration,
 }
 
@@ -180,9 +183,9 @@ impl Default for World {
             ready: None,
             end: End::Succeeded,
             starts: 0,
-            foreign_touched: false,
+            other_job_touched: false,
             interrupted: false,
-            met: vec![],
+            calls: vec![],
             now: Duration::ZERO,
             create_at: None,
             delete_at: None,
@@ -199,7 +202,7 @@ pub struct Ran {
     pub reports: Vec<Progress>,
     pub pauses: Vec<Duration>,
     pub took: Duration,
-    /// The states that the machine went through, neighbours that differ only.
+    /// The states that the machine went through, without repetitions.
     pub states: Vec<&'static str>,
 }
 
@@ -212,10 +215,9 @@ pub fn plan() -> Plan {
         keep_job: false,
         ready_timeout: 60 * SECOND,
         poll_interval: 5 * SECOND,
-        settles: 45 * SECOND,
-        patience: 120 * SECOND,
-        tries: 10,
-        quota_timeout: 3600 * SECOND,
+        settle_time: 45 * SECOND,
+        retry: RetryPolicy::default(),
+        quota_wait_max: 3600 * SECOND,
         seed: 7,
     }
 }
@@ -232,13 +234,13 @@ pub fn condition(kind: &str, status: ConditionStatus, reason: &str, message: &st
 
 /// Faults for the first calls of a kind (`run` or `execution`), none for the others.
 pub fn faults_at(faults: &[(&str, Fault)]) -> Vec<Fault> {
-    // A run without faults: one create, looks at the job until it is ready, one run, looks at the execution.
+    // A run without faults: one create, reads of the job until it is ready, one run, reads of the execution.
     let mut world = World::default();
     let mut kinds = vec![];
-    drive(&mut world, plan(), |_, ask, _| {
-        kinds.push(match ask {
-            Ask::RunJob => "run",
-            Ask::WatchExecution(_) => "execution",
+    drive(&mut world, plan(), |_, command, _| {
+        kinds.push(match command {
+            Command::RunJob => "run",
+            Command::WatchExecution(_) => "execution",
             _ => "other",
         });
         Fault::None
@@ -254,17 +256,17 @@ pub fn run(world: &mut World, plan: Plan, faults: &[Fault]) -> Ran {
     drive(world, plan, |_, _, call| faults.get(call).copied().unwrap_or(Fault::None))
 }
 
-/// The same, but lets go of the machine after so many calls.
+/// Runs the machine for this number of calls and then drops it.
 pub fn run_for(world: &mut World, plan: Plan, faults: &[Fault], calls: usize) {
     advance(world, plan, calls, |_, _, call| faults.get(call).copied().unwrap_or(Fault::None));
 }
 
 /// Runs the machine against the world with a fault for each call.
-pub fn run_with(world: &mut World, plan: Plan, fault: impl Fn(&Ask, &World) -> Fault) -> Ran {
-    drive(world, plan, |world, ask, _| fault(ask, world))
+pub fn run_with(world: &mut World, plan: Plan, fault: impl Fn(&Command, &World) -> Fault) -> Ran {
+    drive(world, plan, |world, command, _| fault(command, world))
 }
 
-fn drive(world: &mut World, plan: Plan, fault: impl FnMut(&World, &Ask, usize) -> Fault) -> Ran {
+fn drive(world: &mut World, plan: Plan, fault: impl FnMut(&World, &Command, usize) -> Fault) -> Ran {
     advance(world, plan, MAX_STEPS, fault).unwrap_or_else(|| panic!("no end after {MAX_STEPS} calls"))
 }
 
@@ -272,11 +274,11 @@ fn advance(
     world: &mut World,
     plan: Plan,
     calls: usize,
-    mut fault: impl FnMut(&World, &Ask, usize) -> Fault,
+    mut fault: impl FnMut(&World, &Command, usize) -> Fault,
 ) -> Option<Ran> {
     let (mut reports, mut pauses, mut states) = (vec![], vec![], vec!["[*]"]);
     let mut step = Machine::begin(plan, world.now);
-    let mut put_off = None;
+    let mut delayed = None;
     for call in 0..calls {
         reports.extend(step.reports);
         match step.next {
@@ -284,25 +286,25 @@ fn advance(
                 states.push("[*]");
                 return Some(Ran { result, reports, pauses, took: world.now, states });
             }
-            Next::Call { after, ask, machine } => {
+            Next::Send { pause, command, machine } => {
                 if states.last() != Some(&machine.state()) {
                     states.push(machine.state());
                 }
-                pauses.push(after);
-                let same = (machine.state(), ask.clone());
-                assert!(put_off.as_ref() != Some(&same) || after >= WISH, "{same:?} after {after:?}");
-                // Whoever watches looks now and then, and any other call takes a moment.
-                let takes = match &ask {
-                    Ask::WatchExecution(watched) => pause_at(world.now - watched.since, watched.longest_pause),
+                pauses.push(pause);
+                let same = (machine.state(), command.clone());
+                assert!(delayed.as_ref() != Some(&same) || pause >= RETRY_AFTER, "{same:?} after {pause:?}");
+                // A watch takes one pause of the poller. Any other call takes a moment.
+                let takes = match &command {
+                    Command::WatchExecution(watch) => poll_pause(world.now - watch.since, watch.max_pause),
                     _ => Duration::from_millis(10),
                 };
-                world.pass(after + takes);
-                let fault = fault(world, &ask, call);
-                world.met.push((ask.clone(), fault));
-                put_off = (fault == Fault::RefusedForAWhile).then_some(same);
+                world.pass(pause + takes);
+                let fault = fault(world, &command, call);
+                world.calls.push((command.clone(), fault));
+                delayed = (fault == Fault::RefusedForAWhile).then_some(same);
                 let may_be_killed = !matches!(machine.state(), "Creating" | "NameTaken");
-                let is_killed = may_be_killed && world.is_killed() && machine.heeds_kill();
-                let event = if is_killed { Event::Killed } else { world.answer(&ask, fault) };
+                let is_killed = may_be_killed && world.is_killed() && machine.ends_on_kill();
+                let event = if is_killed { Event::Killed } else { world.respond(&command, fault) };
                 step = machine.step(world.now, event);
             }
         }
@@ -318,18 +320,18 @@ impl WorldJob {
 }
 
 impl World {
-    pub fn with_foreign_job() -> Self {
+    pub fn with_other_job() -> Self {
         let mut world = Self { job: Some(WorldJob::new(false, Duration::ZERO)), ..Self::default() };
         world.remember(Duration::ZERO);
         world
     }
 
-    /// Somebody deletes the job; it goes five seconds later.
+    /// Somebody deletes the job. It is gone five seconds later.
     pub fn delete_job_at(&mut self, at: Duration) {
         self.delete_at = Some(at);
     }
 
-    /// Somebody deletes the job, and creates one of the same name.
+    /// Somebody deletes the job and creates another one of the same name.
     pub fn replace_job_at(&mut self, at: Duration) {
         self.replace_at = Some(at);
     }
@@ -345,7 +347,7 @@ impl World {
         }
     }
 
-    /// What had the name then.
+    /// The job that had the name then.
     fn job_at(&self, at: Duration) -> Option<&WorldJob> {
         self.past.iter().rev().find(|(since, _)| *since <= at).and_then(|(_, job)| job.as_ref())
     }
@@ -377,7 +379,7 @@ impl World {
         }
     }
 
-    /// A kill deletes the job, and tells its run. (It waits until the run has created its job.)
+    /// A kill deletes the job and tells its run. It waits until the run has created its job.
     fn is_killed(&mut self) -> bool {
         let is_there = self.job.as_ref().is_some_and(|job| job.ours && !job.deleting);
         let is_killed = is_there && self.kill_at.take_if(|at| *at <= self.now).is_some();
@@ -388,115 +390,122 @@ impl World {
         is_killed
     }
 
-    fn answer(&mut self, ask: &Ask, fault: Fault) -> Event {
-        match ask {
-            Ask::CreateJob if fault == Fault::LostBeforeLateEffect => {
+    fn respond(&mut self, command: &Command, fault: Fault) -> Event {
+        match command {
+            Command::CreateJob if fault == Fault::LostBeforeLateEffect => {
                 self.create_at = Some(self.now + LATE);
                 Event::Created(Err(error(ApiMethod::CreateJob, ErrorKind::Unavailable, true)))
             }
-            Ask::CreateJob => {
+            Command::CreateJob => {
                 let answer = self.write(ApiMethod::CreateJob, fault, Self::create);
                 Event::Created(match (answer, fault) {
-                    // The client repeats the create, and meets the job that it made.
+                    // The client repeats the create and finds the job that it made.
                     (Ok(job), Fault::Odd(index)) => odd(ApiMethod::CreateJob, index, job)
                         .map_err(|_| error(ApiMethod::CreateJob, ErrorKind::AlreadyExists, true)),
                     (answer, _) => answer,
                 })
             }
-            Ask::DeleteJob if fault == Fault::Stale && self.is_young() => {
+            Command::DeleteJob if fault == Fault::Stale && self.is_young() => {
                 Event::Deleted(Err(error(ApiMethod::DeleteJob, ErrorKind::NotFound, false)))
             }
-            Ask::DeleteJob => Event::Deleted(self.write(ApiMethod::DeleteJob, unrepeated(fault), Self::delete)),
-            Ask::RunJob if self.now < self.full_until => {
-                Event::RunAnswered(Err(error(ApiMethod::RunJob, ErrorKind::LimitReached, false)))
+            Command::DeleteJob => Event::Deleted(self.write(ApiMethod::DeleteJob, unrepeated(fault), Self::delete)),
+            Command::RunJob if self.now < self.full_until => {
+                Event::RunResponse(Err(error(ApiMethod::RunJob, ErrorKind::LimitReached, false)))
             }
-            Ask::RunJob if fault == Fault::LostBeforeLateEffect => {
+            Command::RunJob if fault == Fault::LostBeforeLateEffect => {
                 let at = self.now + LATE;
                 self.job.iter_mut().for_each(|job| job.starts_at = Some(at));
-                Event::RunAnswered(Err(error(ApiMethod::RunJob, ErrorKind::Unavailable, true)))
+                Event::RunResponse(Err(error(ApiMethod::RunJob, ErrorKind::Unavailable, true)))
             }
-            // The job that was read a moment ago is not found.
-            Ask::RunJob if fault == Fault::Stale && self.is_young() => {
-                Event::RunAnswered(Err(error(ApiMethod::RunJob, ErrorKind::NotFound, false)))
+            // The start does not find the job that was read a moment ago.
+            Command::RunJob if fault == Fault::Stale && self.is_young() => {
+                Event::RunResponse(Err(error(ApiMethod::RunJob, ErrorKind::NotFound, false)))
             }
-            Ask::RunJob => {
+            Command::RunJob => {
                 let answer = self.write(ApiMethod::RunJob, unrepeated(fault), Self::start);
-                Event::RunAnswered(mangled(ApiMethod::RunJob, fault, answer))
+                Event::RunResponse(distorted(ApiMethod::RunJob, fault, answer))
             }
-            Ask::ReadJob => {
+            Command::ReadJob => {
                 let answer = self.read(ApiMethod::GetJob, fault, |world, at| world.read_job(fault, at));
-                Event::JobRead(mangled(ApiMethod::GetJob, fault, answer))
+                Event::JobRead(distorted(ApiMethod::GetJob, fault, answer))
             }
-            Ask::WatchExecution(watched) => {
-                assert_eq!(watched.execution, EXECUTION);
+            Command::WatchExecution(watch) => {
+                assert_eq!(watch.execution, EXECUTION);
                 let answer = self.read(ApiMethod::GetExecution, fault, Self::read_execution);
-                Event::ExecutionRead(mangled(ApiMethod::GetExecution, fault, answer))
+                Event::ExecutionRead(distorted(ApiMethod::GetExecution, fault, answer))
             }
-            Ask::ListExecutions => {
-                Event::Listed(self.read(ApiMethod::ListExecutions, fault, |world, at| Ok(world.list(fault, at))))
+            Command::ListExecutions => {
+                Event::ExecutionsListed(
+                    self.read(ApiMethod::ListExecutions, fault, |world, at| Ok(world.list(fault, at))),
+                )
             }
         }
     }
 
-    /// Whether a look-up may not find the job yet.
+    /// Whether calls may not find the job yet.
     fn is_young(&self) -> bool {
         self.job.as_ref().is_some_and(|job| self.now < job.created + LAG)
     }
 
-    fn write<T>(&mut self, call: ApiMethod, fault: Fault, effect: fn(&mut Self) -> Result<T, ErrorKind>) -> Answer<T> {
-        let answer = self.try_to_write(call, fault, effect);
+    fn write<T>(
+        &mut self,
+        method: ApiMethod,
+        fault: Fault,
+        effect: fn(&mut Self) -> Result<T, ErrorKind>,
+    ) -> ApiResult<T> {
+        let answer = self.try_to_write(method, fault, effect);
         self.remember(self.now);
         answer
     }
 
     fn try_to_write<T>(
         &mut self,
-        call: ApiMethod,
+        method: ApiMethod,
         fault: Fault,
         effect: fn(&mut Self) -> Result<T, ErrorKind>,
-    ) -> Answer<T> {
+    ) -> ApiResult<T> {
         match fault {
-            Fault::LostBeforeEffect => Err(error(call, ErrorKind::Unavailable, true)),
+            Fault::LostBeforeEffect => Err(error(method, ErrorKind::Unavailable, true)),
             Fault::LostAfterEffect | Fault::LostBeforeLateEffect => {
                 _ = effect(self);
-                Err(error(call, ErrorKind::Unavailable, true))
+                Err(error(method, ErrorKind::Unavailable, true))
             }
             Fault::RepeatedAfterEffect => {
                 _ = effect(self);
-                effect(self).map_err(|kind| error(call, kind, true))
+                effect(self).map_err(|kind| error(method, kind, true))
             }
-            Fault::Refused => Err(error(call, ErrorKind::LimitReached, false)),
-            Fault::RefusedForAWhile => Err(put_off(error(call, ErrorKind::LimitReached, false))),
-            Fault::Forbidden => Err(error(call, ErrorKind::PermissionDenied, false)),
-            Fault::Page => Err(error(call, ErrorKind::NoSuchRegion, false)),
+            Fault::Refused => Err(error(method, ErrorKind::LimitReached, false)),
+            Fault::RefusedForAWhile => Err(delayed(error(method, ErrorKind::LimitReached, false))),
+            Fault::Forbidden => Err(error(method, ErrorKind::PermissionDenied, false)),
+            Fault::Page => Err(error(method, ErrorKind::NoSuchRegion, false)),
             Fault::None | Fault::Stale | Fault::Nameless | Fault::Missing | Fault::Odd(_) => {
-                effect(self).map_err(|kind| error(call, kind, false))
+                effect(self).map_err(|kind| error(method, kind, false))
             }
         }
     }
 
     fn read<T>(
         &self,
-        call: ApiMethod,
+        method: ApiMethod,
         fault: Fault,
-        look: impl Fn(&Self, Duration) -> Result<T, ErrorKind>,
-    ) -> Answer<T> {
+        read: impl Fn(&Self, Duration) -> Result<T, ErrorKind>,
+    ) -> ApiResult<T> {
         match fault {
             Fault::LostBeforeEffect
             | Fault::LostAfterEffect
             | Fault::LostBeforeLateEffect
             | Fault::RepeatedAfterEffect
-            | Fault::Refused => Err(error(call, ErrorKind::Unavailable, false)),
-            Fault::RefusedForAWhile => Err(put_off(error(call, ErrorKind::Unavailable, false))),
-            Fault::Forbidden => Err(error(call, ErrorKind::PermissionDenied, false)),
-            Fault::Page => Err(error(call, ErrorKind::NoSuchRegion, false)),
-            Fault::Missing if call == ApiMethod::ListExecutions => {
-                look(self, Duration::ZERO).map_err(|kind| error(call, kind, false))
+            | Fault::Refused => Err(error(method, ErrorKind::Unavailable, false)),
+            Fault::RefusedForAWhile => Err(delayed(error(method, ErrorKind::Unavailable, false))),
+            Fault::Forbidden => Err(error(method, ErrorKind::PermissionDenied, false)),
+            Fault::Page => Err(error(method, ErrorKind::NoSuchRegion, false)),
+            Fault::Missing if method == ApiMethod::ListExecutions => {
+                read(self, Duration::ZERO).map_err(|kind| error(method, kind, false))
             }
-            Fault::Missing => Err(error(call, ErrorKind::NotFound, false)),
-            Fault::Stale => look(self, self.now.saturating_sub(LAG)).map_err(|kind| error(call, kind, false)),
+            Fault::Missing => Err(error(method, ErrorKind::NotFound, false)),
+            Fault::Stale => read(self, self.now.saturating_sub(LAG)).map_err(|kind| error(method, kind, false)),
             Fault::None | Fault::Nameless | Fault::Odd(_) => {
-                look(self, self.now).map_err(|kind| error(call, kind, false))
+                read(self, self.now).map_err(|kind| error(method, kind, false))
             }
         }
     }
@@ -535,9 +544,9 @@ impl World {
         self.job = Some(job);
     }
 
-    /// Between a look, which may lag, and the call that follows it, no worker can notice that a job was replaced.
+    /// A read may lag, so a worker can't notice that a job was replaced just before its call.
     fn touched(&mut self, job: &WorldJob) {
-        self.foreign_touched |= !job.ours && self.now > job.created + LAG + SECOND;
+        self.other_job_touched |= !job.ours && self.now > job.created + LAG + SECOND;
     }
 
     fn read_job(&self, fault: Fault, at: Duration) -> Result<Job, ErrorKind> {
@@ -577,6 +586,7 @@ impl World {
         let started = job.started.filter(is_there).ok_or(ErrorKind::NotFound)?;
         let mut execution = Execution::default();
         execution.metadata.name = EXECUTION.into();
+        execution.metadata.labels = BTreeMap::from([(JOB_UID_LABEL.into(), job.uid.clone())]);
         execution.status.log_uri = Some("https://logs".into());
         let (status, reason, message) = match self.end {
             _ if job.deleting => (ConditionStatus::False, "Cancelled", "cancelled"),
@@ -586,33 +596,31 @@ impl World {
             End::Cancelled | End::CancelledSoon => (ConditionStatus::False, "Cancelled", "cancelled"),
         };
         execution.status.running_count = (status == ConditionStatus::Unknown).then_some(1);
-        // Only `Completed` decides.
+        // Only `Completed` decides whether the execution has ended.
         let retry = condition("Retry", ConditionStatus::True, "", "");
         execution.status.conditions = vec![retry, condition("Completed", status, reason, message)];
         Ok(execution)
     }
 }
 
-fn mangled<T: Serialize + DeserializeOwned>(call: ApiMethod, fault: Fault, answer: Answer<T>) -> Answer<T> {
+fn distorted<T: Serialize + DeserializeOwned>(method: ApiMethod, fault: Fault, answer: ApiResult<T>) -> ApiResult<T> {
     match fault {
-        Fault::Odd(index) => answer.and_then(|answer| odd(call, index, answer)),
+        Fault::Odd(index) => answer.and_then(|answer| odd(method, index, answer)),
         _ => answer,
     }
 }
 
-/// The client never repeats a start or a delete that may have been done.
+/// The client never repeats a start or a delete that may have taken effect.
 fn unrepeated(fault: Fault) -> Fault {
     if fault == Fault::RepeatedAfterEffect { Fault::LostAfterEffect } else { fault }
 }
 
-fn put_off(mut error: Box<ApiError>) -> Box<ApiError> {
-    error.retry_after = Some(WISH);
+fn delayed(mut error: Box<ApiError>) -> Box<ApiError> {
+    error.retry_after = Some(RETRY_AFTER);
     error
 }
 
-type Answer<T> = Result<T, Box<ApiError>>;
-
-fn error(call: ApiMethod, kind: ErrorKind, maybe_done: bool) -> Box<ApiError> {
-    let error = ApiError::new(call, kind, ("p", "r"), JOB, "made up".into());
+fn error(method: ApiMethod, kind: ErrorKind, maybe_done: bool) -> Box<ApiError> {
+    let error = ApiError::new(method, kind, ("p", "r"), JOB, "made up".into());
     Box::new(ApiError { maybe_done, ..error })
 }

@@ -1,4 +1,4 @@
-"""A Google that repeats what it is sent, in every way that servers and debugging proxies do."""
+"""A fake Google whose responses repeat the request, in every way that servers and debugging proxies do."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.python.leaks import TOKEN
 
 
 class Request:
-    """What came, and all of it as one text."""
+    """A request, and its whole text as `echo`."""
 
     def __init__(self, line: str, headers: str, body: str) -> None:
         self.line, self.headers, self.body = line, headers, body
         self.echo = f"{line}\n{headers}\n{body}"
 
     def env(self) -> list[str]:
-        """The values of the environment in the body."""
+        """The values of environment variables in the body."""
         try:
             job = json.loads(self.body)
             container = job["spec"]["template"]["spec"]["template"]["spec"]["containers"][0]
@@ -34,12 +34,12 @@ class Request:
             return []
 
 
-# A status and a body; or what becomes of the connection.
+# A status and a body; or what happens to the connection.
 Answer = tuple[int, str] | str
 
 
 def google(code: int, status: str = "", **more: Any) -> Callable[[Request], Answer]:
-    """A refusal in Google's form, whose message is the request."""
+    """Makes an error in Google's form, whose message is the request."""
     return lambda request: (
         code,
         json.dumps({"error": {"code": code, "status": status, "message": request.echo, **more}}),
@@ -54,7 +54,7 @@ def _quoting(request: Request) -> Answer:
 
 
 def _cut_short(request: Request) -> Answer:
-    """A page of which an excerpt ends amid the token, or amid a value of the environment."""
+    """An error page. An excerpt of it ends in the middle of the token or of an environment variable's value."""
     secret = (request.env() or [request.headers.rpartition("Bearer ")[2]])[0]
     return 502, "x" * 150 + " " + secret.replace("\n", " ") * 3
 
@@ -111,7 +111,11 @@ EVIL_TOKENS: dict[str, Callable[[Request], Answer]] = {
 
 
 class EvilGoogle(Google):
-    """Its token endpoint is evil at `/token/WAY`, its API in the project `WAY-CALL` when this call comes."""
+    """A fake Google whose responses repeat requests.
+
+    The path `/token/WAY` selects how a token request is repeated. The project id `WAY-CALL` selects how the API repeats
+    the request of one call.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,11 +123,11 @@ class EvilGoogle(Google):
         self.assertions: list[str] = []
         self.token_requests = 0
         self.jobs: dict[str, Any] = {}
-        # Answers that repeated a request.
+        # Number of responses that repeated a request.
         self.echoes = 0
 
     def handle_error(self, *_arguments: Any) -> None:
-        """Whoever hung up has done so on purpose."""
+        """Ignores errors of connections: clients close some of them on purpose."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -167,7 +171,7 @@ class Handler(BaseHTTPRequestHandler):
         ended = {"conditions": [{"type": "Completed", "status": "True"}]}
         job = {"metadata": metadata, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
         answers = {
-            # Not ready yet, so that it is read.
+            # A job that is not ready, so that the worker reads it again.
             "create": {"metadata": metadata},
             "get": job,
             "run": {"metadata": {"name": "the-execution"}},

@@ -1,6 +1,6 @@
-"""A stand-in for Google on loopback: token endpoints that check what they get, and an API that deletes every job.
+"""A fake Google on loopback: token endpoints that check their requests, and an API that deletes every job.
 
-As an HTTPS proxy it takes the place of any host: it ends the connection itself, with a certificate of the test's own
+As an HTTPS proxy it takes the place of any host: it terminates TLS itself, with a certificate of the tests' own
 authority.
 """
 
@@ -30,32 +30,34 @@ TARGET = "target@key-project.iam.gserviceaccount.com"
 
 
 class RefusedError(Exception):
-    """A request that Google would refuse, and why."""
+    """Why Google would reject a request."""
 
 
 def expect(what: str, found: Any, wanted: Any) -> None:
     if found != wanted:
-        raise RefusedError(f"{what} is {found!r} and not {wanted!r}")
+        raise RefusedError(f"{what} is {found!r}, expected {wanted!r}")
 
 
 class Google(ThreadingHTTPServer):
     """Token endpoints for a service account, a user, an identity pool and a machine; an API that deletes every job.
 
     Attributes:
-        key: The service account's key.
-        claims: Of each assertion that came.
-        authorizations: Of each call of the API.
-        paths: Of each call of the API.
-        token_calls: Host and path of each token that was asked for.
-        proxied: What was asked for as a proxy, `HOST:PORT` each.
-        problems: Why requests were refused, which no test expects but says so.
-        refused: Authorizations that the API refuses.
-        token_answer: Status, body and headers in the place of a token, if set.
-        api_answer: The same for the API.
-        silence: How long the token endpoint takes, in seconds.
-        lifetime: Of tokens, in seconds.
-        quota_projects: Of calls of the API that name one.
-        outages: How often the token endpoint is out of order before it answers.
+        key: The service account key.
+        claims: The claims of each assertion that the token endpoint got.
+        authorizations: The `Authorization` header of each call of the API.
+        paths: The path of each call of the API.
+        token_calls: Host and path of each token request.
+        proxied: `HOST:PORT` of each connection through the proxy.
+        problems: Why requests were rejected. A test that expects none checks that this is empty.
+        refused: `Authorization` headers that the API rejects.
+        refuses_keys: Whether the token endpoint rejects all keys.
+        token_answer: If set, the status, body and headers of every token response.
+        api_answer: If set, the status, body and headers of every response of the API.
+        silence: How long a token request takes, in seconds.
+        lifetime: Lifetime of tokens, in seconds.
+        quota_projects: The quota project of each call of the API that names one.
+        outages: How many of the next token requests fail with 503.
+        token_uri: The audience that assertions must have.
     """
 
     daemon_threads = True
@@ -98,12 +100,12 @@ class Google(ThreadingHTTPServer):
         self.token_uri = self.key["token_uri"]
 
     def serve_tls(self, host: str) -> str:
-        """Takes HTTPS and nothing else from now on, and returns its address."""
+        """Switches to HTTPS, and returns the URL."""
         self.socket = self.context(host).wrap_socket(self.socket, server_side=True)
         return f"https://{host}:{self.server_port}"
 
     def context(self, host: str) -> ssl.SSLContext:
-        """Takes the place of this host."""
+        """Makes a TLS context with a certificate for this host."""
         assert self.authority is not None
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.authority.issue_cert(host).configure_cert(context)
@@ -113,7 +115,7 @@ class Google(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     server: Google
     protocol_version = "HTTP/1.1"
-    # Whose place it takes, behind the proxy.
+    # The host whose place it takes, for requests through the proxy.
     host = "127.0.0.1"
 
     def do_CONNECT(self) -> None:
@@ -121,7 +123,7 @@ class Handler(BaseHTTPRequestHandler):
         self.host = self.path.rpartition(":")[0]
         self.send_response(200)
         self.end_headers()
-        # Python asks for it in HTTP/1.0, after which the connection would end.
+        # Python sends CONNECT as HTTP/1.0, after which the server would close the connection.
         self.close_connection = False
         self.connection = self.server.context(self.host).wrap_socket(self.connection, server_side=True)
         self.rfile = self.connection.makefile("rb")
@@ -159,7 +161,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.answer(200, tokens[path](body))
             except RefusedError as error:
                 self.server.problems.append(str(error))
-                self.answer(400, {"error": "invalid_request", "error_description": "Not as Google takes it."})
+                self.answer(400, {"error": "invalid_request", "error_description": "Google would reject this."})
 
     def of_key_or_user(self, body: str) -> dict[str, Any]:
         """OAuth 2.0: an assertion that a key signed (RFC 7523), or a user's refresh token (RFC 6749, 6)."""
@@ -171,16 +173,16 @@ class Handler(BaseHTTPRequestHandler):
         claims = dict(jwt.decode(form["assertion"], certs=self.server.certificate, verify=True))
         self.server.claims.append(claims)
         expect("iss", claims["iss"].rpartition("@")[2], "key-project.iam.gserviceaccount.com")
-        # google-auth names Google's endpoint whatever the key's is.
+        # google-auth always names Google's endpoint, whatever the `token_uri` of the key.
         expect("aud", claims["aud"] in (self.server.token_uri, "https://oauth2.googleapis.com/token"), True)
-        # An account that impersonates another asks for less.
+        # Impersonation needs only the IAM scope.
         expect("scope", claims["scope"] in (SCOPE, IAM_SCOPE), True)
         if self.server.refuses_keys:
             raise RefusedError("told to")
         return self.token("token", len(self.server.claims))
 
     def exchanged(self, body: str) -> dict[str, Any]:
-        """Security Token Service, `v1.token`: a token of somebody else's for one of Google's (RFC 8693)."""
+        """Security Token Service, `v1.token`: exchanges a token of another provider for one of Google (RFC 8693)."""
         form = fields(body)
         expect("grant_type", form["grant_type"], EXCHANGE_GRANT)
         expect("audience", form["audience"], POOL)
@@ -206,7 +208,7 @@ class Handler(BaseHTTPRequestHandler):
         return {"accessToken": f"{TARGET}-by-{source}", "expireTime": "2100-01-01T00:00:00Z"}
 
     def metadata(self, path: str) -> None:
-        """The metadata server of a machine."""
+        """The metadata server of Compute Engine."""
         if self.headers["metadata-flavor"] != "Google":
             self.server.problems.append("no Metadata-Flavor")
             return self.answer(403, {})
@@ -215,7 +217,7 @@ class Handler(BaseHTTPRequestHandler):
             "/": "",
             "/computeMetadata/v1/project/project-id": "machine-project",
             f"{account}/": {"email": TARGET, "scopes": [SCOPE], "aliases": ["default"]},
-            # Older versions of google-auth ask by name.
+            # Older versions of google-auth use the account's e-mail address in the path.
             f"{account}/token": self.token("machine"),
             f"{account.replace('default', TARGET)}/token": self.token("machine"),
             "/computeMetadata/v1/universe/universe-domain": "googleapis.com",

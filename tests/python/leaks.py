@@ -1,4 +1,4 @@
-"""Secrets that nobody can mistake, and a watch that hears all that is told and finds them in it."""
+"""Unmistakable secrets, and a watch that collects all output of a test and searches it for them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pydantic import ValidationError
 API_KEY = "pnu_hush-api-key-of-prefect"
 AUTH_STRING = "hush-user:hush-password-of-the-server"
 PASSWORD = "hush-password-of-the-database"
-# In JSON, HTML and a page's single line it looks another way each.
+# JSON, HTML and single-line excerpts each write this one differently.
 ODD_PASSWORD = 'hush "quoted" <angled> & back\\slashed\nsecond-line-of-a-secret'
 ENDPOINT_PASSWORD = "hush-password-of-the-endpoint"
 BROKEN_KEY = "hush-private-key-that-is-broken"
@@ -26,7 +26,7 @@ CLIENT_SECRET = "hush-client-secret"
 REFRESH_TOKEN = "hush-refresh-token"
 TOKEN = "hush-access-token"
 
-# The secrets that a container's environment is given in clear text, as job variables do it.
+# Secrets that job variables put into a container's environment in plain text.
 ENV = {"DB_PASSWORD": PASSWORD, "ODD_PASSWORD": ODD_PASSWORD}
 
 MARKS = [
@@ -41,45 +41,45 @@ MARKS = [
     REFRESH_TOKEN,
     TOKEN,
 ]
-# A part of a secret is one too, from this length on.
+# A part of a secret with at least this many characters counts as a leak.
 PART = 10
 
 
 def parts(secret: str) -> set[str]:
-    """All parts of a secret that must not show, without what is written in other ways in other places."""
+    """All parts of a secret that must not appear, without characters that some formats escape."""
     plain = [piece for piece in re.split(r"[^\w:+/=. -]", secret) if len(piece) >= PART]
     return {piece[at : at + PART] for piece in plain for at in range(len(piece) - PART + 1)}
 
 
 class Watch:
-    """Takes in texts and objects, and tells which of them show a secret."""
+    """Collects texts and objects, and reports which of them show a secret."""
 
     def __init__(self, capture: Any) -> None:
         self._capture = capture
         self._secrets = list(MARKS)
-        self._told: dict[str, str] = {}
+        self._collected: dict[str, str] = {}
 
     def guard(self, secret: str) -> None:
-        """Makes another text a secret, for all that was heard before too."""
+        """Adds a secret. It also counts for what was collected before."""
         self._secrets.append(secret)
 
     def hear(self, where: str, text: object) -> None:
-        """Takes in a text."""
-        self._told.setdefault(str(text), where)
+        """Collects a text."""
+        self._collected.setdefault(str(text), where)
 
     def see(self, where: str, thing: object) -> None:
-        """Looks at what an object shows of itself."""
+        """Collects the string representations of an object."""
         for show in (str, repr, ascii):
             self.hear(f"{show.__name__} of {where}", show(thing))
 
     def catch(self, where: str, error: BaseException) -> None:
-        """Looks at all that an exception tells, its causes and what pickles and copies hold included."""
+        """Collects everything that an exception shows: also its causes, pickles and copies."""
         for one in _chain(error):
-            for what, text in _told(one):
+            for what, text in _texts_of(one):
                 self.hear(f"{what} of {where}", text)
 
     def record(self, record: logging.LogRecord) -> None:
-        """Looks at a line of a log and all that it carries along."""
+        """Collects a log record with all its attributes."""
         where = f"log line of {record.name}"
         self.hear(where, record.getMessage())
         self.hear(where, vars(record))
@@ -87,24 +87,24 @@ class Watch:
             self.catch(where, record.exc_info[1])
 
     def check(self) -> None:
-        """Fails when anything showed a secret.
+        """Checks that nothing collected shows a secret.
 
         Raises:
-            AssertionError: With what showed it.
+            AssertionError: Something does. The text names each place.
         """
         output = self._capture.readouterr()
         self.hear("standard output", output.out)
         self.hear("standard error", output.err)
-        assert len(self._told) > 2, "there was nothing to look at"
+        assert len(self._collected) > 2, "nothing was collected"
         secrets = {part for secret in self._secrets for part in parts(secret)}
-        # Threads that are late may still tell something.
-        told = list(self._told.items())
-        found = [f"{where}: {place!r}" for text, where in told if (place := _find(secrets, text))]
+        # Copies the items: threads that are still running may add more.
+        collected = list(self._collected.items())
+        found = [f"{where}: {place!r}" for text, where in collected if (place := _find(secrets, text))]
         assert not found, "\n".join(found)
 
 
 def _find(secrets: set[str], text: str) -> str:
-    """Where the text shows a secret, as it stands or as what it may stand for."""
+    """The surroundings of a secret in the text, also if it is escaped or spelled as numbers; empty if there is none."""
     numbers = re.findall(r"\d+(?:, ?\d+){9,}", text)
     spelled = ["".join(chr(int(n) % 0x110000) for n in re.findall(r"\d+", run)) for run in numbers]
     for version in {text, html.unescape(text), *spelled}:
@@ -115,7 +115,7 @@ def _find(secrets: set[str], text: str) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The exception and all that are tied to it."""
+    """The exception, and all exceptions that it refers to."""
     queue: list[BaseException | None] = [error]
     seen: set[int] = set()
     while queue:
@@ -129,7 +129,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
             queue += [line["ctx"]["error"] for line in one.errors() if "error" in line.get("ctx", {})]
 
 
-def _told(error: BaseException) -> Iterable[tuple[str, object]]:
+def _texts_of(error: BaseException) -> Iterable[tuple[str, object]]:
     yield "text", str(error)
     yield "repr", repr(error)
     yield "arguments", error.args
@@ -140,7 +140,7 @@ def _told(error: BaseException) -> Iterable[tuple[str, object]]:
         yield "pickle", pickle.dumps(error).decode("latin-1")
         yield "copy", repr(copy.copy(error)) + repr(vars(copy.copy(error)))
     except (TypeError, AttributeError, pickle.PicklingError):
-        # Not all of other people's can be pickled.
+        # Some exceptions of other packages cannot be pickled.
         pass
     if isinstance(error, ValidationError):
         yield "details", error.errors()

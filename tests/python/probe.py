@@ -1,6 +1,6 @@
-"""Deletes a job with the credentials of its environment, in a process of its own with an environment of its own.
+"""Deletes a job in a process of its own, with the credentials of that process's environment.
 
-Prints as JSON how that ended, and whether google-auth was loaded.
+Prints the result as JSON, and whether google-auth was imported.
 """
 
 from __future__ import annotations
@@ -16,9 +16,19 @@ from tests.python import forked
 
 
 def probe(url: str, env: dict[str, str], home: Path, **arguments: Any) -> dict[str, Any]:
-    """Runs this file with arguments of `main`; `env` is beside a few variables of this process all that it sees."""
+    """Runs this file in a new process, whose environment is `env` and a few variables of this process.
+
+    Args:
+        url: URL of the API.
+        env: Environment variables.
+        home: The home and working directory.
+        arguments: Further arguments of `main`.
+
+    Returns:
+        The result of `main`, and the standard error of the process as `stderr`.
+    """
     plain = {name: os.environ[name] for name in ("PATH", "PREFECT_HOME", "PREFECT_API_URL") if name in os.environ}
-    # Nobody asks for a metadata server, which would not be on loopback.
+    # Keeps google-auth from calling a real metadata server, which would not be on loopback.
     plain |= {
         "HOME": str(home),
         "NO_GCE_CHECK": "true",
@@ -46,8 +56,10 @@ async def main(
 
     settings = CloudRunWorkerSettings(
         api_endpoint=url, retry_max_attempts=attempts, retry_initial_delay_seconds=0.01, request_timeout_seconds=20
-    ).model_dump()
-    client = _core.Client(project="p", region="us-east1", **settings, **credentials)
+    )
+    client = _core.Client(
+        project="p", region="us-east1", credentials=_core.Credentials(**credentials), settings=settings
+    )
     answer: dict[str, Any] = {"error": None, "text": ""}
 
     async def kill() -> None:

@@ -1,7 +1,7 @@
-"""The discovery document of Cloud Run's API v1 as a judge of requests and answers.
+"""Validates requests and responses against the discovery document of the Cloud Run Admin API v1.
 
-The document comes with google-api-python-client. Its schemas are JSON Schema of an old draft with Google's formats;
-here they become strict JSON Schema: what a schema does not name is refused.
+The document is part of google-api-python-client. Its schemas are an old draft of JSON Schema with formats of Google's.
+This module converts them to strict JSON Schema, which rejects unknown fields.
 """
 
 from __future__ import annotations
@@ -24,34 +24,38 @@ _FORMATS: dict[str, dict[str, Any]] = {
 
 @functools.cache
 def document() -> dict[str, Any]:
-    """The discovery document."""
+    """Returns the discovery document."""
     file = resources.files("googleapiclient") / "discovery_cache" / "documents" / "run.v1.json"
     return json.loads(file.read_text())
 
 
 def validate(schema_name: str, instance: object) -> None:
-    """Check that a JSON value is a message of the given type.
+    """Checks that a JSON value is a message of the given type.
+
+    Args:
+        schema_name: Name of the type.
+        instance: The JSON value.
 
     Raises:
-        jsonschema.ValidationError: It is not; the error's path says where.
+        jsonschema.ValidationError: It is not. The error's path says where.
     """
     _validator(schema_name).validate(instance)
 
 
 def validate_call(method: str, path: str, query: Iterable[tuple[str, str]] | Mapping[str, str], body: object) -> str:
-    """Check a request: that such a method exists, its query parameters, its body.
+    """Checks a request: that the API has such a method, its query parameters, and its body.
 
     Args:
         method: HTTP method.
-        path: Path of the address, without host and query.
+        path: Path of the URL, without host and query.
         query: Query parameters.
-        body: Body as a JSON value; None when the request had none.
+        body: Body as a JSON value, or None if the request has no body.
 
     Returns:
         The id of the API's method, such as "run.namespaces.jobs.create".
 
     Raises:
-        AssertionError: No method of the API fits, or a parameter is not one of it.
+        AssertionError: The API has no such method, or the method has no such query parameter.
         jsonschema.ValidationError: The body is not a message of the method's type.
     """
     found = _method(method, path)
@@ -68,18 +72,23 @@ def validate_call(method: str, path: str, query: Iterable[tuple[str, str]] | Map
 
 
 def validate_answer(method: str, path: str, answer: object) -> None:
-    """Check the answer to a request that succeeded.
+    """Checks the response to a request that succeeded.
+
+    Args:
+        method: HTTP method of the request.
+        path: Path of the URL, without host and query.
+        answer: Body of the response as a JSON value.
 
     Raises:
-        AssertionError: No method of the API fits.
-        jsonschema.ValidationError: The answer is not a message of the method's type.
+        AssertionError: The API has no such method.
+        jsonschema.ValidationError: The response is not a message of the method's type.
     """
     validate(_method(method, path)["response"]["$ref"], answer)
 
 
 def _method(method: str, path: str) -> dict[str, Any]:
     for found in _methods(document()):
-        # `{+name}` stands for several segments in `path`; `flatPath` names each.
+        # `{+name}` in `path` stands for several segments. `flatPath` names each of them.
         template = found.get("flatPath", found["path"])
         pattern = re.sub(r"\\\{\w+\\\}", "[^/:]+", re.escape(template))
         if found["httpMethod"] == method and re.fullmatch(f"/?{pattern}", path):
@@ -103,7 +112,7 @@ def _validator(schema_name: str) -> jsonschema.protocols.Validator:
 
 
 def _strict(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """One schema of the document, or a part of one, as strict JSON Schema."""
+    """Converts a schema of the document, or a part of one, to strict JSON Schema."""
     if "$ref" in schema:
         return {"$ref": f"#/definitions/{schema['$ref']}"}
     if schema.get("type") == "any":
@@ -115,7 +124,7 @@ def _strict(schema: Mapping[str, Any]) -> dict[str, Any]:
         strict["items"] = _strict(schema["items"])
     if schema["type"] == "object":
         strict["properties"] = {name: _strict(below) for name, below in schema.get("properties", {}).items()}
-        # A mapping names the type of its values; any other message has the fields that it names.
+        # A mapping names the type of its values. Any other message has only the fields that it names.
         more = schema.get("additionalProperties")
         strict["additionalProperties"] = _strict(more) if more else False
     return strict

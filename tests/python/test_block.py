@@ -1,4 +1,4 @@
-"""The GCP credentials block in Prefect's server, and the clients that it makes."""
+"""The GCP credentials block in Prefect's server, and the Google clients that it makes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_a_block_is_saved_and_loaded(block, google, name):
 
 
 @pytest.mark.usefixtures("prefect_server")
-async def test_the_api_shows_a_key_to_who_asks_for_secrets_only(block, google, name):
+async def test_prefects_api_shows_a_key_only_if_asked_for_secrets(block, google, name):
     await block.asave(name)
     async with get_client() as client:
         shown = await client.read_block_document_by_name(name, "gcp-credentials", include_secrets=False)
@@ -58,7 +58,7 @@ async def test_the_api_shows_a_key_to_who_asks_for_secrets_only(block, google, n
 
 
 @pytest.mark.usefixtures("prefect_server")
-async def test_a_file_and_the_environment_are_saved_as_they_are(google, name, tmp_path):
+async def test_a_block_without_key_content_is_saved_unresolved(google, name, tmp_path):
     path = tmp_path / "key.json"
     path.write_text(json.dumps(google.key))
     await GcpCredentials(service_account_file=path).asave(name)
@@ -86,9 +86,12 @@ async def test_the_type_is_registered_with_its_schema():
 
 
 async def saved_by_the_upstream_package(name: str, data: dict) -> BlockDocument:
-    """Saves a document as the upstream package does: other descriptions, and so another checksum."""
+    """Saves a block document with the schema of the upstream package (prefect-gcp).
+
+    The type and the fields are the same, but the descriptions and therefore the checksum differ.
+    """
     await GcpCredentials.aregister_type_and_schema()
-    fields = GcpCredentials.model_json_schema() | {"description": "Somebody else's words."}
+    fields = GcpCredentials.model_json_schema() | {"description": "Another description."}
     async with get_client() as client:
         block_type = await client.read_block_type_by_slug("gcp-credentials")
         schema = await client.create_block_schema(
@@ -102,7 +105,7 @@ async def saved_by_the_upstream_package(name: str, data: dict) -> BlockDocument:
 
 
 @pytest.mark.usefixtures("prefect_server")
-async def test_a_document_of_the_upstream_package_loads(google, name):
+async def test_a_block_saved_by_the_upstream_package_loads(google, name):
     await saved_by_the_upstream_package(name, {"service_account_info": google.key, "project": None})
     for loaded in (await GcpCredentials.aload(name), await Block.aload(f"gcp-credentials/{name}")):
         assert type(loaded) is GcpCredentials
@@ -112,7 +115,7 @@ async def test_a_document_of_the_upstream_package_loads(google, name):
 
 @pytest.mark.usefixtures("prefect_server")
 @pytest.mark.parametrize("reference", ["document", "text"])
-async def test_a_pools_template_and_job_variables_refer_to_a_document(google, name, reference):
+async def test_job_variables_can_refer_to_a_saved_block(google, name, reference):
     document = await saved_by_the_upstream_package(name, {"service_account_info": google.key})
     template = {
         "job_configuration": {
@@ -129,15 +132,15 @@ async def test_a_pools_template_and_job_variables_refer_to_a_document(google, na
     assert made.project == "key-project"
 
 
-# What it makes
+# Tokens, credentials and clients
 
 
-async def test_an_access_token_where_there_is_an_event_loop(block, google):
+async def test_an_access_token_in_asynchronous_code(block, google):
     assert await block.get_access_token() == "token-1"
     assert (google.problems, google.claims[0]["scope"]) == ([], SCOPE)
 
 
-def test_an_access_token_where_there_is_none(block, google):
+def test_an_access_token_in_synchronous_code(block, google):
     assert block.get_access_token() == "token-1"
 
 
@@ -182,7 +185,7 @@ def test_a_client_of_each_service(block, google, kind):
         assert client.api_endpoint == "127.0.0.1:1"
 
 
-async def test_an_asynchronous_client_of_jobs(block):
+async def test_an_asynchronous_client_for_jobs(block):
     client = block.get_job_service_async_client(client_options={"api_endpoint": "127.0.0.1:1"})
     assert type(client) is gapic.JobServiceAsyncClient
     assert client.api_endpoint == "127.0.0.1:1"
@@ -198,13 +201,13 @@ MODULES = {
 
 
 @pytest.mark.parametrize("client", list(MODULES))
-def test_a_missing_library_names_its_extra(block, monkeypatch, client):
+def test_a_missing_library_is_an_error_that_names_the_extra(block, monkeypatch, client):
     module, extra = MODULES[client]
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=rf"pip install 'prefect-gcp-cloud-run\[{extra}\]'"):
         getattr(block, f"get_{client}_client")()
 
 
-def test_an_unknown_client_is_refused(block):
+def test_an_unknown_client_is_rejected(block):
     with pytest.raises(ValueError, match="spanner"):
         block.get_client("spanner")

@@ -1,4 +1,4 @@
-"""From the pool's template to a finished job body."""
+"""The job configuration: from the pool template to the finished job body."""
 
 import copy
 import datetime
@@ -56,7 +56,7 @@ def env(made: CloudRunWorkerJobConfiguration) -> dict:
     return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in container(made)["env"]}
 
 
-def test_the_pool_template_is_the_upstream_workers():
+def test_the_pool_template_equals_the_upstream_one():
     expected = json.loads((DATA / "base_job_template.json").read_text())
     assert without_descriptions(CloudRunWorker.get_default_base_job_template()) == expected
 
@@ -66,14 +66,14 @@ def test_every_variable_is_described():
     assert all(variable.get("description") for variable in properties.values())
 
 
-async def test_the_template_that_prefect_carries_works_too():
+async def test_the_pool_template_inside_prefect_works():
     template = json.loads(COLLECTION.read_text())["prefect-gcp"]["cloud-run"]["default_base_job_configuration"]
     made = await configuration(template=template)
     assert made.region == "us-central1"
     assert container(made)["command"] == ["prefect", "flow-run", "execute"]
 
 
-async def test_the_default_template_gives_a_job_that_can_be_created():
+async def test_the_default_template_makes_a_valid_job():
     made = await configuration()
     task = made.job_body["spec"]["template"]["spec"]["template"]["spec"]
     assert task["timeoutSeconds"] == 600
@@ -86,7 +86,7 @@ async def test_the_default_template_gives_a_job_that_can_be_created():
     assert made.job_body["spec"]["template"]["metadata"]["labels"] == labels
 
 
-async def test_job_variables_reach_their_places():
+async def test_job_variables_are_put_into_the_job_body():
     made = await configuration(
         {
             "name": "my-etl",
@@ -158,7 +158,7 @@ async def test_a_second_prepare_replaces_the_labels_of_the_first():
     assert labels["prefect-io-version"] == "Mine"
 
 
-async def test_a_secret_takes_the_place_of_the_plain_api_key(caplog):
+async def test_a_secret_replaces_the_plaintext_api_key(caplog):
     selector = {"secret": "my-secret", "version": "latest"}
     with caplog.at_level(logging.WARNING):
         made = await configuration(
@@ -174,7 +174,7 @@ async def test_a_secret_takes_the_place_of_the_plain_api_key(caplog):
     assert "plaintext" not in caplog.text
 
 
-async def test_plain_credentials_are_warned_about_once_each_without_showing_them(caplog):
+async def test_plaintext_credentials_are_warned_about_once_each_and_not_shown(caplog):
     with caplog.at_level(logging.WARNING):
         await configuration({"env": {"PREFECT_API_KEY": "pnu_plain", "PREFECT_API_AUTH_STRING": "a:b"}})
     warnings = [record.getMessage() for record in caplog.records if "plaintext" in record.getMessage()]
@@ -196,7 +196,7 @@ async def test_plain_credentials_are_warned_about_once_each_without_showing_them
         ("a" * 29 + "-bcd", r"a{29}-[0-9a-f]{32}"),
     ],
 )
-async def test_a_flow_runs_name_gives_a_legal_name(name, pattern):
+async def test_the_job_name_is_made_from_the_flow_runs_name(name, pattern):
     made = await configuration(prepare=False)
     made.prepare_for_flow_run(flow_run(name=name))
     assert re.fullmatch(pattern, made.job_name)
@@ -204,11 +204,11 @@ async def test_a_flow_runs_name_gives_a_legal_name(name, pattern):
 
 
 @pytest.mark.difference("illegal-names")
-async def test_an_illegal_name_from_a_variable_is_made_legal_and_told(caplog):
+async def test_an_illegal_name_from_a_job_variable_is_made_legal_with_a_warning(caplog):
     with caplog.at_level(logging.WARNING):
         made = await configuration({"name": "My_ETL " + "x" * 80})
     assert made.job_name == "my-etl-" + "x" * 56
-    (record,) = [record for record in caplog.records if "is not a legal name of a Cloud Run job" in record.getMessage()]
+    (record,) = [record for record in caplog.records if "is not a valid Cloud Run job name" in record.getMessage()]
     assert record.name == "prefect.flow_runs.worker"
 
 
@@ -220,7 +220,7 @@ async def test_a_name_that_utf8_cannot_encode_is_made_legal():
 
 
 @pytest.mark.parametrize("name", ["", "...", "-", 0])
-async def test_a_name_of_which_nothing_legal_is_left_differs_for_every_run(name):
+async def test_a_name_without_legal_characters_is_replaced_by_a_unique_one(name):
     template = CloudRunWorker.get_default_base_job_template()
     template["job_configuration"]["job_body"]["metadata"]["name"] = name
     first, second = [(await configuration(template=template)).job_name for _ in range(2)]
@@ -243,7 +243,7 @@ async def test_null_counts_as_absent(what):
 
 
 @pytest.mark.difference("null-credentials")
-async def test_null_credentials_are_the_environments():
+async def test_null_credentials_mean_those_of_the_environment():
     made = await configuration({"credentials": None})
     assert isinstance(made.credentials, GcpCredentials)
 
@@ -265,7 +265,7 @@ def _body(**changes):
         (_body(kind=b"Job"), "Job has incompatible values for the following attributes: /kind must have value 'Job'"),
     ],
 )
-def test_a_body_without_the_skeleton_is_refused(body, message):
+def test_a_body_without_the_base_body_is_rejected(body, message):
     with pytest.raises(ValidationError) as caught:
         CloudRunWorkerJobConfiguration(job_body=body)
     (error,) = caught.value.errors()
@@ -273,12 +273,12 @@ def test_a_body_without_the_skeleton_is_refused(body, message):
     assert message in error["msg"]
 
 
-def test_the_core_agrees_with_the_skeleton():
-    assert _core.check_body_skeleton(cloud_run._get_base_job_body()) is None
+def test_the_base_body_contains_itself():
+    assert _core.check_base_job_body(cloud_run._get_base_job_body()) is None
 
 
 @pytest.mark.parametrize("timeout", [0, 3601, -1, "soon"])
-def test_a_timeout_out_of_bounds_is_refused(timeout):
+def test_a_timeout_out_of_bounds_is_rejected(timeout):
     with pytest.raises(ValidationError, match="timeout"):
         CloudRunWorkerJobConfiguration(job_body=cloud_run._get_base_job_body(), timeout=timeout)
 
@@ -293,7 +293,7 @@ def test_a_timeout_out_of_bounds_is_refused(timeout):
         {"credentials": "very-private"},
     ],
 )
-def test_an_error_does_not_repeat_what_may_be_secret(wrong):
+def test_a_validation_error_does_not_show_the_input(wrong):
     with pytest.raises(ValidationError) as caught:
         CloudRunWorkerJobConfiguration(**{"job_body": cloud_run._get_base_job_body()} | wrong)
     assert "very-private" not in str(caught.value)
@@ -312,7 +312,7 @@ STEPS = [
 
 @pytest.mark.difference("shape-errors")
 @pytest.mark.parametrize("step", STEPS)
-async def test_a_body_that_lost_its_shape_is_an_error(step):
+async def test_a_step_that_misses_its_part_of_the_body_is_an_error(step):
     made = await configuration()
     made.job_body.clear()
     what = {"_populate_envs": "env", "_populate_labels": "labels"}.get(step, "image")
@@ -336,7 +336,7 @@ CONTAINERS = "/spec/template/spec/template/spec/containers"
         ("metadata", [], "/metadata"),
     ],
 )
-async def test_what_has_the_wrong_shape_is_named_by_its_place(path, value, pointer):
+async def test_a_malformed_part_of_the_body_is_named_by_its_path(path, value, pointer):
     made = await configuration(prepare=False)
     place = made.job_body
     *above, last = path.split(".")
@@ -349,7 +349,7 @@ async def test_what_has_the_wrong_shape_is_named_by_its_place(path, value, point
         made.prepare_for_flow_run(flow_run())
 
 
-async def test_an_environment_that_is_a_text_is_an_error():
+async def test_an_env_that_is_a_string_is_an_error():
     made = await configuration(prepare=False)
     container(made)["env"] = "A=b"
     with pytest.raises(ValueError, match=rf"Unable to verify env .* There is no list at {CONTAINERS}/0/env$"):
@@ -357,22 +357,23 @@ async def test_an_environment_that_is_a_text_is_an_error():
 
 
 @pytest.mark.parametrize("name", ["command", "args"])
-async def test_a_command_line_that_no_shell_could_split_is_an_error(name):
+async def test_an_unterminated_quotation_in_a_command_line_is_an_error(name):
     made = await configuration(prepare=False)
     container(made)[name] = "python 'x"
-    with pytest.raises(ValueError, match=f"The container's {name} can't be split into words: No closing quotation"):
+    message = f"The container's {name} is not a valid shell command line: No closing quotation"
+    with pytest.raises(ValueError, match=message):
         made.prepare_for_flow_run(flow_run())
 
 
 def warnings_of(caplog) -> list[str]:
-    begin = "The job body may be refused by Cloud Run: "
+    begin = "Cloud Run may reject the job body: "
     records = [record for record in caplog.records if record.getMessage().startswith(begin)]
     assert {record.name for record in records} <= {"prefect.flow_runs.worker"}
     return [record.getMessage().removeprefix(begin) for record in records]
 
 
 @pytest.mark.difference("early-check")
-async def test_an_unknown_field_is_a_warning_with_the_nearest_name(caplog):
+async def test_an_unknown_field_is_a_warning_with_the_most_similar_name(caplog):
     template = CloudRunWorker.get_default_base_job_template()
     task = template["job_configuration"]["job_body"]["spec"]["template"]["spec"]["template"]["spec"]
     task["timeoutSecond"] = 60
@@ -382,7 +383,7 @@ async def test_an_unknown_field_is_a_warning_with_the_nearest_name(caplog):
         made = await configuration(template=template)
     assert container(made)["resource"] == {"limits": {}}
     place = "spec.template.spec.template.spec"
-    unknown = "not a field of the Cloud Run Admin API v1 that this worker knows"
+    unknown = "unknown field of the Cloud Run Admin API v1"
     assert sorted(warnings_of(caplog)) == [
         f"{place}.containers[0].resource: {unknown}; did you mean 'resources'?",
         f"{place}.somethingNew: {unknown}",
@@ -391,31 +392,31 @@ async def test_an_unknown_field_is_a_warning_with_the_nearest_name(caplog):
 
 
 @pytest.mark.difference("early-check")
-async def test_a_wrong_type_is_an_error_with_what_was_expected_and_found(caplog):
+async def test_a_wrong_type_is_an_error_with_the_expected_and_the_found_type(caplog):
     template = CloudRunWorker.get_default_base_job_template()
     task = template["job_configuration"]["job_body"]["spec"]["template"]["spec"]["template"]["spec"]
     task["maxRetries"] = "many"
     task["containers"].append({"image": ["very-private"]})
     template["job_configuration"]["job_body"]["metadata"]["labels"] = {"team": 7}
-    with pytest.raises(ValueError, match="The job body can't be used: ") as caught:
+    with pytest.raises(ValueError, match="The job body is invalid: ") as caught:
         await configuration(template=template)
     place = "spec.template.spec.template.spec"
-    assert str(caught.value).removeprefix("The job body can't be used: ").split("; ") == [
+    assert str(caught.value).removeprefix("The job body is invalid: ").split("; ") == [
         "metadata.labels.team: expected a string, found a number",
         f"{place}.containers[1].image: expected a string, found a list",
-        f"{place}.maxRetries: expected an integer of 32 bits, found a string",
+        f"{place}.maxRetries: expected a 32-bit integer, found a string",
     ]
     assert "very-private" not in str(caught.value)
 
 
-async def test_the_default_job_has_nothing_to_warn_about(caplog):
+async def test_the_default_job_has_no_warnings(caplog):
     with caplog.at_level(logging.WARNING):
         await configuration({"cpu": "1000m", "memory": "512Mi", "vpc_connector_name": "c", "timeout": 60})
     assert warnings_of(caplog) == []
 
 
 @pytest.mark.difference("early-check")
-async def test_limits_of_cloud_run_are_warned_about(caplog):
+async def test_exceeded_limits_of_cloud_run_are_warnings(caplog):
     template = CloudRunWorker.get_default_base_job_template()
     body = template["job_configuration"]["job_body"]
     body["metadata"]["labels"] = {f"own{n}": "x" for n in range(70)}
@@ -425,10 +426,11 @@ async def test_limits_of_cloud_run_are_warned_about(caplog):
         await configuration({"cpu": "1000m", "memory": "8Gi", "env": {"BIG": "x" * 32769}}, template)
     place = r"spec\.template\.spec\.template\.spec\.containers\[0\]"
     patterns = [
-        r"metadata\.labels: 70 labels, Cloud Run takes 64 at most",
-        rf"{place}\.args: 1001 entries, Cloud Run takes 1000 at most",
-        rf"{place}\.env\[\d+\]\.value: 32769 bytes, Cloud Run takes 32768 at most",
-        rf"{place}\.resources\.limits\.memory: 8Gi does not go with 1000m of CPU, which take 512Mi to 4096Mi",
+        r"metadata\.labels: 70 labels, but Cloud Run allows at most 64",
+        rf"{place}\.args: 1001 entries, but Cloud Run allows at most 1000",
+        rf"{place}\.env\[\d+\]\.value: 32769 bytes, but Cloud Run allows at most 32768",
+        rf"{place}\.resources\.limits\.memory: 8Gi is outside the range that Cloud Run allows with a CPU limit of "
+        r"1000m: 512Mi to 4096Mi",
     ]
     found = warnings_of(caplog)
     assert len(found) == 4
@@ -446,17 +448,20 @@ def circle():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (b"x", "is of type 'bytes', which JSON can't carry"),
-        (float("nan"), "is NaN, which is no number of JSON"),
-        (float("-inf"), "is -inf, which is no number of JSON"),
-        (datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc), "is of type 'datetime', which JSON can't carry"),
-        (2**64, "is an integer of more than 64 bits"),
-        ("\ud800", "is text that UTF-8 can't encode"),
-        ({1: "x"}, "has the key 1, which is no text that JSON can carry"),
-        (circle(), "is nested deeper than 100 levels, or holds itself"),
+        (b"x", "is of type 'bytes', which JSON cannot represent"),
+        (float("nan"), "is NaN, which JSON cannot represent"),
+        (float("-inf"), "is -inf, which JSON cannot represent"),
+        (
+            datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc),
+            "is of type 'datetime', which JSON cannot represent",
+        ),
+        (2**64, "is an integer that does not fit in 64 bits"),
+        ("\ud800", "is a string that cannot be encoded as UTF-8"),
+        ({1: "x"}, "has the key 1, but keys in JSON must be strings in UTF-8"),
+        (circle(), "is nested deeper than 100 levels or contains itself"),
     ],
 )
-async def test_what_json_cannot_carry_is_an_error_with_its_place(value, message):
+async def test_a_value_that_json_cannot_represent_is_an_error_with_its_path(value, message):
     made = await configuration(prepare=False)
     made.job_body["metadata"]["annotations"]["example.com/x"] = {"list": [0, value]}
     place = r"The job body at metadata\.annotations\[\"example\.com/x\"\]\.list\[1\]"
@@ -464,10 +469,10 @@ async def test_what_json_cannot_carry_is_an_error_with_its_place(value, message)
         made.prepare_for_flow_run(flow_run())
 
 
-async def test_an_entry_of_the_environment_that_is_no_mapping_is_named():
+async def test_an_env_entry_that_is_not_a_mapping_is_an_error_with_its_path():
     made = await configuration(prepare=False)
     container(made)["env"] = ["A=b", {"name": "OWN", "value": 1}, circle()]
-    with pytest.raises(ValueError, match=r"containers\[0\]\.env\[2\]\[0\].* holds itself"):
+    with pytest.raises(ValueError, match=r"containers\[0\]\.env\[2\]\[0\].* contains itself"):
         made.prepare_for_flow_run(flow_run())
     del container(made)["env"][2]
     with pytest.raises(ValueError, match=r"env\[0\]: expected a mapping \(EnvVar\), found a string; .*env\[1\]\.value"):
@@ -475,7 +480,7 @@ async def test_an_entry_of_the_environment_that_is_no_mapping_is_named():
 
 
 WORDS = st.text(alphabet="aZ0_-./ é²\u0130", max_size=80)
-# A few labels, or more than there is room for.
+# A few labels, or more than a resource may have.
 LABELS = st.one_of(
     st.dictionaries(WORDS, WORDS, max_size=4),
     st.builds(lambda count, word: {f"{word}{n}": word for n in range(count)}, st.integers(55, 80), WORDS),
@@ -492,9 +497,7 @@ LABELS = st.one_of(
     command=st.one_of(st.none(), st.text(alphabet="ab -\t", max_size=9), st.lists(st.text(max_size=3), max_size=3)),
 )
 @pytest.mark.slow
-def test_whatever_the_names_labels_and_variables_are_the_prepared_body_is_sound(
-    name, run_name, prefects, own, env, command
-):
+def test_any_names_labels_and_variables_give_a_valid_body(name, run_name, prefects, own, env, command):
     body = cloud_run._get_base_job_body()
     body["metadata"] |= {"name": name, "labels": dict(own)}
     body["spec"]["template"]["spec"]["template"]["spec"]["containers"] = [{"command": command, "env": [{"name": "A"}]}]
@@ -531,7 +534,7 @@ def test_whatever_the_names_labels_and_variables_are_the_prepared_body_is_sound(
     assert made.job_body == once
 
 
-async def test_the_steps_can_be_overridden_and_come_in_their_order():
+async def test_subclasses_can_override_the_steps_which_run_in_order():
     called = []
 
     def recorded(name):

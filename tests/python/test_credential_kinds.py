@@ -1,6 +1,6 @@
-"""Credentials of every kind, from files and the environment, against endpoints on loopback that check as Google does.
+"""Every kind of credentials, from files and the environment, against endpoints on loopback that check as Google does.
 
-Where a library's host is fixed, an HTTPS proxy on loopback takes the place of the host.
+Where a library uses a fixed host, an HTTPS proxy on loopback takes the place of that host.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ AUTHORIZED_USER = {"type": "authorized_user", **USER}
 
 
 def named(tmp_path: Path, credentials: dict[str, Any]) -> dict[str, str]:
-    """An environment that names a file of these credentials."""
+    """Writes these credentials to a file, and returns an environment that names it."""
     path = tmp_path / "credentials.json"
     path.write_text(json.dumps(credentials))
     return {"GOOGLE_APPLICATION_CREDENTIALS": str(path)}
 
 
 def external(google: Google, source: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """A configuration of workload identity federation."""
+    """Makes a configuration of workload identity federation."""
     return {
         "type": "external_account",
         "audience": POOL,
@@ -51,7 +51,7 @@ def succeeds(google: Google, answer: dict[str, Any], token: str, *, by_google_au
 
 
 @pytest.mark.parametrize("how", ["named", "well-known", "in gcloud's folder"])
-def test_a_service_accounts_key_among_the_application_default_credentials(google, tmp_path, how):
+def test_a_service_account_key_as_application_default_credentials(google, tmp_path, how):
     env = {}
     if how == "named":
         env = named(tmp_path, google.key)
@@ -65,7 +65,7 @@ def test_a_service_accounts_key_among_the_application_default_credentials(google
     assert google.claims[0]["iss"] == google.key["client_email"]
 
 
-def test_gcloud_where_there_is_nothing_else(google, tmp_path):
+def test_gcloud_is_used_if_there_are_no_other_credentials(google, tmp_path):
     gcloud = tmp_path / "bin" / "gcloud"
     gcloud.parent.mkdir()
     gcloud.write_text('#!/bin/sh\n[ "$*" = "auth print-access-token --quiet" ] && echo gcloud-token || exit 1\n')
@@ -75,7 +75,7 @@ def test_gcloud_where_there_is_nothing_else(google, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_machine_whose_metadata_server_fails_is_not_somebody_else(google, tmp_path):
+def test_gcloud_is_not_used_if_the_metadata_server_fails(google, tmp_path):
     gcloud = tmp_path / "bin" / "gcloud"
     gcloud.parent.mkdir()
     gcloud.write_text("#!/bin/sh\necho gcloud-token\n")
@@ -91,7 +91,7 @@ def test_a_machine_whose_metadata_server_fails_is_not_somebody_else(google, tmp_
 
 
 @pytest.mark.parametrize("how", ["named", "well-known"])
-def test_a_users_own_credentials(google, tmp_path, in_its_place, how):
+def test_credentials_of_a_user(google, tmp_path, in_its_place, how):
     env = named(tmp_path, AUTHORIZED_USER) if how == "named" else {"CLOUDSDK_CONFIG": str(tmp_path)}
     (tmp_path / "application_default_credentials.json").write_text(json.dumps(AUTHORIZED_USER))
     succeeds(google, probe(google.url, in_its_place | env, tmp_path), "user-1", by_google_auth=True)
@@ -117,11 +117,11 @@ def test_workload_identity_from_a_file(google, tmp_path):
     credentials = external(google, {"file": str(tmp_path / "subject")})
     answer = probe(google.url, named(tmp_path, credentials), tmp_path)
     succeeds(google, answer, "pool-from-the-file-1", by_google_auth=True)
-    # And nothing but that: the project's name is nobody's business here.
+    # There is no other request: the worker does not look up the project here.
     assert google.token_calls == ["127.0.0.1/v1/token"]
 
 
-def test_workload_identity_from_an_address(google, tmp_path):
+def test_workload_identity_from_a_url(google, tmp_path):
     source = {
         "url": f"{google.url}/subject-token",
         "headers": {"x-machine": "m1"},
@@ -176,7 +176,7 @@ def test_a_user_of_a_workforce_pool(google, tmp_path):
 @pytest.mark.parametrize("proxy", ["no proxy", "a proxy"])
 def test_the_metadata_server(google, tmp_path, proxy):
     host = google.url.removeprefix("http://")
-    # No proxy sees the machine's token.
+    # The token of the metadata server must not go through a proxy.
     env = {"HTTP_PROXY": "http://127.0.0.1:1", "http_proxy": "http://127.0.0.1:1"} if proxy == "a proxy" else {}
     env |= {"NO_GCE_CHECK": "", "GCE_METADATA_HOST": host, "GCE_METADATA_IP": host}
     answer = probe(google.url, env, tmp_path)
@@ -185,7 +185,7 @@ def test_the_metadata_server(google, tmp_path, proxy):
 
 
 @pytest.mark.parametrize("what", ["nothing", "a directory", "no home"])
-def test_what_is_no_file_is_no_credentials(google, tmp_path, what):
+def test_a_missing_default_file_means_the_metadata_server(google, tmp_path, what):
     home = tmp_path
     if what == "a directory":
         (tmp_path / ".config/gcloud/application_default_credentials.json").mkdir(parents=True)
@@ -197,7 +197,7 @@ def test_what_is_no_file_is_no_credentials(google, tmp_path, what):
     succeeds(google, probe(google.url, env, tmp_path), "machine-1", by_google_auth=True)
 
 
-def test_a_key_in_the_form_of_old(google, tmp_path):
+def test_a_key_in_the_traditional_pem_format(google, tmp_path):
     private = serialization.load_pem_private_key(google.key["private_key"].encode(), None)
     pem = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
@@ -217,7 +217,7 @@ def test_the_quota_project_is_sent(google, tmp_path, in_its_place, how):
     assert google.quota_projects == ["quota-1"]
 
 
-def test_a_token_of_a_short_life_is_renewed(google, tmp_path):
+def test_a_short_lived_token_is_renewed(google, tmp_path):
     (tmp_path / "subject").write_text("s")
     google.lifetime = 2
     env = named(tmp_path, external(google, {"file": str(tmp_path / "subject")}))
@@ -225,7 +225,7 @@ def test_a_token_of_a_short_life_is_renewed(google, tmp_path):
     assert 2 <= len(google.token_calls) <= 4
 
 
-def test_gcloud_is_not_run_for_a_users_own_credentials(google, tmp_path, in_its_place):
+def test_gcloud_is_not_run_for_credentials_of_a_user(google, tmp_path, in_its_place):
     gcloud = tmp_path / "bin" / "gcloud"
     gcloud.parent.mkdir()
     gcloud.write_text(f"#!/bin/sh\ntouch {tmp_path}/was-run\n")
@@ -254,24 +254,24 @@ def test_a_key_of_another_universe_signs_its_tokens_itself(google, tmp_path):
     assert claims["iss"] == google.key["client_email"]
 
 
-# What goes wrong
+# Errors
 
 
-def test_no_credentials_at_all_are_an_error_that_says_what_to_do(google, tmp_path):
+def test_without_credentials_the_error_says_what_to_do(google, tmp_path):
     answer = probe(google.url, {"PATH": "/nowhere"}, tmp_path)
     assert answer["error"] == "CloudRunAuthenticationError"
     assert "default credentials were not found" in answer["text"]
 
 
-def test_a_file_that_is_named_and_not_there_is_an_error_that_names_it(google, tmp_path):
+def test_a_missing_file_is_an_error_that_names_it(google, tmp_path):
     env = {"GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "gone.json")}
     answer = probe(google.url, env, tmp_path)
     assert answer["error"] == "CloudRunAuthenticationError"
-    assert "GOOGLE_APPLICATION_CREDENTIALS: the file" in answer["text"]
-    assert "gone.json' of credentials can't be read: No such file" in answer["text"]
+    assert "GOOGLE_APPLICATION_CREDENTIALS: the credentials file" in answer["text"]
+    assert "gone.json' cannot be read: No such file" in answer["text"]
 
 
-def test_a_user_who_has_taken_access_back_is_one_clear_error(google, tmp_path, in_its_place):
+def test_revoked_access_of_a_user_is_one_error_and_not_retried(google, tmp_path, in_its_place):
     google.token_answer = (400, {"error": "invalid_grant", "error_description": "Token has been revoked."}, {})
     answer = probe(google.url, in_its_place | named(tmp_path, AUTHORIZED_USER), tmp_path, calls=5)
     assert answer["error"] == "CloudRunAuthenticationError"
@@ -279,23 +279,23 @@ def test_a_user_who_has_taken_access_back_is_one_clear_error(google, tmp_path, i
     assert google.token_calls == ["oauth2.googleapis.com/token"]
 
 
-def test_a_key_that_is_refused_is_asked_for_once_and_says_why(google, tmp_path):
+def test_a_rejected_key_is_tried_once_and_the_error_says_why(google, tmp_path):
     google.token_answer = (400, {"error": "invalid_grant", "error_description": "Invalid JWT Signature."}, {})
     answer = probe(google.url, {}, tmp_path, calls=20, at_once=True, service_account_info=json.dumps(google.key))
     assert answer["error"] == "CloudRunAuthenticationError"
     assert "invalid_grant: Invalid JWT Signature." in answer["text"]
-    # gcp_auth makes five requests; google-auth says why they were refused.
+    # gcp_auth sends five requests. Then google-auth sends one, because its error says why the key was rejected.
     assert len(google.token_calls) == 6
 
 
-def test_a_token_endpoint_that_is_out_of_order_is_waited_for(google, tmp_path):
+def test_a_failing_token_endpoint_is_retried(google, tmp_path):
     (tmp_path / "subject").write_text("s")
     google.outages = 2
     answer = probe(google.url, named(tmp_path, external(google, {"file": str(tmp_path / "subject")})), tmp_path)
     succeeds(google, answer, "pool-s-1", by_google_auth=True)
 
 
-def test_an_executables_configuration_is_taken_from_the_environment_only(google, tmp_path):
+def test_a_configuration_with_a_program_is_accepted_from_the_environment_only(google, tmp_path):
     marker = tmp_path / "was-run"
     credentials = external(google, {"executable": {"command": f"/usr/bin/touch {marker}"}})
     env = {"GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES": "1"}
@@ -309,7 +309,7 @@ def test_an_executables_configuration_is_taken_from_the_environment_only(google,
 
 
 @pytest.mark.slow
-def test_no_token_endpoint_leads_elsewhere(google, tmp_path):
+def test_redirects_of_token_endpoints_are_not_followed(google, tmp_path):
     (tmp_path / "subject").write_text("s")
     with Google() as other:
         threading.Thread(target=other.serve_forever, daemon=True).start()
@@ -324,7 +324,7 @@ def test_no_token_endpoint_leads_elsewhere(google, tmp_path):
         other.shutdown()
 
 
-def test_a_process_may_end_while_a_token_endpoint_is_silent(google, tmp_path):
+def test_a_process_can_exit_while_a_token_endpoint_does_not_respond(google, tmp_path):
     (tmp_path / "subject").write_text("s")
     google.silence = 15
     began = time.monotonic()

@@ -33,7 +33,7 @@ def test_a_block_can_be_made_where_there_are_no_credentials():
 
 
 @pytest.mark.parametrize("info", [KEY, json.dumps(KEY)])
-def test_the_project_is_the_keys(info):
+def test_the_project_defaults_to_that_of_the_key(info):
     block = GcpCredentials(service_account_info=info)
     assert block.project == "key-project"
     assert block.service_account_info.get_secret_value() == KEY
@@ -44,7 +44,7 @@ def test_the_project_of_a_key_file(key_file):
     assert GcpCredentials(service_account_file=key_file, project="mine").project == "mine"
 
 
-def test_a_home_is_expanded(key_file, monkeypatch):
+def test_a_tilde_in_the_path_is_expanded(key_file, monkeypatch):
     monkeypatch.setenv("HOME", str(key_file.parent))
     assert GcpCredentials(service_account_file="~/key.json").service_account_file == key_file
 
@@ -64,7 +64,7 @@ def test_the_emulator_needs_no_project(monkeypatch):
 
 @pytest.fixture
 def default_project(monkeypatch):
-    """Nobody has looked the default project up yet."""
+    """A default project that has not been looked up yet."""
     project = _default_project.DefaultProject()
     monkeypatch.setattr(credentials, "default_project", project)
     monkeypatch.setenv("NO_GCE_CHECK", "true")
@@ -76,12 +76,12 @@ def test_the_project_of_the_application_default_credentials(key_file, monkeypatc
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(key_file))
     key_file.write_text(json.dumps({**AUTHORIZED_USER, "quota_project_id": "quota-project"}))
     assert GcpCredentials().resolve_project() == "quota-project"
-    # It stays the same as long as the process lives.
+    # The result is kept for the life of the process.
     key_file.unlink()
     assert GcpCredentials().resolve_project() == "quota-project"
 
 
-def test_many_share_a_look_up_of_the_default_project_and_none_repeats_one_that_failed(default_project, monkeypatch):
+def test_concurrent_lookups_of_the_default_project_are_shared_and_failures_are_cached(default_project, monkeypatch):
     lookups = []
 
     def look_up(_request):
@@ -95,33 +95,33 @@ def test_many_share_a_look_up_of_the_default_project_and_none_repeats_one_that_f
     failures = [answer.exception() for answer in answers]
     assert [str(failure) for failure in failures] == ["there are none"] * 20
     assert len(lookups) == 1
-    # A shared one would grow a traceback of all who raised it.
+    # A shared exception would accumulate the tracebacks of all callers.
     assert len({id(failure) for failure in failures}) == 20
-    default_project._ends = 0.0
+    default_project._valid_until = 0.0
     with pytest.raises(DefaultCredentialsError):
         GcpCredentials().resolve_project()
     assert len(lookups) == 2
 
 
 @pytest.mark.usefixtures("default_project")
-def test_a_look_up_that_can_not_begin_is_an_error_and_no_wait(monkeypatch):
+def test_a_lookup_that_cannot_start_is_an_error(monkeypatch):
     monkeypatch.setattr(_google_auth, "transport", Path("/nowhere.pem").read_text)
     with pytest.raises(DefaultCredentialsError, match="No such file"):
         GcpCredentials().resolve_project()
 
 
-def test_a_default_project_that_is_not_there_yet_is_looked_up_again(default_project, monkeypatch):
+def test_a_missing_default_project_is_looked_up_again(default_project, monkeypatch):
     answers = [None, "late-project"]
     monkeypatch.setattr(default_project, "_look_up", lambda _request: answers.pop(0))
     assert GcpCredentials().resolve_project() is None
-    default_project._ends = 0.0
+    default_project._valid_until = 0.0
     assert GcpCredentials().resolve_project() == "late-project"
     assert GcpCredentials().resolve_project() == "late-project"
 
 
 @pytest.fixture
 def kill(monkeypatch):
-    """Kills a job with the environment's credentials, on an emulator that is not there."""
+    """Returns a function that kills a job with the credentials of the environment."""
     monkeypatch.delenv("CLOUD_RUN_EMULATOR_HOST", raising=False)
     monkeypatch.setenv("PREFECT_INTEGRATIONS_GCP_CLOUD_RUN_WORKER_RETRY_MAX_SECONDS", "5")
     configuration = CloudRunWorkerJobConfiguration(job_body=_get_base_job_body())
@@ -130,7 +130,7 @@ def kill(monkeypatch):
 
 @pytest.mark.anyio
 @pytest.mark.usefixtures("default_project")
-async def test_a_run_without_project_and_credentials_is_an_error_that_says_what_to_do(kill):
+async def test_without_project_and_credentials_the_error_says_what_to_do(kill):
     with pytest.raises(CloudRunAuthenticationError, match="Set 'project' on the work pool's GCP credentials") as caught:
         await kill()
     assert "credentials were not found" in str(caught.value)
@@ -138,7 +138,7 @@ async def test_a_run_without_project_and_credentials_is_an_error_that_says_what_
 
 @pytest.mark.anyio
 @pytest.mark.slow
-async def test_a_project_that_can_not_be_looked_up_for_a_while_is_waited_for(default_project, kill, monkeypatch):
+async def test_a_transient_failure_of_the_project_lookup_is_retried(default_project, kill, monkeypatch):
     answers = [TransportError("no answer"), TransportError("no answer"), None]
 
     def look_up(_request):
@@ -147,16 +147,16 @@ async def test_a_project_that_can_not_be_looked_up_for_a_while_is_waited_for(def
         return answer
 
     monkeypatch.setattr(default_project, "_look_up", look_up)
-    with pytest.raises(ValueError, match="There is no Google Cloud project"):
+    with pytest.raises(ValueError, match="No Google Cloud project is configured"):
         await kill()
     assert answers == []
     answers += [TransportError("no answer")] * 10
-    default_project._ends = 0.0
+    default_project._valid_until = 0.0
     with pytest.raises(CloudRunUnavailableError, match="no answer"):
         await kill()
 
 
-def test_a_key_that_could_be_read_for_ever_is_refused(tmp_path):
+def test_devices_pipes_directories_and_large_files_are_rejected_as_keys(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", "/dev/zero", tmp_path):
         with pytest.raises(ValidationError, match="The provided path to the service account is invalid"):
@@ -175,14 +175,14 @@ def test_a_key_that_could_be_read_for_ever_is_refused(tmp_path):
         ({"service_account_info": KEY, "project": ["p"]}, "valid string"),
     ],
 )
-def test_a_bad_key_is_refused_without_showing_it(fields, message):
+def test_an_invalid_key_is_rejected_and_not_shown(fields, message):
     with pytest.raises(ValidationError, match=message) as caught:
         GcpCredentials(**fields)
     assert "very-private" not in str(caught.value)
     assert "very-private" not in repr(caught.value)
 
 
-def test_two_keys_are_one_too_many(key_file):
+def test_a_file_and_its_content_are_rejected_together(key_file):
     with pytest.raises(
         ValidationError, match="Only one of service_account_info or service_account_file can be"
     ) as caught:
@@ -190,7 +190,7 @@ def test_two_keys_are_one_too_many(key_file):
     assert "very-private" not in str(caught.value)
 
 
-def test_a_key_file_that_is_no_json_is_refused(tmp_path):
+def test_a_key_file_that_is_not_json_is_rejected(tmp_path):
     path = tmp_path / "key.json"
     path.write_text("very-private")
     with pytest.raises(ValidationError, match="not a readable JSON key file") as caught:
@@ -198,7 +198,7 @@ def test_a_key_file_that_is_no_json_is_refused(tmp_path):
     assert "very-private" not in str(caught.value)
 
 
-def test_a_key_does_not_show(key_file):
+def test_the_repr_does_not_show_the_key(key_file):
     assert "very-private" not in repr(GcpCredentials(service_account_info=KEY))
 
 

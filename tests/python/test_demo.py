@@ -1,4 +1,4 @@
-"""The demo is what a newcomer sees first: it works, and leaves nothing running."""
+"""The demo, the first thing that a newcomer runs, works."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-def test_the_demo_runs_to_its_end():
+def test_the_demo_completes():
     done = subprocess.run(
         [sys.executable, ROOT / "demo/run.py"], capture_output=True, text=True, timeout=300, check=False
     )

@@ -1,17 +1,30 @@
 """What the documents promise of the code."""
 
+import inspect
 import re
+import runpy
 from pathlib import Path
 
 import pytest
 
+from prefect_gcp import emulator, exceptions
+from prefect_gcp.settings import CloudRunWorkerSettings
+
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
     "README.md",
-    "SECURITY.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "SECURITY.md",
     *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
 ]
+
+
+def anchors(text: str) -> list[str]:
+    """The anchors that GitHub gives to the headings of a document."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
 def test_each_claim_of_the_security_notes_names_a_test_that_exists():
@@ -21,7 +34,11 @@ def test_each_claim_of_the_security_notes_names_a_test_that_exists():
     assert len(claims) > 12
     for claim in claims:
         assert re.search(r"`(tests|src)/[\w/.]+(::\w+)?`", claim), claim
-    for file, test in re.findall(r"`([a-z][\w/.]+)::(\w+)`", text):
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_each_test_that_a_document_names_exists(document):
+    for file, test in re.findall(r"`((?:src|tests)/[\w/.]+)::(\w+)`", (ROOT / document).read_text()):
         assert re.search(rf"\b(def|fn) {test}\(", (ROOT / file).read_text()), f"{file}::{test}"
 
 
@@ -30,9 +47,11 @@ def test_links_and_files_that_a_document_names_exist(document):
     path = ROOT / document
     text = path.read_text()
     links = re.findall(r"\]\(([^)#:]+)\)", text)
-    files = re.findall(r"`((?:src|tests|docs|python|benches)/[\w/.]+)(?:`|::)", text)
+    files = re.findall(r"`((?:src|tests|docs|python|benches|demo|tools)/[\w/.]+)(?:`|::)", text)
     for link in links:
         assert (path.parent / link).exists(), link
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", text):
+        assert anchor in anchors((path.parent / target if target else path).read_text()), f"{target}#{anchor}"
     for file in files:
         assert (ROOT / file).exists(), file
 
@@ -42,3 +61,65 @@ def test_every_target_that_a_document_names_is_in_the_makefile():
     for document in DOCUMENTS:
         for target in re.findall(r"`make ([a-z-]+)", (ROOT / document).read_text()):
             assert target in targets, f"{document}: make {target}"
+
+
+def test_the_table_of_settings_is_that_of_the_code():
+    tool = runpy.run_path(str(ROOT / "tools/settings_table.py"))
+    text = (ROOT / "docs/settings.md").read_text()
+    assert text == tool["written"](text), "run .venv/bin/python tools/settings_table.py"
+
+
+def test_each_setting_says_when_to_change_it():
+    (section,) = re.findall(
+        r"## When to change a setting\n(.*?)\n## ", (ROOT / "docs/settings.md").read_text(), re.DOTALL
+    )
+    headings = "".join(re.findall(r"^### .*$", section, re.MULTILINE))
+    described = re.findall(r"`(\w+)`", headings)
+    assert described == [name.upper() for name in CloudRunWorkerSettings.model_fields]
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) < 150
+
+
+def test_the_architecture_shows_the_states_and_transitions_of_the_machine():
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    source = (ROOT / "src/lifecycle/machine/mod.rs").read_text()
+    (original,) = re.findall(r"//! ```mermaid\n(.*?)//! ```\n", source, re.DOTALL)
+    (copy,) = re.findall(r"```mermaid\n(.*?)```\n", text, re.DOTALL)
+    assert copy == re.sub(r"^//! ", "", original, flags=re.MULTILINE)
+    (table,) = re.findall(r"\| state \|.*?\n\n", text, re.DOTALL)
+    states = set(re.findall(r"^    (\w+) --> ", copy, re.MULTILINE))
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == states
+
+
+def test_the_log_lines_in_the_docs_are_those_of_the_code():
+    source = (ROOT / "src/lifecycle/progress/wording.rs").read_text()
+    # One text for each line: without line breaks in literals, and with X for what is filled in.
+    worded = re.sub(r"\{[^{}]*\}", "X", re.sub(r"\\\n\s*", "", source))
+    (section,) = re.findall(r"## The flow run's log\n(.*?)\n## ", (ROOT / "docs/running.md").read_text(), re.DOTALL)
+    lines = [line for line in re.findall(r"^\| ([^|]+) \|", section, re.MULTILINE) if line not in ("line", "---")]
+    assert len(lines) > 20
+    for line in lines:
+        fixed = line.replace("**", "").split(" *")[0]
+        assert fixed in worded, line
+
+
+def test_the_documented_exceptions_are_those_of_the_code():
+    documented = re.findall(r"^\| `(CloudRun\w+)` \|", (ROOT / "docs/running.md").read_text(), re.MULTILINE)
+    assert sorted(documented) == sorted(kind.__name__ for kind in exceptions.CloudRunError.__subclasses__())
+
+
+def test_the_documented_kinds_of_errors_are_those_of_the_code():
+    (kinds,) = re.findall(r"pub enum ErrorKind \{(.*?)\n\}", (ROOT / "src/api/error_kind.rs").read_text(), re.DOTALL)
+    (table,) = re.findall(r"\| `ErrorKind` \|.*?\n\n", (ROOT / "ARCHITECTURE.md").read_text(), re.DOTALL)
+    documented = [kind for row in re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE)[1:] for kind in row.split(", ")]
+    assert sorted(documented) == sorted(f"`{kind}`" for kind in re.findall(r"^    (\w+),$", kinds, re.MULTILINE))
+
+
+def test_the_documented_options_of_the_emulator_are_those_of_the_code():
+    text = (ROOT / "docs/emulator.md").read_text()
+    rows = re.findall(r"^\| (?:`(--[\w-]+)[^|]*)? ?\| `(\w+)` \|", text, re.MULTILINE)
+    options = {option for action in emulator._parser()._actions for option in action.option_strings}
+    assert {option for option, _ in rows if option} == options - {"-h", "--help"}
+    assert {name for _, name in rows} == inspect.signature(emulator.Emulator).parameters.keys()

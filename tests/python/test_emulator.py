@@ -1,4 +1,4 @@
-"""The emulator from Python: the context manager and the program."""
+"""The emulator in Python: the context manager and the program."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def call(host: str, method: str, path: str, body: Any = None) -> Any:
 
 
 def run_script(host: str, script: str) -> str:
-    """Create a job that runs a shell script, run it, and answer the execution's name."""
+    """Create a job that runs a shell script, run it, and return the name of the execution."""
     container = {"image": "busybox", "command": ["sh", "-c", script]}
     body = {
         "apiVersion": "run.googleapis.com/v1",
@@ -61,7 +61,7 @@ def pids_in(file: Path) -> list[int]:
     return [int(pid) for pid in file.read_text().split()]
 
 
-def lives(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
     return bool(state.strip()) and not state.startswith("Z")
 
@@ -74,7 +74,7 @@ def children_of(pid: int) -> list[int]:
 
 @contextmanager
 def program(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The emulator as a process, and its address."""
+    """Run the emulator as a process, and yield it with its address."""
     command = [sys.executable, "-m", "prefect_gcp.emulator", "--port", "0", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
@@ -87,7 +87,7 @@ def program(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
         process.communicate()
 
 
-def test_the_context_manager_runs_an_emulator_and_tells_what_happened(tmp_path: Path) -> None:
+def test_the_context_manager_runs_an_emulator_and_has_its_history(tmp_path: Path) -> None:
     with Emulator(log_dir=tmp_path, ready_after=0, start_after=0, delete_after=0) as emulator:
         assert emulator.url == f"http://{emulator.host}"
         assert emulator.log_dir == tmp_path.resolve()
@@ -96,7 +96,7 @@ def test_the_context_manager_runs_an_emulator_and_tells_what_happened(tmp_path: 
         assert [job["metadata"]["name"] for job in emulator.jobs()] == ["script"]
         assert emulator.calls() == []
         log = (tmp_path / f"{name}.log").read_text()
-        # The interpreter that runs here is what containers find first.
+        # Containers find the interpreter of this process first.
         assert log.splitlines()[:2] == [str(Path(sys.executable).parent / "python"), "done"]
     events = {event["type"] for event in emulator.history()[0]["events"]}
     assert events == {"created", "ready", "executionCreated", "executionStarted", "executionSucceeded"}
@@ -104,20 +104,20 @@ def test_the_context_manager_runs_an_emulator_and_tells_what_happened(tmp_path: 
         call(emulator.host, "GET", "jobs")
 
 
-def test_it_listens_on_loopback_unless_told_otherwise() -> None:
+def test_it_listens_on_loopback_by_default() -> None:
     with Emulator() as emulator:
         assert emulator.host.startswith("127.0.0.1:")
     with program() as (_process, host):
         assert host.startswith("127.0.0.1:")
 
 
-def test_leaving_the_context_leaves_no_process(tmp_path: Path) -> None:
+def test_leaving_the_context_ends_all_processes(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     before = children_of(os.getpid())
     with Emulator(ready_after=0, start_after=0) as emulator:
         run_script(emulator.host, f"trap '' TERM; sleep 300 & echo $$ $! > {pids}; wait")
         started = pids_in(pids)
-    assert not any(map(lives, started))
+    assert not any(map(is_running, started))
     assert children_of(os.getpid()) == before
 
 
@@ -131,12 +131,12 @@ def test_simulated_executions_run_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "setting", [{"ready_after": -1}, {"host": "example.com"}, {"executor": "simulated", "outcome": "x"}]
 )
-def test_a_setting_that_makes_no_sense_is_refused(setting: dict[str, Any]) -> None:
+def test_an_invalid_setting_is_refused(setting: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"seconds|address|one of"), Emulator(**setting):
         pass
 
 
-def test_an_emulator_is_opened_once_and_not_used_before() -> None:
+def test_an_emulator_is_started_once_and_not_used_before() -> None:
     emulator = Emulator()
     with pytest.raises(RuntimeError, match="not started"):
         _ = emulator.host
@@ -154,23 +154,23 @@ def test_the_program_ends_with_status_0_and_without_orphans(number: signal.Signa
         started = [*pids_in(pids), *children_of(process.pid)]
         process.send_signal(number)
         assert process.wait(timeout=10) == 0
-        assert not any(map(lives, started))
+        assert not any(map(is_running, started))
         assert (tmp_path / "logs" / f"{name}.log").exists()
         assert process.stderr is not None
         assert process.stderr.read() == ""
 
 
-def test_even_a_killed_program_leaves_no_process(tmp_path: Path) -> None:
+def test_a_killed_program_leaves_no_process(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     with program("--ready-after", "0", "--start-after", "0") as (process, host):
         run_script(host, f"sleep 300 & echo $$ $! > {pids}; wait")
         started = [*pids_in(pids), *children_of(process.pid)]
         process.kill()
         process.wait()
-        wait(lambda: not any(map(lives, started)))
+        wait(lambda: not any(map(is_running, started)))
 
 
-def test_options_reach_the_emulator() -> None:
+def test_the_program_passes_its_options_to_the_emulator() -> None:
     options = ["--project", "demo", "--project", "more", "--executor", "simulated", "--secret", "a=b", "--record-calls"]
     with program(*options) as (_, host):
         run_script(host, "true")
@@ -180,7 +180,7 @@ def test_options_reach_the_emulator() -> None:
             OPENER.open(f"http://{host}/apis/run.googleapis.com/v1/namespaces/other/jobs", timeout=10)
 
 
-def test_a_port_in_use_is_one_clear_line_and_status_1() -> None:
+def test_a_port_in_use_gives_one_line_of_error_and_status_1() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         result = forked.run("prefect_gcp.emulator", "--port", port, timeout=30)
@@ -188,10 +188,10 @@ def test_a_port_in_use_is_one_clear_line_and_status_1() -> None:
     assert result.stdout == ""
     assert len(result.stderr.splitlines()) == 1
     assert f"127.0.0.1:{port}" in result.stderr
-    assert "Another --port may be free" in result.stderr
+    assert "Choose another --port" in result.stderr
 
 
-def test_faults_are_switched_on_from_python():
+def test_faults_are_set_from_python():
     with Emulator(faults={"rules": [{"fault": {"status": {"code": 503}}, "times": 1}]}, record_calls=True) as emulator:
         with pytest.raises(urllib.error.HTTPError, match="503"):
             call(emulator.host, "GET", "jobs")
@@ -200,12 +200,12 @@ def test_faults_are_switched_on_from_python():
         assert [call.get("fault") for call in emulator.calls()] == ["status 503", None]
         emulator.set_faults({"rules": [{"fault": {"stale": 5}}]})
         assert emulator.faults_met() == {}
-        with pytest.raises(ValueError, match=r"rules\[0\]: 'jobs.walk' is no call; calls are jobs.create, "):
+        with pytest.raises(ValueError, match=r"rules\[0\]: unknown call 'jobs.walk'; known calls are jobs.create, "):
             emulator.set_faults({"rules": [{"fault": "reset", "calls": ["jobs.walk"]}]})
 
 
 @pytest.mark.parametrize("as_file", [True, False])
-def test_the_program_takes_faults_and_refuses_wrong_ones(tmp_path, as_file):
+def test_the_program_accepts_faults_and_refuses_invalid_ones(tmp_path, as_file):
     def argument(faults: str) -> str:
         if not as_file:
             return faults
@@ -215,7 +215,7 @@ def test_the_program_takes_faults_and_refuses_wrong_ones(tmp_path, as_file):
     reset = argument('{"rules": [{"fault": "reset", "calls": ["jobs.list"]}]}')
     with program("--faults", reset) as (_, host), pytest.raises((ConnectionError, urllib.error.URLError)):
         call(host, "GET", "jobs")
-    for wrong, words in (('{"rule": []}', "unknown field `rule`"), ('{"rules": ', "no faults can be read from it")):
+    for wrong, words in (('{"rule": []}', "unknown field `rule`"), ('{"rules": ', "could not read the faults")):
         refused = forked.run("prefect_gcp.emulator", "--port", "0", "--faults", argument(wrong))
         assert refused.returncode in (1, 2)
         assert words in refused.stderr

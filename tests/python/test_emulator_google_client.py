@@ -1,4 +1,4 @@
-"""Google's own client works with the emulator, and every answer is what the API's discovery document says."""
+"""Google's own client works with the emulator, and each response conforms to the API's discovery document."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ PARENT = "namespaces/demo"
 
 
 class Checked(HttpRequest):
-    """A request whose success is checked against the discovery document."""
+    """A request whose successful response is checked against the discovery document."""
 
     def execute(self, *args: Any, **kwargs: Any) -> Any:
-        """Send it, and check the answer."""
+        """Send the request, and check the response."""
         method, path = self.method, urlsplit(self.uri).path
         answer = super().execute(*args, **kwargs)
         validate_answer(method, path, answer)
@@ -111,7 +111,7 @@ def test_a_job_is_created_run_watched_and_deleted(run: Any, emulator: Emulator) 
     assert emulator.history()[0]["events"][-1]["type"] == "deleted"
 
 
-def test_a_failure_with_a_retry_has_valid_answers_too(run: Any) -> None:
+def test_responses_after_a_failure_and_a_retry_are_valid(run: Any) -> None:
     create(run, "failing", "sh", "-c", "exit 4")
     execution = wait(run.executions().get(name=start(run, "failing")).execute, decided("Completed"))
     completed = condition(execution, "Completed")
@@ -119,7 +119,7 @@ def test_a_failure_with_a_retry_has_valid_answers_too(run: Any) -> None:
     assert (execution["status"]["failedCount"], execution["status"]["retriedCount"]) == (1, 1)
 
 
-def test_overrides_are_taken(run: Any) -> None:
+def test_overrides_are_applied(run: Any) -> None:
     create(run, "daily", "true")
     overrides = {"taskCount": 2, "timeoutSeconds": 5, "containerOverrides": [{"env": [{"name": "A", "value": "c"}]}]}
     execution = run.jobs().run(name=f"{PARENT}/jobs/daily", body={"overrides": overrides}).execute()
@@ -139,7 +139,7 @@ def test_a_running_execution_is_cancelled_once(run: Any) -> None:
     assert run.executions().delete(name=path).execute()["status"] == "Success"
 
 
-def test_executions_of_many_jobs_come_in_one_list_and_in_pages(run: Any) -> None:
+def test_one_list_has_the_executions_of_many_jobs_in_pages(run: Any) -> None:
     for name in ("a", "b", "c"):
         create(run, name, "true")
         start(run, name)
@@ -157,7 +157,7 @@ def test_executions_of_many_jobs_come_in_one_list_and_in_pages(run: Any) -> None
     assert [item["metadata"]["name"] for item in run.jobs().list(parent=PARENT).execute()["items"]] == ["c", "b", "a"]
 
 
-def test_a_partial_response_is_a_part_of_the_answer(run: Any) -> None:
+def test_a_partial_response_has_only_the_selected_fields(run: Any) -> None:
     create(run, "daily", "true")
     start(run, "daily")
     page = run.executions().list(parent=PARENT, fields="items(metadata/name,status/conditions)").execute()
@@ -176,7 +176,7 @@ def test_a_list_with_a_query_above_2048_characters_works(run: Any, emulator: Emu
     assert ("labelSelector", selector) in [tuple(pair) for pair in call["query"]]
 
 
-def test_refusals_are_the_errors_that_the_client_knows(run: Any) -> None:
+def test_the_client_understands_refusals(run: Any) -> None:
     create(run, "daily", "true")
     assert status_of(run.jobs().create(parent=PARENT, body=job("daily", "true"))) == 409
     assert status_of(run.jobs().create(parent=PARENT, body=job("Daily", "true"))) == 400
@@ -185,7 +185,7 @@ def test_refusals_are_the_errors_that_the_client_knows(run: Any) -> None:
         run.jobs().get(name=f"{PARENT}/jobs/nope").execute()
 
 
-def test_the_validator_refuses_what_the_document_does_not_have(run: Any) -> None:
+def test_the_validator_refuses_values_that_the_document_does_not_allow(run: Any) -> None:
     create(run, "daily", "true")
     sound = run.jobs().get(name=f"{PARENT}/jobs/daily").execute()
     task = ("spec", "template", "spec", "template", "spec")
@@ -209,7 +209,7 @@ def test_the_validator_refuses_what_the_document_does_not_have(run: Any) -> None
             validate("Job", broken)
 
 
-def test_the_validator_knows_the_calls_of_the_api() -> None:
+def test_the_validator_knows_the_methods_of_the_api() -> None:
     base = f"/apis/run.googleapis.com/v1/{PARENT}"
     selector = [("labelSelector", "a=b"), ("limit", "5"), ("fields", "items")]
     assert validate_call("GET", f"{base}/executions", selector, None) == "run.namespaces.executions.list"

@@ -105,8 +105,8 @@ def test_the_api_can_not_send_the_token_elsewhere(google, tmp_path):
 
 @pytest.fixture
 def client(google):
-    settings = CloudRunWorkerSettings(api_endpoint=google.url).model_dump()
-    return lambda **names: _core.Client(**{"project": "p", "region": "r"} | names, **settings)
+    use = {"credentials": _core.Credentials(), "settings": CloudRunWorkerSettings(api_endpoint=google.url)}
+    return lambda **names: _core.Client(**{"project": "p", "region": "r"} | names | use)
 
 
 @pytest.mark.parametrize("region", ["evil.example/", "evil.example#", "x@evil.example", "", "..", "US-EAST1"])
@@ -123,19 +123,19 @@ def test_a_project_is_an_id(client, project):
 
 @pytest.mark.parametrize("job", ["..", "a/b", "j?x", "J", "j:run", ""])
 def test_a_job_has_a_legal_name(client, job):
-    with pytest.raises(ValueError, match="is not a name"):
+    with pytest.raises(ValueError, match="is not a valid Cloud Run job name"):
         client().kill_job(job)
-    with pytest.raises(ValueError, match="is not a name"):
+    with pytest.raises(ValueError, match="is not a valid Cloud Run job name"):
         client().run_job({}, job=job, keep_job=False, ready_timeout_seconds=1)
 
 
 @pytest.mark.anyio
-async def test_what_is_no_name_of_a_job_is_not_found(google, monkeypatch):
+async def test_a_kill_with_an_invalid_job_name_raises_infrastructure_not_found(google, monkeypatch):
     monkeypatch.setenv("PREFECT_INTEGRATIONS_GCP_CLOUD_RUN_WORKER_API_ENDPOINT", google.url)
     configuration = CloudRunWorkerJobConfiguration(
         job_body=_get_base_job_body(), credentials=GcpCredentials(service_account_info=google.key)
     )
-    with pytest.raises(InfrastructureNotFound, match=r"'\.\./x' is not a name"):
+    with pytest.raises(InfrastructureNotFound, match=r"'\.\./x' is not a valid Cloud Run job name"):
         await CloudRunWorker(work_pool_name="p").kill_infrastructure("../x", configuration)
     assert google.paths == []
 

@@ -226,7 +226,7 @@ async def test_a_template_with_a_wrong_type_and_a_typo_says_both_in_the_flow_run
     name = pool(break_it)
     flow_run_id = await deploy(name, "succeed")
     await run_all(name)
-    message = "spec.template.spec.template.spec.maxRetries: expected an integer of 32 bits, found a string"
+    message = "spec.template.spec.template.spec.maxRetries: expected a 32-bit integer, found a string"
     assert message in await log_of(flow_run_id, message)
     assert (await read(flow_run_id)).state.name in {"Crashed", "Failed"}
     assert emulator.jobs() == []

@@ -1,4 +1,4 @@
-"""The rendering of templates, held against Prefect's own functions."""
+"""Rendering of templates, compared with Prefect's own functions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from prefect_gcp.workers.cloud_run import CloudRunWorkerJobConfiguration
 
 
 class Opaque:
-    """A value that is nothing but itself, with items of its own."""
+    """A value of a type that no template can contain. It has one item."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -56,7 +56,7 @@ ODD_LEAVES = [
     -0.0,
     NotSet,
 ]
-# Characters whose class differs between Python and Rust, or between versions of Unicode, beside plain ones.
+# Characters that Python and Rust, or versions of Unicode, classify differently; and plain ones.
 ODD = "é²½Ⅷ\u0660\u07c0一\u0301\u200d\u1680\u2003\u3000\x85\xa0\x1c\x1f\u180e\ud800\udfff😀\u0378\U0001e030"
 SPACES = ["", " ", " ", "  ", "\t\n", "\x1c", "\x85", "\u2003", "\u200b"]
 SEGMENTS = [
@@ -86,7 +86,7 @@ ODD_KEYS = ["a.b", "env.FOO", "{{ a }}", "{{ none }}", 1, None, True, ("t", 1)]
 
 
 class Generator:
-    """Templates and values from one source of chance, which is many times faster than a strategy for each part."""
+    """Makes templates and values from one random source. That is many times faster than a strategy for each part."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -131,7 +131,7 @@ class Generator:
         if depth == 0 or self.random.random() < 0.3:
             return leaf()
         if self.random.random() < 0.05:
-            # Deep and narrow.
+            # A deep and narrow tree.
             return functools.reduce(lambda below, _: [below] if depth % 2 else {"a": below}, range(60), leaf())
         size = self.random.randint(0, 3)
         if self.random.random() < 0.5:
@@ -153,7 +153,7 @@ class Generator:
 
 
 def outcome(function, *arguments):
-    """What a renderer makes of its arguments, so that it can be compared: what is not rebuilt counts by identity."""
+    """The result of a renderer in a comparable form, or the class of its exception. Values count by identity."""
     try:
         return frozen(function(*arguments))
     except Exception as error:
@@ -186,7 +186,11 @@ def texts(value):
 
 
 def has_one_answer(template, values):
-    """Prefect's order of several placeholders in one text is a set's: a value with braces gives either result."""
+    """Whether Prefect gives a single result.
+
+    Prefect replaces several placeholders of one string in the order of a set, so a value with braces has two possible
+    results.
+    """
     crowded = any(len(find_placeholders(text)) > 1 for text in texts(template))
     return not crowded or not any(
         "{{" in str(part) or "}}" in str(part) for part in (values, os.environ["RENDERING_SET"])
@@ -200,7 +204,7 @@ def _environment():
         yield
 
 
-def test_templates_render_as_with_prefects_own_function():
+def test_templates_render_as_with_prefects_apply_values():
     compared: list[object] = []
     seed = 0
     while len(compared) < 22_000:
@@ -212,7 +216,7 @@ def test_templates_render_as_with_prefects_own_function():
         expected = outcome(apply_values, template, values)
         assert outcome(render, template, values) == expected, f"seed {seed}"
         compared.append(expected)
-    # The comparison is worth something: most of the templates rendered to something.
+    # Guards the comparison: most of the templates rendered without an error.
     errors = sum(isinstance(result, type) for result in compared)
     assert 50 < errors < len(compared) / 10
     found = "".join(map(repr, compared))
@@ -221,7 +225,7 @@ def test_templates_render_as_with_prefects_own_function():
 
 
 class Client:
-    """Prefect's API, with one variable and one block."""
+    """A client of Prefect's API that knows one variable and one block."""
 
     async def read_variable_by_name(self, name):
         return SimpleNamespace(value={"of": "a variable"}) if name == "x" else None
@@ -231,7 +235,7 @@ class Client:
 
 
 class Captured:
-    """A configuration that is nothing but what it is made of."""
+    """A configuration that only keeps its fields."""
 
     _get_base_config_defaults = staticmethod(BaseJobConfiguration._get_base_config_defaults)
 
@@ -240,13 +244,13 @@ class Captured:
 
 
 async def configured(by, template, values):
-    """What a configuration class makes its instances of."""
+    """The fields that a configuration class passes to its constructor."""
     made = await by.from_template_and_values.__func__(Captured, template, values, client=Client())
     return frozen(made.fields)
 
 
 def pool_template(generator):
-    """A pool's template and job variables for it."""
+    """Makes a pool template, and job variables for it."""
     chance = generator.random.random
     names = ["a", "b", "c", "env", "command", "labels", "name"]
     defaults = generator.values()
@@ -254,7 +258,7 @@ def pool_template(generator):
     configuration = {name: generator.template() for name in names if chance() < 0.6}
     job_variables = generator.values()
     if chance() < 0.5:
-        # Environments are nearly always mappings.
+        # In practice, `env` is nearly always a mapping.
         configuration["env"] = "{{ env }}" if chance() < 0.5 else {"A": "{{ a }}", "B": "template"}
         properties["env"]["default"] = {"B": "default", "FOO": "{{ b }}"}
         job_variables["env"] = {"B": "variable"} if chance() < 0.5 else {}
@@ -264,7 +268,7 @@ def pool_template(generator):
     return {"job_configuration": configuration, "variables": {"properties": properties}}, job_variables
 
 
-def test_pools_templates_are_configured_as_by_prefects_base():
+def test_pool_templates_are_configured_as_by_prefects_base_class():
     results: list[object] = []
     seed = 0
     while len(results) < 3_000:
@@ -276,27 +280,27 @@ def test_pools_templates_are_configured_as_by_prefects_base():
         ours = outcome(LOOP.run_until_complete, configured(CloudRunWorkerJobConfiguration, template, values))
         assert frozen([template, values]) == before, f"seed {seed}"
         theirs = outcome(LOOP.run_until_complete, configured(BaseJobConfiguration, template, values))
-        # Where Prefect fails, in one way or another, ours does.
+        # If Prefect raises an exception, so does ours; the class may differ.
         assert ours == theirs or (isinstance(ours, type) and isinstance(theirs, type)), f"seed {seed}"
         results.append(theirs)
-    # Most of the templates had an answer.
+    # Guards the comparison: most of the templates were valid.
     answers = [result for result in results if not isinstance(result, type)]
     assert len(answers) > len(results) / 2
 
 
-def test_a_lone_placeholder_passes_its_value_by_identity():
+def test_a_lone_placeholder_becomes_the_value_itself():
     for value in [*ODD_LEAVES[:-1], [1], {"a": {}}, "text"]:
         rendered = render({"x": ["{{ a.b }}"]}, {"a": {"b": value}})
         assert rendered["x"][0] is value
 
 
-def test_a_number_finds_a_key_as_the_installed_prefect_does():
+def test_a_number_in_a_name_finds_keys_as_in_the_installed_prefect():
     values = {"a": {"1": "text", 2: "number", "\u0663": "digit"}}
     template = ["{{ a.1 }}", "{{ a[2] }}", "{{ a.\u0663 }}", "{{ a.02 }}"]
     assert render(template, values) == apply_values(template, values)
 
 
-def test_the_template_is_left_as_it_is():
+def test_rendering_does_not_change_the_template():
     template = {"a": ["{{ x }}", {"b": "y{{ x }}"}], "c": "{{ x }}"}
     before = copy.deepcopy(template)
     rendered = render(template, {})
@@ -310,24 +314,24 @@ def nested(levels):
 
 
 @pytest.mark.difference("rendering-errors")
-def test_what_is_nested_too_deeply_is_an_error():
+def test_a_template_nested_too_deeply_is_an_error():
     render(nested(500), {})
     circle = {}
     circle["again"] = [circle]
     for template in [nested(501), nested(50_000), circle]:
-        with pytest.raises(ValueError, match="nested deeper than 500 levels, or holds itself"):
+        with pytest.raises(ValueError, match="nested deeper than 500 levels or contains itself"):
             render(template, {})
 
 
 @pytest.mark.parametrize("odd", [b"x", (1,), {1}, object(), datetime.date(2026, 1, 1)], ids=type)
-def test_what_no_template_can_hold_is_named_with_its_place(odd):
+def test_an_unexpected_type_in_a_template_is_an_error_with_its_path(odd):
     place = r"\(at job_body\.list\[1\]\[\"a/b\"\]\)"
     with pytest.raises(ValueError, match=f"Unexpected template type '{type(odd).__name__}' {place}"):
         render({"job_body": {"list": [1, {"a/b": odd}]}}, {})
 
 
 class Shrinking:
-    """A value that changes the template while it is made text."""
+    """A value whose `__str__` empties the template."""
 
     def __init__(self, template) -> None:
         self.template = template
@@ -337,7 +341,7 @@ class Shrinking:
         return "gone"
 
 
-def test_a_value_whose_code_changes_the_template_does_no_harm():
+def test_a_value_that_changes_the_template_in_str_is_harmless():
     template = {"a": "x{{ v }}", "b": "{{ v }}", "c": 1}
     rendered = render(template, {"v": Shrinking(template)})
     assert rendered["a"] == "xgone"
@@ -345,7 +349,7 @@ def test_a_value_whose_code_changes_the_template_does_no_harm():
 
 
 class Failing:
-    """A value whose code fails."""
+    """A value whose methods raise exceptions."""
 
     def __str__(self) -> str:
         raise RuntimeError("no text")
@@ -355,7 +359,7 @@ class Failing:
 
 
 @pytest.mark.parametrize("text", ["{{ v }}!", "{{ v.a }}"])
-def test_an_error_of_a_values_own_code_comes_out(text):
+def test_an_exception_of_a_value_is_passed_on(text):
     with pytest.raises(RuntimeError, match="no"):
         render([text], {"v": Failing()})
 
@@ -367,52 +371,52 @@ GOOD = {"job_configuration": {}, "variables": {"properties": {}}}
 @pytest.mark.parametrize(
     ("template", "values", "message"),
     [
-        ([], {}, "The pool's template: expected a mapping, found list"),
-        (None, {}, "The pool's template: expected a mapping, found nothing"),
-        ({"variables": {}}, {}, "The pool's template at job_configuration: expected a mapping, found nothing"),
-        (GOOD | {"job_configuration": "x"}, {}, "at job_configuration: expected a mapping, found str"),
-        ({"job_configuration": {}}, {}, "at variables: expected a mapping, found nothing"),
-        (GOOD | {"variables": {"properties": []}}, {}, "at variables.properties: expected a mapping, found list"),
+        ([], {}, "The work pool's template must be a mapping, got list"),
+        (None, {}, "The work pool's template must be a mapping, got null"),
+        ({"variables": {}}, {}, "The work pool's template at job_configuration must be a mapping, got null"),
+        (GOOD | {"job_configuration": "x"}, {}, "at job_configuration must be a mapping, got str"),
+        ({"job_configuration": {}}, {}, "at variables must be a mapping, got null"),
+        (GOOD | {"variables": {"properties": []}}, {}, "at variables.properties must be a mapping, got list"),
         (
             GOOD | {"variables": {"properties": {"x": 1}}},
             {},
-            "at variables.properties.x: expected a mapping",
+            "at variables.properties.x must be a mapping",
         ),
         (
             {"job_configuration": {"env": {}}, "variables": {"properties": {"env": {"default": ["A"]}}}},
             {},
-            "at variables.properties.env.default: expected a mapping, found list",
+            "at variables.properties.env.default must be a mapping, got list",
         ),
         (
             GOOD | {"job_configuration": {"env": {}}},
             {"env": "A"},
-            "The job variable env: expected a mapping",
+            "The job variable env must be a mapping",
         ),
-        (GOOD, [], "The job variables: expected a mapping, found list"),
-        (GOOD, {1: 2}, "The job variable 1: expected a string as name, found int"),
+        (GOOD, [], "The job variables must be a mapping, got list"),
+        (GOOD, {1: 2}, r"The name of a job variable must be a string, got 1 \(int\)"),
         (
             GOOD,
             {"a.b": 1, "a.b.c": 2},
-            "The job variable 'a.b.c' sets a key of what another one sets",
+            "Job variable 'a.b.c' conflicts with job variable 'a.b', which is not a mapping",
         ),
         (GOOD | {"job_configuration": {"job_body": {"a": {1}}}}, {}, r"template type 'set' \(at job_body\.a\)"),
     ],
 )
-def test_a_pools_template_of_the_wrong_shape_is_a_clear_error(template, values, message):
+def test_a_malformed_pool_template_is_an_error_that_names_the_place(template, values, message):
     with pytest.raises(ValueError, match=message):
         LOOP.run_until_complete(configured(CloudRunWorkerJobConfiguration, template, values))
 
 
-def test_a_value_that_holds_itself_is_a_clear_error():
+def test_a_value_that_contains_itself_is_an_error():
     circle = []
     circle.append(circle)
     template = GOOD | {"job_configuration": {"x": "{{ c }}"}}
-    with pytest.raises(ValueError, match="nested too deeply, or holds itself"):
+    with pytest.raises(ValueError, match="nested too deeply or contains itself"):
         LOOP.run_until_complete(configured(CloudRunWorkerJobConfiguration, template, {"c": circle}))
 
 
 @pytest.mark.difference("one-pass")
-def test_a_value_is_never_rendered_again_whatever_the_order():
+def test_values_are_not_rendered_again():
     for names in ["ab", "ba", "abc", "cba"]:
         text = " ".join(f"{{{{ {name} }}}}" for name in names)
         values = {name: f"{{{{ {other} }}}}" for name, other in zip("abc", "bca", strict=True)}

@@ -1,6 +1,7 @@
-"""Nothing leaks: no secret shows in logs, exceptions, representations, labels, events or the emulator's page.
+"""No secret appears in logs, exceptions, representations, labels, events or the emulator's pages.
 
-Secrets are a service account's key, access tokens, Prefect's API key and auth string, and values of the environment.
+Secrets are a service account key, access tokens, Prefect's API key and auth string, and values of environment
+variables.
 """
 
 from __future__ import annotations
@@ -29,20 +30,20 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def anyio_backend():
-    # asyncio tells more then.
+    # In debug mode, asyncio logs more.
     return "asyncio", {"debug": True}
 
 
 @pytest.fixture
 def emulator(evil_google, monkeypatch):
-    """An emulator that is spoken to as Google is: with tokens."""
+    """An emulator behind the setting for the API endpoint, so that the worker sends tokens as it does to Google."""
     with Emulator(ready_after=0.1, start_after=0.05, delete_after=0.05, record_calls=True) as running:
         monkeypatch.setenv(f"{SETTING}API_ENDPOINT", running.url)
         yield running
 
 
 class Started:
-    """Stands for anyio's task status."""
+    """Takes the place of anyio's task status."""
 
     def __init__(self) -> None:
         self.event = asyncio.Event()
@@ -61,8 +62,8 @@ def fetch(emulator: Emulator, path: str) -> str:
         return answer.read().decode()
 
 
-def look_at(emulator: Emulator, watch: leaks.Watch) -> None:
-    """Looks at all that an emulator shows but the jobs themselves, which hold what they were created with."""
+def watch_emulator(emulator: Emulator, watch: leaks.Watch) -> None:
+    """Watches everything that an emulator shows, except the specs of jobs, which contain their environment."""
     for path in ("/", "/emulator/history", "/emulator/calls", "/emulator/counts", "/emulator/faults"):
         watch.hear(path, fetch(emulator, path))
     watch.see("calls", emulator.calls())
@@ -85,14 +86,14 @@ async def test_a_run_that_succeeds_shows_no_secret(emulator, evil_google, watch,
     worker._emit_flow_run_executed_event(result, configuration, None)
     (job,) = emulator.jobs()
     expected = {**leaks.ENV, "PREFECT_API_KEY": leaks.API_KEY, "PREFECT_API_AUTH_STRING": leaks.AUTH_STRING}
-    assert expected.items() <= env_of(job).items(), "the API shows what it was given, as Google's does"
+    assert expected.items() <= env_of(job).items(), "The API returns the environment of a job, as Google's does"
     assert evil_google.assertions
     assert emitted
     watch.see("Prefect's events", emitted)
     watch.see("the result", result)
     watch.see("the worker", worker)
     watch.hear("the worker's status", worker.get_status())
-    look_at(emulator, watch)
+    watch_emulator(emulator, watch)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ async def test_a_run_that_succeeds_shows_no_secret(emulator, evil_google, watch,
 )
 async def test_a_run_that_fails_shows_no_secret(emulator, evil_google, watch, values):
     await run(watch, "a run", key=evil_google.key, **values)
-    look_at(emulator, watch)
+    watch_emulator(emulator, watch)
 
 
 @pytest.mark.parametrize(
@@ -116,10 +117,10 @@ async def test_a_run_that_fails_shows_no_secret(emulator, evil_google, watch, va
     ["reset", "hang", {"refuse": 0.5}, *({"status": {"code": code}} for code in (400, 401, 429, 503))],
 )
 @pytest.mark.slow
-async def test_faults_that_are_switched_on_show_no_secret(emulator, evil_google, watch, fault):
+async def test_injected_faults_show_no_secret(emulator, evil_google, watch, fault):
     emulator.set_faults({"rules": [{"fault": fault, "calls": ["jobs.create"]}]})
     await run(watch, "a run", key=evil_google.key)
-    look_at(emulator, watch)
+    watch_emulator(emulator, watch)
 
 
 async def test_a_kill_and_the_run_that_it_ends_show_no_secret(emulator, evil_google, watch):
@@ -132,7 +133,7 @@ async def test_a_kill_and_the_run_that_it_ends_show_no_secret(emulator, evil_goo
     with pytest.raises(Exception, match="not found") as caught:
         await worker.kill_infrastructure("no-such-job", configuration)
     watch.catch("a kill of nothing", caught.value)
-    look_at(emulator, watch)
+    watch_emulator(emulator, watch)
 
 
 async def test_a_run_that_is_cancelled_shows_no_secret(emulator, evil_google, watch):
@@ -141,12 +142,12 @@ async def test_a_run_that_is_cancelled_shows_no_secret(emulator, evil_google, wa
     watch.see("the task", task)
     task.cancel()
     assert isinstance(await task, asyncio.CancelledError)
-    look_at(emulator, watch)
+    watch_emulator(emulator, watch)
 
 
 @pytest.mark.parametrize("call", ["create", "get", "run", "list", "delete"])
 @pytest.mark.slow
-async def test_an_answer_that_repeats_the_request_is_not_repeated(evil_google, watch, monkeypatch, call):
+async def test_a_response_that_repeats_the_request_is_not_shown(evil_google, watch, monkeypatch, call):
     monkeypatch.setenv(f"{SETTING}API_ENDPOINT", evil_google.url)
     runs = [run(watch, f"{way} {call}", key=evil_google.key, project=f"{way}-{call}") for way in EVIL]
     ends = await asyncio.gather(*runs)
@@ -155,7 +156,7 @@ async def test_an_answer_that_repeats_the_request_is_not_repeated(evil_google, w
 
 
 @pytest.mark.parametrize("call", ["get", "delete"])
-async def test_a_kill_repeats_no_answer_that_repeats_the_request(evil_google, watch, monkeypatch, call):
+async def test_a_kill_does_not_show_a_response_that_repeats_the_request(evil_google, watch, monkeypatch, call):
     monkeypatch.setenv(f"{SETTING}API_ENDPOINT", evil_google.url)
 
     async def kill(way: str) -> None:
@@ -172,17 +173,18 @@ async def test_a_kill_repeats_no_answer_that_repeats_the_request(evil_google, wa
 @pytest.mark.parametrize("call", ["create", "run"])
 @pytest.mark.slow
 async def test_events_show_no_secret(evil_google, watch, call):
-    settings = CloudRunWorkerSettings(api_endpoint=evil_google.url).model_dump()
+    settings = CloudRunWorkerSettings(api_endpoint=evil_google.url)
     watch.see("the settings", CloudRunWorkerSettings())
     body = (await prepared(a_flow_run())).job_body
 
     async def events(way: str) -> None:
-        key = json.dumps(evil_google.key)
-        client = _core.Client(project=f"{way}-{call}", region="r", service_account_info=key, **settings)
+        credentials = _core.Credentials(service_account_info=json.dumps(evil_google.key))
+        client = _core.Client(project=f"{way}-{call}", region="r", credentials=credentials, settings=settings)
         watch.see("a client", client)
+        watch.see("credentials", credentials)
         run = client.run_job(body, job=body["metadata"]["name"], keep_job=False, ready_timeout_seconds=5)
         watch.see("a run", run)
-        for thing in (client, run):
+        for thing in (client, credentials, run):
             with pytest.raises(TypeError):
                 pickle.dumps(thing)
 
@@ -199,24 +201,24 @@ async def test_events_show_no_secret(evil_google, watch, call):
     await asyncio.gather(*map(events, EVIL))
 
 
-async def test_a_token_endpoint_that_repeats_the_request_is_not_repeated(evil_google, watch, monkeypatch):
+async def test_a_token_response_that_repeats_the_request_is_not_shown(evil_google, watch, monkeypatch):
     monkeypatch.setenv(f"{SETTING}API_ENDPOINT", evil_google.url)
     keys = {way: evil_google.key | {"token_uri": f"{evil_google.url}/token/{way}"} for way in EVIL_TOKENS}
     keys["absent"] = evil_google.key | {"token_uri": "http://127.0.0.1:1/token"}
-    # It is evil to no call of the API.
+    # In this project, no call of the API is evil.
     ends = await asyncio.gather(*(run(watch, way, key=key, project="reset-never") for way, key in keys.items()))
     assert evil_google.assertions
     assert sum(isinstance(end, Exception) for end in ends) > 10
 
 
 @pytest.mark.slow
-async def test_a_block_that_gets_no_token_shows_no_secret(evil_google, watch, monkeypatch):
-    monkeypatch.setattr("prefect_gcp._google_auth._TIMEOUT", 1)
+async def test_a_block_without_token_shows_no_secret(evil_google, watch, monkeypatch):
+    monkeypatch.setattr("prefect_gcp._google_auth._TIMEOUT_SECONDS", 1)
 
     async def ask(way: str, uri: str) -> None:
         block = GcpCredentials(service_account_info=evil_google.key | {"token_uri": uri})
         try:
-            # What it returns is the one place where a token shows.
+            # The return value is the only place where the token may appear.
             await block.get_access_token()
         except Exception as error:
             watch.catch(f"a block, {way}", error)
@@ -228,20 +230,20 @@ async def test_a_block_that_gets_no_token_shows_no_secret(evil_google, watch, mo
 
 @pytest.mark.parametrize("way", ["repeated", "repeated-parts", "repeated-page", "garbage", "wrong-type", "redirect"])
 @pytest.mark.slow
-async def test_credentials_of_the_environment_do_not_show(evil_google, watch, monkeypatch, tmp_path, way):
+async def test_credentials_of_the_environment_are_not_shown(evil_google, watch, monkeypatch, tmp_path, way):
     file = tmp_path / "adc.json"
     secrets = {"client_secret": leaks.CLIENT_SECRET, "refresh_token": leaks.REFRESH_TOKEN}
     file.write_text(json.dumps({"type": "authorized_user", "client_id": "c"} | secrets))
-    # google-auth takes no other from the file.
+    # google-auth ignores the `token_uri` of such a file.
     uri = f"{evil_google.url}/token/{way}"
     monkeypatch.setattr("google.oauth2.credentials._GOOGLE_OAUTH2_TOKEN_ENDPOINT", uri)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
-    told: list[Any] = []
-    await asyncio.to_thread(_google_auth._fetch, None, None, _google_auth.SCOPE, lambda *answer: told.append(answer))
+    results: list[Any] = []
+    await asyncio.to_thread(_google_auth._fetch, None, None, _google_auth.SCOPE, lambda *result: results.append(result))
     assert evil_google.token_requests
-    ((token, *words),) = told
+    ((token, *texts),) = results
     assert token is None or way == "wrong-type"
-    watch.hear("what the core is told", words)
+    watch.hear("the callback's arguments", texts)
     with pytest.raises(GoogleAuthError) if token is None else nullcontext() as caught:
         await GcpCredentials().get_access_token()
     if caught:

@@ -1,6 +1,6 @@
-"""Nothing leaks of values that are wrong: keys, job variables, templates, settings.
+"""Invalid keys, job variables, templates and settings do not appear in errors and logs.
 
-A secret may stand wherever somebody puts it by mistake. What its place is shown for, it shows: a region, a job's name,
+Somebody may put a secret into any of them by mistake. Some values are meant to be shown: a region, the name of a job,
 the names of variables.
 """
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def anyio_backend():
-    # asyncio tells more then.
+    # In debug mode, asyncio logs more.
     return "asyncio", {"debug": True}
 
 
@@ -70,19 +70,19 @@ BAD_FIELDS = [
 
 
 def malformed(key: dict[str, Any]) -> list[Any]:
-    """Keys as people get them wrong."""
+    """Makes malformed keys, as people make them by mistake."""
     text = json.dumps(key | {"private_key": PEM})
     texts = [json.dumps(text), json.dumps([text]), text[:-1], text.replace('"', "'"), text + "}", f"key={text}", PEM]
     wrong: list[Any] = [*texts, *(text.encode() for text in texts), [leaks.BROKEN_KEY], leaks.BROKEN_KEY, {"a": {1, 2}}]
     return [*wrong, *(key | {"private_key": pem} for pem in BAD_PEMS), *(key | fields for fields in BAD_FIELDS)]
 
 
-async def look_at_block(watch: leaks.Watch, where: str, **fields: Any) -> None:
-    """Makes a block and uses it in every way."""
+async def watch_block(watch: leaks.Watch, where: str, **fields: Any) -> None:
+    """Makes a block, and uses it in every way."""
     try:
         block = GcpCredentials(**fields)
     except Exception as error:
-        return watch.catch(f"the making of a block, {where}", error)
+        return watch.catch(f"the constructor of a block, {where}", error)
     watch.see(where, block)
     for use in (block.get_credentials_from_service_account, block.get_access_token, block.get_cloud_storage_client):
         try:
@@ -93,26 +93,26 @@ async def look_at_block(watch: leaks.Watch, where: str, **fields: Any) -> None:
 
 
 @pytest.mark.slow
-async def test_a_malformed_key_does_not_show(evil_google, watch, monkeypatch, tmp_path):
+async def test_a_malformed_key_is_not_shown(evil_google, watch, monkeypatch, tmp_path):
     monkeypatch.setenv(f"{SETTING}API_ENDPOINT", evil_google.url)
     for number, key in enumerate(malformed(evil_google.key)):
         where = f"key {number}"
-        await look_at_block(watch, where, service_account_info=key)
+        await watch_block(watch, where, service_account_info=key)
         await run(watch, f"a run, {where}", key=key, project="reset-never")
         file = tmp_path / f"key-{number}.json"
         file.write_bytes(key if isinstance(key, bytes) else (key if isinstance(key, str) else repr(key)).encode())
         if isinstance(key, dict) and "a" not in key:
             file.write_text(json.dumps(key))
-        await look_at_block(watch, f"a file, {where}", service_account_file=file)
+        await watch_block(watch, f"a file, {where}", service_account_file=file)
         credentials = {"service_account_file": str(file), "project": "reset-never"}
         await run(watch, f"a run, a file, {where}", credentials=credentials)
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
-        # A token would be kept for the tests that follow, since they are the same credentials to the process.
+        # The run must fail: the process would cache a token of these credentials for the tests that follow.
         assert isinstance(await run(watch, f"a run, the environment's, {where}", project="reset-never"), Exception)
         monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS")
 
 
-async def test_a_key_file_that_was_broken_since_does_not_show(evil_google, watch, monkeypatch, tmp_path):
+async def test_a_key_file_that_breaks_later_is_not_shown(evil_google, watch, monkeypatch, tmp_path):
     monkeypatch.setenv(f"{SETTING}API_ENDPOINT", evil_google.url)
     file = tmp_path / "key.json"
     for text in ("", leaks.BROKEN_KEY, json.dumps(leaks.BROKEN_KEY), json.dumps([leaks.BROKEN_KEY]), f'{{"a": "{PEM}"'):
@@ -121,7 +121,7 @@ async def test_a_key_file_that_was_broken_since_does_not_show(evil_google, watch
         file.write_text(text)
         for use in (block.get_credentials_from_service_account, block.get_access_token):
             try:
-                await answer if hasattr(answer := use(), "__await__") else pytest.fail("it is no key")
+                await answer if hasattr(answer := use(), "__await__") else pytest.fail("a broken key was accepted")
             except Exception as error:
                 watch.catch(use.__name__, error)
         configuration = await prepared(a_flow_run())
@@ -131,23 +131,23 @@ async def test_a_key_file_that_was_broken_since_does_not_show(evil_google, watch
         watch.catch("a run", caught.value)
 
 
-def test_the_core_refuses_a_key_of_the_wrong_type_without_showing_it(watch):
+def test_the_core_rejects_a_key_of_a_wrong_type_and_does_not_show_it(watch):
     settings = CloudRunWorkerSettings().model_dump()
     for key in ([leaks.BROKEN_KEY], {"private_key": leaks.BROKEN_KEY}, leaks.BROKEN_KEY.encode()):
         with pytest.raises(TypeError) as caught:
-            _core.Client(project="p", region="r", service_account_info=key, **settings)
-        watch.catch("a client", caught.value)
+            _core.Credentials(service_account_info=key)
+        watch.catch("credentials", caught.value)
     watch.see("the settings", settings)
 
 
 def wrongs(secret: str) -> list[Any]:
-    """A secret, and what holds it, of every type."""
+    """Makes values of many types that are or contain a secret."""
     holders = [[secret], {"x": secret}, {secret}, secret.encode(), (secret, 1), {"x": [{"y": secret}]}]
     return [secret, *holders, SimpleNamespace(x=secret)]
 
 
 @pytest.mark.parametrize("model", [CloudRunWorkerJobConfiguration, CloudRunWorkerVariables, GcpCredentials])
-def test_a_field_of_the_wrong_type_does_not_show(watch, model: type[BaseModel]):
+def test_a_field_of_a_wrong_type_is_not_shown(watch, model: type[BaseModel]):
     body = CloudRunWorker.get_default_base_job_template()["job_configuration"]["job_body"]
     for name in model.model_fields:
         for value in wrongs(leaks.PASSWORD):
@@ -160,9 +160,9 @@ def test_a_field_of_the_wrong_type_does_not_show(watch, model: type[BaseModel]):
                     watch.see(f"{name} as {type(value).__name__}", made)
 
 
-async def test_a_job_variable_of_the_wrong_type_does_not_show(watch):
+async def test_a_job_variable_of_a_wrong_type_is_not_shown(watch):
     template = CloudRunWorker.get_default_base_job_template()
-    # A name is shown, and bytes are text to pydantic.
+    # Errors may show a name. pydantic accepts bytes as a string.
     for name in template["variables"]["properties"].keys() - {"name"}:
         for value in wrongs(leaks.PASSWORD)[1:]:
             try:
@@ -200,7 +200,7 @@ PLACES = [
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.slow
-async def test_a_body_that_lost_its_shape_does_not_show(evil_google, watch, monkeypatch, place):
+async def test_a_malformed_body_is_not_shown(evil_google, watch, monkeypatch, place):
     monkeypatch.setenv(f"{SETTING}API_ENDPOINT", evil_google.url)
     endless: list[Any] = [leaks.PASSWORD]
     endless.append(endless)
@@ -223,7 +223,7 @@ async def test_a_body_that_lost_its_shape_does_not_show(evil_google, watch, monk
             watch.catch(where, error)
         watch.see("the configuration", configuration)
         try:
-            # Whatever became of it, since a subclass may prepare it in its own way.
+            # Run it even if it is invalid: a subclass may prepare the body in its own way.
             await asyncio.wait_for(CloudRunWorker(work_pool_name="p").run(a_flow_run(), configuration), 4)
         except Exception as error:
             watch.catch(where, error)
@@ -246,7 +246,7 @@ async def test_a_body_that_lost_its_shape_does_not_show(evil_google, watch, monk
         {"job_configuration": {"env": {"A": "{{ $HUSH }}", "B": SimpleNamespace(x=leaks.PASSWORD)}}},
     ],
 )
-async def test_a_template_that_cannot_be_rendered_does_not_show(watch, monkeypatch, change):
+async def test_a_template_that_cannot_be_rendered_is_not_shown(watch, monkeypatch, change):
     monkeypatch.setenv("HUSH", leaks.PASSWORD)
     template = CloudRunWorker.get_default_base_job_template() | change
     values = {"env": {"x": leaks.PASSWORD, "y": leaks.ODD_PASSWORD}}
@@ -271,7 +271,7 @@ BAD_ENDPOINTS = [
 
 
 @pytest.mark.parametrize("endpoint", BAD_ENDPOINTS)
-async def test_an_endpoint_with_a_password_does_not_show_it(watch, monkeypatch, endpoint):
+async def test_the_password_of_an_endpoint_is_not_shown(watch, monkeypatch, endpoint):
     with pytest.raises(ValueError, match="is not an API endpoint") as caught:
         _core.check_api_endpoint(endpoint)
     watch.catch("the check", caught.value)
@@ -285,7 +285,7 @@ async def test_an_endpoint_with_a_password_does_not_show_it(watch, monkeypatch, 
     watch.catch("the settings", caught.value)
 
 
-async def test_settings_of_wrong_values_do_not_show(watch, monkeypatch):
+async def test_invalid_values_of_settings_are_not_shown(watch, monkeypatch):
     for name in set(CloudRunWorkerSettings.model_fields) - {"api_endpoint"}:
         monkeypatch.setenv(SETTING + name.upper(), leaks.PASSWORD)
         with pytest.raises(ValueError, match=name) as caught:
@@ -296,23 +296,23 @@ async def test_settings_of_wrong_values_do_not_show(watch, monkeypatch):
 
 
 @pytest.mark.parametrize("region", ["evil.example/", "", "r" * 64])
-async def test_a_bad_region_shows_no_secret(evil_google, watch, monkeypatch, region):
+async def test_an_invalid_region_shows_no_secret(evil_google, watch, monkeypatch, region):
     monkeypatch.setenv(f"{SETTING}API_ENDPOINT", evil_google.url)
     assert isinstance(await run(watch, "a run", key=evil_google.key, region=region), ValueError)
 
 
-async def test_a_proxy_with_a_password_does_not_show_it(evil_google, watch, monkeypatch):
+async def test_the_password_of_a_proxy_is_not_shown(evil_google, watch, monkeypatch):
     key = evil_google.key | {"token_uri": "https://127.0.0.1:1/token"}
     for proxy in (f"http://user:{leaks.ENDPOINT_PASSWORD}@127.0.0.1:1", f"http://u:{leaks.ENDPOINT_PASSWORD}@h:port"):
         for name in ("https_proxy", "HTTPS_PROXY"):
             monkeypatch.setenv(name, proxy)
         await run(watch, proxy[-5:], key=key)
-        await look_at_block(watch, proxy[-5:], service_account_info=key)
+        await watch_block(watch, proxy[-5:], service_account_info=key)
 
 
-def test_a_key_is_held_by_what_is_asked_for_it_and_by_pickles(evil_google, watch):
-    # A pickle is the block itself: tasks in other processes get it so. All else masks the key, Prefect's own way of
-    # saving a block apart, which is asked to include secrets.
+def test_only_pickles_and_explicit_dumps_contain_the_key(evil_google, watch):
+    # A pickle contains the key, because tasks in other processes need it. So does a dump that includes secrets, which
+    # is how Prefect saves a block. Everything else masks the key.
     block = GcpCredentials(service_account_info=evil_google.key)
     assert pickle.loads(pickle.dumps(block)) == block
     assert copy.deepcopy(block).service_account_info.get_secret_value() == evil_google.key
@@ -325,7 +325,7 @@ def test_a_key_is_held_by_what_is_asked_for_it_and_by_pickles(evil_google, watch
         watch.see("a model", model)
         watch.see("a dump", model.model_dump())
         watch.hear("JSON", model.model_dump_json())
-    # The environment is what a configuration is for: its dumps hold it, and its representation does not.
+    # The dumps of a configuration contain the environment. Its representation does not.
     configuration.env = dict(leaks.ENV)
     assert leaks.PASSWORD in configuration.model_dump_json()
     variables = CloudRunWorkerVariables(env=leaks.ENV)
@@ -333,7 +333,7 @@ def test_a_key_is_held_by_what_is_asked_for_it_and_by_pickles(evil_google, watch
 
 
 @pytest.mark.parametrize("way", ["the key itself", "in base64", "a broken file"])
-async def test_a_key_where_a_file_belongs_does_not_show(evil_google, watch, monkeypatch, tmp_path, way):
+async def test_a_key_in_place_of_a_file_is_not_shown(evil_google, watch, monkeypatch, tmp_path, way):
     text = json.dumps({"type": "service_account", "private_key": leaks.BROKEN_KEY})
     (tmp_path / "broken.json").write_text(text[:-1])
     named = {"the key itself": text, "in base64": base64.b64encode(text.encode() * 30).decode()}

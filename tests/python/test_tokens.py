@@ -1,4 +1,4 @@
-"""Tokens by gcp_auth, from a token endpoint and an API on loopback that check what they get."""
+"""Tokens from gcp_auth, with a token endpoint and an API on loopback that check their requests."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.anyio
 
 
 def client(google: Google, **credentials) -> _core.Client:
-    settings = CloudRunWorkerSettings(api_endpoint=google.url, retry_initial_delay_seconds=0.01).model_dump()
-    return _core.Client(project="p", region="us-east1", **settings, **credentials)
+    settings = CloudRunWorkerSettings(api_endpoint=google.url, retry_initial_delay_seconds=0.01)
+    return _core.Client(project="p", region="us-east1", credentials=_core.Credentials(**credentials), settings=settings)
 
 
 async def kill(client: _core.Client, job: str = "j") -> None:
@@ -51,7 +51,7 @@ async def test_a_key_file(google, tmp_path):
     assert google.authorizations == ["Bearer token-1"]
 
 
-async def test_the_environments_key_file(google, tmp_path, monkeypatch):
+async def test_the_key_file_of_the_environment(google, tmp_path, monkeypatch):
     path = tmp_path / "key.json"
     path.write_text(json.dumps(google.key))
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
@@ -59,20 +59,20 @@ async def test_the_environments_key_file(google, tmp_path, monkeypatch):
     assert google.authorizations == ["Bearer token-1"]
 
 
-async def test_all_clients_of_an_identity_share_its_token(google):
+async def test_all_clients_with_the_same_credentials_share_a_token(google):
     for _ in range(3):
         await delete(google, service_account_info=json.dumps(google.key))
     assert len(google.claims) == 1
     assert google.authorizations == ["Bearer token-1"] * 3
 
 
-async def test_a_refused_token_is_renewed_once(google):
+async def test_a_token_that_the_api_rejects_is_renewed_once(google):
     google.refused = {"Bearer token-1"}
     await delete(google, service_account_info=json.dumps(google.key))
     assert google.authorizations == ["Bearer token-1", "Bearer token-2"]
 
 
-async def test_a_token_refused_again_is_an_error_that_says_what_to_do(google):
+async def test_a_second_rejected_token_is_an_error_that_says_what_to_do(google):
     google.refused = {"Bearer token-1", "Bearer token-2"}
     with pytest.raises(exceptions.CloudRunAuthenticationError, match="GCP credentials block") as caught:
         await delete(google, service_account_info=json.dumps(google.key))
@@ -80,8 +80,8 @@ async def test_a_token_refused_again_is_an_error_that_says_what_to_do(google):
     assert "token-" not in str(caught.value)
 
 
-# gcp_auth asks five times for each attempt of ours.
-async def test_a_token_endpoint_that_is_out_of_order_for_a_while_is_waited_for(google):
+# gcp_auth sends five requests in each of the worker's attempts.
+async def test_a_token_endpoint_that_fails_for_a_while_is_retried(google):
     google.outages = 7
     await delete(google, service_account_info=json.dumps(google.key))
     assert google.authorizations == ["Bearer token-1"]
@@ -89,7 +89,7 @@ async def test_a_token_endpoint_that_is_out_of_order_for_a_while_is_waited_for(g
 
 
 @pytest.mark.slow
-async def test_credentials_that_have_worked_are_believed_in_for_the_whole_budget(google):
+async def test_credentials_that_have_worked_are_retried_for_the_whole_budget(google):
     await delete(google, service_account_info=json.dumps(google.key))
     google.refused = {"Bearer token-1"}
     google.outages = 22
@@ -98,10 +98,11 @@ async def test_credentials_that_have_worked_are_believed_in_for_the_whole_budget
     assert google.outages == 0
 
 
-async def test_a_token_endpoint_that_is_not_there_is_waited_for(google, caplog):
+async def test_an_unreachable_token_endpoint_is_retried(google, caplog):
     key = google.key | {"token_uri": "http://127.0.0.1:1/token"}
     settings = CloudRunWorkerSettings(api_endpoint=google.url, retry_max_attempts=4, retry_initial_delay_seconds=0.01)
-    one = _core.Client(project="p", region="r", **settings.model_dump(), service_account_info=json.dumps(key))
+    credentials = _core.Credentials(service_account_info=json.dumps(key))
+    one = _core.Client(project="p", region="r", credentials=credentials, settings=settings)
     with pytest.raises(exceptions.CloudRunAuthenticationError, match="after 4 attempts"):
         await kill(one)
 
@@ -118,13 +119,13 @@ async def test_a_key_file_that_was_replaced_is_read_again(google, tmp_path):
     assert google.claims[-1]["iss"] == "new@key-project.iam.gserviceaccount.com"
 
 
-async def test_a_key_with_a_malformed_address_is_an_error_like_any_other(google):
-    key = google.key | {"token_uri": "no address at all"}
+async def test_a_key_with_a_malformed_token_uri_is_an_authentication_error(google):
+    key = google.key | {"token_uri": "not a URL"}
     with pytest.raises(exceptions.CloudRunAuthenticationError, match="token_uri"):
         await delete(google, service_account_info=json.dumps(key))
 
 
-def test_no_proxy_sees_a_token_that_is_not_encrypted(google, tmp_path):
+def test_no_token_is_sent_through_a_proxy_without_encryption(google, tmp_path):
     with Google() as proxy:
         threading.Thread(target=proxy.serve_forever, daemon=True).start()
         env = {"HTTP_PROXY": proxy.url, "http_proxy": proxy.url, "ALL_PROXY": proxy.url}
@@ -136,10 +137,10 @@ def test_no_proxy_sees_a_token_that_is_not_encrypted(google, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_process_that_ends_with_the_last_answer_ends_in_order(google):
-    # Without Prefect, whose import takes a second: it is the end that counts, and only some ends go wrong.
+def test_a_process_that_exits_with_the_last_response_exits_cleanly(google):
+    # Imports the core without Prefect, whose import takes a second: the fault shows only in some of many process exits.
     script = """
-        import asyncio, importlib.util, json, sys
+        import asyncio, importlib.util, json, sys, types
         path, settings = sys.argv[1], json.loads(sys.argv[2])
         spec = importlib.util.spec_from_file_location("prefect_gcp._core", path)
         core = importlib.util.module_from_spec(spec)
@@ -150,19 +151,24 @@ def test_a_process_that_ends_with_the_last_answer_ends_in_order(google):
                 pass
 
         async def main():
-            client = core.Client(project="p", region="r", emulator_host=settings.pop("host"), **settings)
+            client = core.Client(
+                project="p",
+                region="r",
+                credentials=core.Credentials(),
+                settings=types.SimpleNamespace(**settings),
+            )
             await asyncio.gather(*(kill(client, f"j{number}") for number in range(8)))
 
         asyncio.run(main())
     """
-    settings = CloudRunWorkerSettings().model_dump() | {"host": google.url.removeprefix("http://")}
+    settings = CloudRunWorkerSettings().model_dump() | {"emulator_host": google.url.removeprefix("http://")}
     command = [sys.executable, "-c", textwrap.dedent(script), _core.__file__, json.dumps(settings)]
     for _ in range(30):
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert (done.returncode, done.stderr) == (0, "")
 
 
-async def test_a_refused_key_is_an_error_that_does_not_show_it(google, caplog):
+async def test_a_rejected_key_is_an_error_that_does_not_show_it(google, caplog):
     google.refuses_keys = True
     with caplog.at_level(logging.DEBUG), pytest.raises(exceptions.CloudRunAuthenticationError) as caught:
         await delete(google, service_account_info=json.dumps(google.key))
@@ -172,7 +178,7 @@ async def test_a_refused_key_is_an_error_that_does_not_show_it(google, caplog):
     assert google.authorizations == []
 
 
-async def test_the_workers_setting_and_the_pools_block_are_what_counts(google, monkeypatch):
+async def test_the_endpoint_setting_and_the_credentials_block_are_used(google, monkeypatch):
     monkeypatch.setenv("PREFECT_INTEGRATIONS_GCP_CLOUD_RUN_WORKER_API_ENDPOINT", google.url + "/{region}")
     configuration = CloudRunWorkerJobConfiguration(
         job_body=_get_base_job_body(),
@@ -184,5 +190,5 @@ async def test_the_workers_setting_and_the_pools_block_are_what_counts(google, m
     assert google.paths == ["/europe-west1/apis/run.googleapis.com/v1/namespaces/key-project/jobs/j"]
 
 
-async def test_a_client_shows_no_key(google):
+async def test_the_repr_of_a_client_shows_no_key(google):
     assert repr(client(google, service_account_info=json.dumps(google.key))) == "Client(project='p', region='us-east1')"

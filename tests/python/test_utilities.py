@@ -1,4 +1,4 @@
-"""Names and labels for Google."""
+"""Names and labels that Google Cloud accepts."""
 
 import pytest
 
@@ -18,13 +18,13 @@ def test_a_slug_can_be_shorter():
     assert slugify_name("abcdef", max_length=3) == "abc"
 
 
-def test_labels_become_valid_in_their_order():
+def test_labels_become_valid_and_keep_their_order():
     labels = {"prefect.io/flow-run-name": "Nice Run", "0": "x", "B": "É"}
     assert list(sanitize_labels_for_gcp(labels).items()) == [("prefect-io-flow-run-name", "nice-run"), ("b", "-")]
     assert labels["B"] == "É"
 
 
-def test_existing_labels_win_and_stay():
+def test_existing_labels_win():
     merged = merge_labels_for_gcp({"team": "prefect", "a": "b"}, {"team": "MINE"})
     assert merged == {"team": "MINE", "a": "b"}
 
@@ -38,5 +38,5 @@ def test_labels_fill_up_to_64():
 
 @pytest.mark.difference("gone-names")
 @pytest.mark.parametrize("name", ["Job", "Execution"])
-def test_what_needed_googles_client_is_gone(name):
+def test_names_that_need_googles_client_are_gone(name):
     assert not hasattr(utilities, name)

@@ -111,15 +111,15 @@ async def test_a_run_succeeds_and_leaves_nothing(emulator, worker, flow_run, cap
     assert await gone(emulator)
     for line in (
         f"Creating Cloud Run Job {job}",
-        "Cloud Run Job is not ready yet: Ready is Unknown",
+        f"Cloud Run Job '{job}' is not ready yet: Ready is Unknown",
         f"Submitting Cloud Run Job '{job}' for execution.",
-        f"Cloud Run Job '{job}' is executed as '{job}-",
+        f"Cloud Run Job '{job}' started execution '{job}-",
         f"Job Run {job} completed successfully",
         f"Job Run logs can be found on GCP at: {emulator.url}/logs/my-project/us-central1/{job}-",
         f"Deleting completed Cloud Run Job '{job}'",
         f"Cloud Run Job '{job}' deleted",
         f"Cloud Run Job '{job}' was pending for ",
-        "; no call was repeated",
+        "; no call was retried",
     ):
         assert line in caplog.text
     (log,) = emulator.log_dir.glob("*.log")
@@ -136,7 +136,7 @@ async def test_many_runs_are_watched_with_few_reads(worker, monkeypatch):
         results = await asyncio.gather(*(map(worker.run, runs, configurations)))
     assert {result.status_code for result in results} == {0}
     counts = emulator.counts()
-    # Looks at a quarter of the age, all of them together, and not at each of them.
+    # Lists that cover all executions, after a quarter of their age, and no read of a single execution.
     assert counts["executions.list"] <= 30
     assert "executions.get" not in counts
 
@@ -144,7 +144,7 @@ async def test_many_runs_are_watched_with_few_reads(worker, monkeypatch):
 @pytest.mark.difference("paced")
 @pytest.mark.settings(QUOTA_PERIOD_SECONDS="1")
 @pytest.mark.slow
-async def test_runs_wait_for_what_the_quotas_take_and_say_so_once(worker, monkeypatch, caplog):
+async def test_rate_limited_runs_wait_and_report_it_once(worker, monkeypatch, caplog):
     quotas = {"writes": 10, "runs": 10, "minuteSeconds": 1}
     with Emulator(ready_after=0.1, executor="simulated", duration=0.1, faults={"quotas": quotas}) as emulator:
         monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", emulator.host)
@@ -152,15 +152,15 @@ async def test_runs_wait_for_what_the_quotas_take_and_say_so_once(worker, monkey
         configurations = [await prepared(run, credentials={"project": "p"}) for run in runs]
         results = await asyncio.gather(*(map(worker.run, runs, configurations)))
     assert {result.status_code for result in results} == {0}
-    lines = [record for record in caplog.records if "requests per minute in this project" in record.getMessage()]
-    # Once for each run and quota.
+    lines = [record for record in caplog.records if "Rate limited: the per-minute quota for" in record.getMessage()]
+    # Once per run and quota.
     told = [(record.flow_run_id, record.getMessage()) for record in lines]
     assert told
     assert len(told) == len(set(told))
-    assert "Trying again" not in caplog.text
+    assert "Retrying in" not in caplog.text
 
 
-async def test_every_request_is_one_that_googles_schema_knows(emulator, worker, flow_run):
+async def test_every_request_conforms_to_googles_schema(emulator, worker, flow_run):
     selector = {"secret": "s", "version": "1"}
     await worker.run(flow_run, await prepared(flow_run, cpu="1000m", memory="512Mi", prefect_api_key_secret=selector))
     configuration = await prepared(flow_run, "sleep 600", keep_job=True)
@@ -181,7 +181,7 @@ async def test_every_request_is_one_that_googles_schema_knows(emulator, worker, 
 @pytest.mark.parametrize(
     ("command", "words"), [("sh -c 'exit 3'", "exit code: 3"), ("sh -c 'kill -9 $$'", "did not complete successfully")]
 )
-async def test_a_run_that_fails_says_why_and_leaves_nothing(emulator, worker, flow_run, caplog, command, words):
+async def test_a_failed_run_says_why_and_leaves_nothing(emulator, worker, flow_run, caplog, command, words):
     template_values = {"command": command}
     configuration = await prepared(flow_run, **template_values)
     _task_of(configuration)["maxRetries"] = 0
@@ -200,7 +200,7 @@ def _task_of(configuration):
 
 async def test_a_run_beyond_its_timeout_fails(emulator, worker, flow_run, caplog):
     configuration = await prepared(flow_run, "sleep 600")
-    # Not the variable, which bounds the wait for readiness too.
+    # Not by the job variable 'timeout', which also bounds the wait for readiness.
     _task_of(configuration).update(maxRetries=0, timeoutSeconds=1)
     result = await worker.run(flow_run, configuration)
     assert result.status_code == 1
@@ -237,13 +237,13 @@ async def test_a_kill_spares_another_flow_runs_job_of_the_same_name(emulator, wo
 
 
 @pytest.mark.settings(POLL_INTERVAL_SECONDS="60")
-async def test_a_kill_ends_its_run_at_once_and_not_at_its_next_look(worker, flow_run, monkeypatch):
+async def test_a_kill_ends_its_run_before_the_next_poll(worker, flow_run, monkeypatch):
     with Emulator(ready_after=0.1, executor="simulated", duration=600) as emulator:
         monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", emulator.host)
         configuration, status = await prepared(flow_run), Started()
         task = asyncio.create_task(worker.run(flow_run, configuration, status))
         await status.event.wait()
-        # By now it looks rarely.
+        # By now the pauses between two reads are long.
         await asyncio.sleep(2)
         await worker.kill_infrastructure(configuration.job_name, configuration)
         result = await asyncio.wait_for(task, 1)
@@ -259,14 +259,16 @@ async def test_a_kill_before_the_start_stops_the_start(worker, flow_run, monkeyp
         await asyncio.sleep(1)
         assert len(emulator.jobs()) == 1
         await worker.kill_infrastructure(configuration.job_name, configuration)
-        with pytest.raises(exceptions.CloudRunJobRemovedError, match="because its flow run was to be ended"):
+        with pytest.raises(
+            exceptions.CloudRunJobRemovedError, match="because Prefect asked this worker to stop the flow run"
+        ):
             await asyncio.wait_for(task, 1)
         assert await gone(emulator)
         assert emulator.executions() == []
 
 
 @pytest.mark.settings(RETRY_INITIAL_DELAY_SECONDS="0.01")
-async def test_a_kill_tells_of_the_calls_that_it_repeats(emulator, worker, flow_run, caplog):
+async def test_a_kill_reports_the_calls_that_it_retries(emulator, worker, flow_run, caplog):
     configuration, status = await prepared(flow_run, "sleep 600"), Started()
     task = asyncio.create_task(worker.run(flow_run, configuration, status))
     await status.event.wait()
@@ -275,12 +277,12 @@ async def test_a_kill_tells_of_the_calls_that_it_repeats(emulator, worker, flow_
     caplog.clear()
     await worker.kill_infrastructure(configuration.job_name, configuration)
     assert (await task).status_code == -1
-    lines = [record for record in caplog.records if "Trying again in" in record.getMessage()]
+    lines = [record for record in caplog.records if "Retrying in" in record.getMessage()]
     assert len(lines) == 1, caplog.text
     assert "HTTP 503" in lines[0].getMessage()
 
 
-async def test_a_kill_of_a_job_that_is_not_there_says_so(emulator, worker, flow_run):
+async def test_a_kill_of_a_missing_job_raises_infrastructure_not_found(emulator, worker, flow_run):
     with pytest.raises(InfrastructureNotFound, match="'no-such-job' not found in project 'my-project'"):
         await worker.kill_infrastructure("no-such-job", await prepared(flow_run))
 
@@ -295,7 +297,9 @@ async def test_a_kill_of_a_job_that_is_not_there_says_so(emulator, worker, flow_
         ({"credentials": {"project": "their-project"}}, exceptions.CloudRunPermissionError, "run.jobs.create"),
     ],
 )
-async def test_a_wrong_value_is_one_clear_error_and_leaves_nothing(emulator, worker, flow_run, values, error, words):
+async def test_an_invalid_value_gives_one_clear_error_and_leaves_nothing(
+    emulator, worker, flow_run, values, error, words
+):
     with pytest.raises(error) as caught:
         await worker.run(flow_run, await prepared(flow_run, **values))
     assert words in str(caught.value)
@@ -321,9 +325,9 @@ ACT_AS = "Permission 'iam.serviceAccounts.actAs' denied on service account 'a@b'
         (status(400, message="Bad name."), "InvalidRequest", "Bad name.", ""),
         (status(401), "Authentication", "GCP credentials block", ""),
         (status(404, body="html"), "Region", "no Cloud Run API answers for 'us-central1'", ""),
-        (status(429, reason="RATE_LIMIT_EXCEEDED"), "Quota", "calls in a minute", ""),
+        (status(429, reason="RATE_LIMIT_EXCEEDED"), "Quota", "per-minute quota", ""),
         ({"quotas": {"jobs": 0}}, "Quota", "delete some with gcloud run jobs delete JOB --region us-central1", ""),
-        pytest.param(status(503), "Unavailable", "out of order", "", marks=pytest.mark.slow),
+        pytest.param(status(503), "Unavailable", "is failing", "", marks=pytest.mark.slow),
     ],
 )
 # After the request's time-out, and some seconds more, a create that was answered 503 has surely not happened.
@@ -333,7 +337,7 @@ ACT_AS = "Permission 'iam.serviceAccounts.actAs' denied on service account 'a@b'
     REQUEST_TIMEOUT_SECONDS="1",
     QUOTA_WAIT_MAX_SECONDS="1",
 )
-async def test_each_cause_is_an_error_of_its_own_that_says_what_to_do(
+async def test_each_cause_has_its_own_error_class_that_says_what_to_do(
     emulator, worker, flow_run, faults, error, words, attributes
 ):
     emulator.set_faults(faults)
@@ -354,7 +358,7 @@ async def test_each_cause_is_an_error_of_its_own_that_says_what_to_do(
 
 
 @pytest.mark.difference("errors")
-async def test_an_error_is_chained_to_what_it_comes_from(flow_run, monkeypatch):
+async def test_an_error_is_chained_to_its_cause(flow_run, monkeypatch):
     monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", "127.0.0.1:1")
     monkeypatch.setenv(f"{SETTING}RETRY_MAX_ATTEMPTS", "1")
     async with CloudRunWorker(work_pool_name="worker-tests") as worker:
@@ -368,11 +372,11 @@ async def test_an_error_is_chained_to_what_it_comes_from(flow_run, monkeypatch):
 
 @pytest.mark.difference("full-region")
 @pytest.mark.settings(QUOTA_WAIT_MAX_SECONDS="3")
-async def test_a_full_region_is_waited_for_as_long_as_the_setting_says(emulator, worker, flow_run, caplog):
+async def test_the_wait_for_a_full_region_ends_after_quota_wait_max(emulator, worker, flow_run, caplog):
     emulator.set_faults({"quotas": {"runningExecutions": 0}})
     with pytest.raises(exceptions.CloudRunQuotaError, match="quota_wait_max_seconds"):
         await worker.run(flow_run, await prepared(flow_run))
-    assert caplog.text.count("Waiting until Cloud Run takes another execution, for 3 s at most.") == 1
+    assert caplog.text.count("Cloud Run accepts no more executions for now; waiting for up to 3 s.") == 1
     assert await gone(emulator)
 
 
@@ -380,7 +384,7 @@ async def test_a_run_that_waits_for_a_full_region_can_be_cancelled(emulator, wor
     emulator.set_faults({"quotas": {"runningExecutions": 0}})
     task = asyncio.create_task(worker.run(flow_run, await prepared(flow_run)))
     await asyncio.sleep(2)
-    assert "Waiting until Cloud Run takes another execution" in caplog.text
+    assert "Cloud Run accepts no more executions for now" in caplog.text
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(task, 1)
@@ -388,7 +392,7 @@ async def test_a_run_that_waits_for_a_full_region_can_be_cancelled(emulator, wor
 
 
 @pytest.mark.slow
-async def test_the_event_loop_is_never_held_up(worker, monkeypatch, simulating_emulator):
+async def test_the_event_loop_is_never_blocked(worker, monkeypatch, simulating_emulator):
     monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", simulating_emulator)
     gaps: list[float] = []
 
@@ -401,7 +405,7 @@ async def test_the_event_loop_is_never_held_up(worker, monkeypatch, simulating_e
             last = now
 
     longest = []
-    # What holds up does so every time; what else this machine does, does not.
+    # Code that blocks the loop does so in every round; other load on this machine does not.
     runs = [await new_flow_run() for _ in range(15)]
     for _ in range(3):
         configurations = [await prepared(run, credentials={"project": "p"}) for run in runs]
@@ -423,14 +427,14 @@ async def test_the_event_loop_is_never_held_up(worker, monkeypatch, simulating_e
     assert min(longest) <= 0.05
 
 
-async def test_a_region_that_is_no_name_is_refused_before_anything_is_sent(emulator, worker, flow_run):
+async def test_an_invalid_region_is_rejected_before_any_call(emulator, worker, flow_run):
     with pytest.raises(ValueError, match=r"'evil\.example/' is not a region"):
         await worker.run(flow_run, await prepared(flow_run, region="evil.example/"))
     assert emulator.calls() == []
 
 
 @pytest.mark.difference("early-check")
-async def test_a_body_that_json_cannot_carry_is_refused_before_anything_is_sent(emulator, worker, flow_run):
+async def test_a_body_that_is_not_json_is_rejected_before_any_call(emulator, worker, flow_run):
     configuration = await prepared(flow_run)
     configuration.job_body["metadata"]["annotations"]["x"] = float("nan")
     with pytest.raises(ValueError, match=r"metadata\.annotations\.x is NaN"):
@@ -445,20 +449,20 @@ async def test_a_body_that_json_cannot_carry_is_refused_before_anything_is_sent(
 async def test_somebody_elses_job_of_the_same_name_stays(emulator, worker, flow_run):
     await worker.run(flow_run, await prepared(flow_run, name="taken", keep_job=True))
     other = await new_flow_run()
-    with pytest.raises(exceptions.CloudRunAlreadyExistsError, match="Another job of this name exists"):
+    with pytest.raises(exceptions.CloudRunAlreadyExistsError, match="Another job with this name exists"):
         await worker.run(other, await prepared(other, name="taken"))
     assert [job["metadata"]["name"] for job in emulator.jobs()] == ["taken"]
 
 
 @pytest.mark.difference("faults-pass")
-async def test_an_api_that_is_not_there_is_told_after_the_retry_budget(emulator, flow_run, monkeypatch, caplog):
+async def test_an_unreachable_api_is_an_error_after_the_retry_budget(emulator, flow_run, monkeypatch, caplog):
     monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", "127.0.0.1:1")
     monkeypatch.setenv(f"{SETTING}RETRY_MAX_ATTEMPTS", "2")
     monkeypatch.setenv(f"{SETTING}RETRY_INITIAL_DELAY_SECONDS", "0.01")
     async with CloudRunWorker(work_pool_name="worker-tests") as worker:
         with pytest.raises(exceptions.CloudRunUnavailableError, match="after 2 attempts"):
             await worker.run(flow_run, await prepared(flow_run))
-    assert "Trying again in" in caplog.text
+    assert "Retrying in" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -471,14 +475,14 @@ async def test_an_api_that_is_not_there_is_told_after_the_retry_budget(emulator,
         ("API_ENDPOINT", "run.example"),
     ],
 )
-async def test_a_setting_that_is_wrong_costs_no_flow_run(monkeypatch, name, value):
+async def test_an_invalid_setting_fails_before_the_worker_takes_a_flow_run(monkeypatch, name, value):
     monkeypatch.setenv(f"{SETTING}{name}", value)
     with pytest.raises(ValidationError, match=name.lower()):
         async with CloudRunWorker(work_pool_name="worker-tests"):
             pass
 
 
-async def test_a_time_may_be_longer_than_any_clock_runs(emulator, flow_run, monkeypatch):
+async def test_a_setting_may_be_a_very_long_time(emulator, flow_run, monkeypatch):
     for name in ("RETRY_MAX", "RETRY_MAX_DELAY", "REQUEST_TIMEOUT", "POLL_INTERVAL", "QUOTA_WAIT_MAX", "QUOTA_PERIOD"):
         monkeypatch.setenv(f"{SETTING}{name}_SECONDS", "1e300")
     async with CloudRunWorker(work_pool_name="worker-tests") as worker:
@@ -486,7 +490,7 @@ async def test_a_time_may_be_longer_than_any_clock_runs(emulator, flow_run, monk
     assert result.status_code == 0
 
 
-async def test_an_endpoint_is_checked_at_the_start_and_its_password_does_not_show(monkeypatch):
+async def test_the_endpoint_is_checked_at_the_start_and_its_password_is_not_shown(monkeypatch):
     monkeypatch.setenv(f"{SETTING}API_ENDPOINT", "https://user:hush@run.example")
     with pytest.raises(ValidationError, match="is not an API endpoint") as caught:
         async with CloudRunWorker(work_pool_name="worker-tests"):
@@ -504,17 +508,17 @@ async def test_without_a_project_the_error_says_where_to_set_one(worker, flow_ru
 
 @pytest.mark.settings(POLL_INTERVAL_SECONDS="1")
 @pytest.mark.slow
-async def test_a_cancelled_run_lets_go_at_once_and_its_execution_goes_on(emulator, worker, flow_run):
+async def test_a_cancelled_run_stops_at_once_and_its_execution_goes_on(emulator, worker, flow_run):
     task = asyncio.create_task(worker.run(flow_run, await prepared(flow_run, "sleep 600"), status := Started()))
     await status.event.wait()
-    # It looks every second, and at first more often.
+    # The run reads its execution every second, and more often at first.
     await asyncio.sleep(1.5)
     task.cancel()
     began = time.monotonic()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert time.monotonic() - began < 1
-    # A call that was on its way may still arrive.
+    # A call that was already sent may still arrive.
     await asyncio.sleep(0.5)
     calls = len(emulator.calls())
     await asyncio.sleep(3)
@@ -527,10 +531,10 @@ async def test_a_cancelled_run_lets_go_at_once_and_its_execution_goes_on(emulato
 @pytest.mark.slow
 async def test_waiting_runs_hold_no_threads(worker, monkeypatch, simulating_emulator):
     monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", simulating_emulator)
-    # Enough for a thread of each run, should one be held.
+    # Enough threads for every run, if each held one.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(200))
     runs = await asyncio.gather(*(new_flow_run() for _ in range(50)))
-    # Its own project, since looking for one takes a thread for a moment.
+    # With an explicit project, because the look-up of a project uses a thread for a moment.
     configurations = [await prepared(run, credentials={"project": "p"}) for run in runs]
     threads = _threads()
     statuses = [Started() for _ in runs]
@@ -540,7 +544,7 @@ async def test_waiting_runs_hold_no_threads(worker, monkeypatch, simulating_emul
     ]
     await asyncio.gather(*(status.event.wait() for status in statuses))
     assert not any(task.done() for task in tasks)
-    # The runtime's eight, and those in which Prefect does what blocks.
+    # The eight threads of the runtime, and those in which Prefect runs blocking code.
     assert _threads() <= threads + 12
     for task in tasks:
         task.cancel()

@@ -1,1 +1,1 @@
-"""Values that job variables hold."""
+"""Types of job variables."""

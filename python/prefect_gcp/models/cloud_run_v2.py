@@ -1,14 +1,14 @@
-"""The secret selector, at the import path that existing code uses."""
+"""The type of a secret reference, at the import path of the upstream package (prefect-gcp)."""
 
 from pydantic import BaseModel
 
 
 class SecretKeySelector(BaseModel):
-    """A value in Google's Secret Manager.
+    """Selects a version of a secret in Google's Secret Manager.
 
     Attributes:
         secret: Name of the secret.
-        version: Its version: a number or `latest`.
+        version: Version of the secret: a number, or `latest`.
     """
 
     secret: str

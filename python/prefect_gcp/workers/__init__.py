@@ -1,1 +1,1 @@
-"""Workers of this integration."""
+"""The workers of this package."""

@@ -1,4 +1,4 @@
-"""Job bodies of the pool template, and the rendering of a pool's template."""
+"""The default job body template of work pools, and the rendering of a work pool's template."""
 
 from __future__ import annotations
 
@@ -15,9 +15,17 @@ if TYPE_CHECKING:
 
     from prefect.client.orchestration import PrefectClient
 
+# How errors name the work pool's base job template.
+_TEMPLATE = "The work pool's template"
+
 
 def get_default_job_body_template() -> dict[str, Any]:
-    """The job body of the default pool template: a `Job` of the API with placeholders."""
+    """Makes the job body of the default pool template.
+
+    Returns:
+        A `Job` of the API with placeholders for job variables. It contains the base body.
+    """
+    base = _core.base_job_body()
     resources = {"cpu": "{{ cpu }}", "memory": "{{ memory }}"}
     container = {
         "image": "{{ image }}",
@@ -30,12 +38,9 @@ def get_default_job_body_template() -> dict[str, Any]:
         "serviceAccountName": "{{ service_account_name }}",
     }
     return {
-        "apiVersion": "run.googleapis.com/v1",
-        "kind": "Job",
-        "metadata": {
-            "name": "{{ name }}",
-            "annotations": {"run.googleapis.com/launch-stage": "BETA"},
-        },
+        "apiVersion": base["apiVersion"],
+        "kind": base["kind"],
+        "metadata": {"name": "{{ name }}", **base["metadata"]},
         "spec": {
             "template": {
                 "spec": {"template": {"spec": task}},
@@ -46,16 +51,15 @@ def get_default_job_body_template() -> dict[str, Any]:
 
 
 def get_base_job_body() -> dict[str, Any]:
-    """The least that every job body holds."""
-    return {
-        "apiVersion": "run.googleapis.com/v1",
-        "kind": "Job",
-        "metadata": {"annotations": {"run.googleapis.com/launch-stage": "BETA"}},
-        "spec": {"template": {"spec": {"template": {"spec": {"containers": [{}]}}}}},
-    }
+    """Returns the base body: the minimal job body, which every job body must contain.
+
+    Returns:
+        A new `Job` of the API.
+    """
+    return _core.base_job_body()
 
 
-# Since Prefect 3.9, `a.1` finds what a mapping has at "1".
+# Whether `a.1` finds a mapping's key "1", as in Prefect 3.9 and later.
 _EXACT_KEYS = str(apply_values("{{ a.1 }}", {"a": {"1": "found"}})) == "found"
 
 
@@ -63,14 +67,14 @@ def render(template: object, values: dict[str, Any]) -> Any:
     """Renders a template as the installed Prefect's `apply_values` does.
 
     Args:
-        template: Mappings, lists, texts, numbers, booleans and nulls.
-        values: Values for its placeholders.
+        template: Mappings, lists, strings, numbers, booleans and nulls.
+        values: Values for the placeholders, of any type.
 
     Returns:
-        What it becomes; `NotSet` for a template that is a placeholder without a value.
+        The rendered template, or `NotSet` if the template is a placeholder without a value.
 
     Raises:
-        ValueError: When the template holds something else, or is nested too deeply.
+        ValueError: The template contains a value of another type, or is nested deeper than 500 levels.
     """
     return _core.render_template(template, values, unset=NotSet, exact_keys=_EXACT_KEYS)
 
@@ -84,21 +88,21 @@ async def render_configuration(
     """Renders a work pool's template with a flow run's job variables, as Prefect's base configuration does.
 
     Args:
-        base_job_template: The pool's template, with `job_configuration` and `variables`.
-        job_variables: Values of variables; a dotted name (`env.FOO`) sets one key of a mapping.
-        defaults_of: Takes the variables' schemas and returns the defaults.
-        client: Looks up blocks and variables of Prefect.
+        base_job_template: The work pool's template, with `job_configuration` and `variables`.
+        job_variables: Values of variables. A dotted name such as `env.FOO` sets one key of a mapping.
+        defaults_of: Takes the schemas of the variables, and returns the default values.
+        client: The Prefect client that looks up blocks and variables.
 
     Returns:
-        Fields of a job configuration.
+        The fields of a job configuration.
 
     Raises:
-        ValueError: When the template has another shape, holds what no template can, or a job variable has no place.
+        ValueError: The template is malformed, or two job variables conflict.
     """
-    template = _mapping(base_job_template, "The pool's template")
-    configuration = dict(_mapping(template.get("job_configuration"), "The pool's template at job_configuration"))
-    schema = _mapping(template.get("variables"), "The pool's template at variables")
-    place = "The pool's template at variables.properties"
+    template = _mapping(base_job_template, _TEMPLATE)
+    configuration = dict(_mapping(template.get("job_configuration"), f"{_TEMPLATE} at job_configuration"))
+    schema = _mapping(template.get("variables"), f"{_TEMPLATE} at variables")
+    place = f"{_TEMPLATE} at variables.properties"
     properties = _mapping(schema.get("properties", {}), place)
     for name, variable in properties.items():
         _mapping(variable, f"{place}.{name}")
@@ -114,22 +118,22 @@ async def render_configuration(
         rendered = await resolve_block_document_references(template=rendered, client=client)
         resolved: dict[str, Any] = await resolve_variables(template=rendered, client=client)
     except RecursionError as error:
-        raise ValueError("The pool's template or a job variable is nested too deeply, or holds itself") from error
+        raise ValueError(f"{_TEMPLATE} or a job variable is nested too deeply or contains itself") from error
     return resolved
 
 
 def _nested(job_variables: dict[str, Any]) -> dict[str, Any]:
-    """Job variables with dotted names as mappings. Plain names win over dotted ones."""
+    """Merges job variables with dotted names into mappings. A plain name wins over a dotted one."""
     nested: dict[str, Any] = {}
     for name, value in job_variables.items():
         if not isinstance(name, str):
-            raise ValueError(f"The job variable {name!r}: expected a string as name, found {_type_of(name)}")
+            raise ValueError(f"The name of a job variable must be a string, got {name!r} ({_type_of(name)})")
         if "." in name:
             try:
                 set_in_dict(nested, name, value)
             except TypeError as error:
-                message = f"The job variable {name!r} sets a key of what another one sets to something else"
-                raise ValueError(message) from error
+                message = f"Job variable {name!r} conflicts with job variable {_conflict(nested, name)!r}"
+                raise ValueError(f"{message}, which is not a mapping") from error
     for name, value in job_variables.items():
         if "." not in name:
             both = isinstance(value, dict) and isinstance(nested.get(name), dict)
@@ -137,11 +141,23 @@ def _nested(job_variables: dict[str, Any]) -> dict[str, Any]:
     return nested
 
 
+def _conflict(nested: dict[str, Any], name: str) -> str:
+    """The longest prefix of a dotted name that another job variable has set, and not to a mapping."""
+    # The same syntax as that of Prefect's `set_in_dict`.
+    keys = name.replace("[", ".").replace("]", "").split(".")
+    value: Any = nested
+    for depth, key in enumerate(keys[:-1], start=1):
+        value = value.get(key, {})
+        if not isinstance(value, dict):
+            return ".".join(keys[:depth])
+    return name
+
+
 def _mapping(value: object, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"{what}: expected a mapping, found {_type_of(value)}")
+        raise ValueError(f"{what} must be a mapping, got {_type_of(value)}")
     return value
 
 
 def _type_of(value: object) -> str:
-    return "nothing" if value is None else type(value).__name__
+    return "null" if value is None else type(value).__name__

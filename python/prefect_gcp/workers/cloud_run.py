@@ -1,4 +1,4 @@
-"""The Cloud Run worker: runs each flow run as a Google Cloud Run job (Cloud Run Admin API v1).
+"""The Cloud Run worker runs each flow run as a Google Cloud Run job (Cloud Run Admin API v1).
 
 ```bash
 prefect work-pool create my-pool --type cloud-run
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import shlex
 import time
 from functools import cached_property
@@ -51,37 +50,37 @@ if TYPE_CHECKING:
     from prefect.client.schemas.responses import DeploymentResponse
 
 _DEFAULT_REGION = "us-central1"
-# The least time that a job has to become ready when `timeout` is null.
+# The time that a job has to become ready if `timeout` is null, in seconds.
 _DEFAULT_TIMEOUT = 600
-# Where the job body has the container that runs the flow.
+# Path of the container that runs the flow, in the job body.
 _CONTAINER = ("spec", "template", "spec", "template", "spec", "containers", 0)
-# Prefect's label `prefect.io/flow-run-id`, as Google takes it.
+# Prefect's label `prefect.io/flow-run-id`, in the form that Google accepts.
 _FLOW_RUN_ID_LABEL = "prefect-io-flow-run-id"
 
-# Fields that the configuration and the pool's variables share.
+# Fields that the configuration and the variables of the work pool share.
 _Credentials = Annotated[
     GcpCredentials | None,
     Field(
         title="GCP Credentials",
-        description="Whom the worker authenticates as; the environment's credentials when it is left out.",
+        description="Credentials of the worker. Default: the application default credentials of its environment.",
     ),
 ]
 _ApiKeySecret = Annotated[
     SecretKeySelector | None,
     Field(
         title="Prefect API Key Secret",
-        description="A secret that the container reads PREFECT_API_KEY from, in place of plain text.",
+        description="Secret from which the container gets PREFECT_API_KEY, instead of plain text.",
     ),
 ]
 _AuthStringSecret = Annotated[
     SecretKeySelector | None,
     Field(
         title="Prefect API Auth String Secret",
-        description="A secret that the container reads PREFECT_API_AUTH_STRING from, in place of plain text.",
+        description="Secret from which the container gets PREFECT_API_AUTH_STRING, instead of plain text.",
     ),
 ]
 _KeepJob = Annotated[
-    bool | None, Field(title="Keep Job After Completion", description="Whether the job stays after its end.")
+    bool | None, Field(title="Keep Job After Completion", description="Whether to keep the job after it has completed.")
 ]
 _Timeout = Annotated[
     int | None,
@@ -89,25 +88,25 @@ _Timeout = Annotated[
         gt=0,
         le=3600,
         title="Job Timeout",
-        description="Seconds that the job may take to become ready, and by default each try of its task.",
+        description="Seconds that the job may take to become ready. Also the default timeout of each task attempt.",
     ),
 ]
 
 
 class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
-    """What the worker needs to run one flow run: made from the pool's template and the job variables.
+    """Configuration of one flow run, made from the work pool's base job template and the job variables.
 
     Attributes:
         region: Region of the job.
-        credentials: Whom the worker authenticates as; null means the environment's credentials.
-        prefect_api_key_secret: Where the container gets `PREFECT_API_KEY` from, in place of plain text.
+        credentials: Credentials of the worker. Null means the application default credentials of its environment.
+        prefect_api_key_secret: Secret from which the container gets `PREFECT_API_KEY`, instead of plain text.
         prefect_api_auth_string_secret: The same for `PREFECT_API_AUTH_STRING`.
-        job_body: The job, as the API takes it.
-        timeout: Seconds that the job may take to become ready, and by default each try of its task.
-        keep_job: Whether the job stays after its end.
+        job_body: The job that is sent to the API.
+        timeout: Seconds that the job may take to become ready. Also the default timeout of each attempt of its task.
+        keep_job: Whether to keep the job after it has completed.
 
     Raises:
-        pydantic.ValidationError: When a value is of the wrong type, or the job body lacks what every job has.
+        pydantic.ValidationError: If a value has the wrong type, or the job body lacks a required attribute.
     """
 
     region: str = Field(default=_DEFAULT_REGION, description="Region of the Cloud Run job.")
@@ -118,11 +117,11 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
     timeout: _Timeout = _DEFAULT_TIMEOUT
     keep_job: _KeepJob = False
 
-    # Job variables may hold secrets, which an error must not repeat.
+    # Job variables may contain secrets, which must not show in errors.
     model_config = ConfigDict(hide_input_in_errors=True)
     _hide_input = hide_input()
 
-    # Labels that a prepare put at each path, so that the next one can take them out again.
+    # The labels that a prepare added at each path, so that the next prepare can remove them.
     _injected_labels: dict[tuple[str, ...], dict[str, str]] = PrivateAttr(default_factory=dict)
     _logger: logging.Logger | PrefectLogAdapter = PrivateAttr(default_factory=lambda: get_logger(__name__))
 
@@ -133,23 +132,23 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
 
     @field_validator("job_body")
     @classmethod
-    def _has_the_skeleton(cls, job_body: dict[str, Any]) -> dict[str, Any]:
-        if problem := _core.check_body_skeleton(job_body):
+    def _contains_the_base_body(cls, job_body: dict[str, Any]) -> dict[str, Any]:
+        if problem := _core.check_base_job_body(job_body):
             raise ValueError(problem)
         return job_body
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        """Without the environment, and the job that it is part of."""
+        """Leaves out the environment, and the job body that contains it."""
         return _without_env(super().__repr_args__())
 
     @property
     def project(self) -> str | None:
-        """The project to work in, as `GcpCredentials.resolve_project` finds it."""
+        """The project to run in, from `GcpCredentials.resolve_project`."""
         return (self.credentials or GcpCredentials()).resolve_project()
 
     @property
     def job_name(self) -> str:
-        """The job's name, once the configuration is prepared."""
+        """The job's name. Available after `prepare_for_flow_run`."""
         return str(self.job_body["metadata"]["name"])
 
     @classmethod
@@ -160,19 +159,19 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
         values: dict[str, Any],
         client: PrefectClient | None = None,
     ) -> Self:
-        """Makes a configuration of a work pool's template and a flow run's job variables.
+        """Makes a configuration from a work pool's base job template and a flow run's job variables.
 
         Args:
-            base_job_template: The pool's template.
+            base_job_template: The work pool's base job template.
             values: The job variables.
-            client: Looks up blocks and variables of Prefect; by default a client of the settings' API.
+            client: Client for Prefect's blocks and variables. Default: a client of the configured Prefect API.
 
         Returns:
-            The configuration, which is still to be prepared for its flow run.
+            The configuration. Call `prepare_for_flow_run` before it is used.
 
         Raises:
-            ValueError: When the template or the values can't be rendered.
-            pydantic.ValidationError: When a rendered value is of the wrong type.
+            ValueError: If the template or the values can't be rendered.
+            pydantic.ValidationError: If a rendered value has the wrong type.
         """
         return cls(**await render_configuration(base_job_template, values, cls._get_base_config_defaults, client))
 
@@ -185,18 +184,18 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
         worker_name: str | None = None,
         worker_id: UUID | None = None,
     ) -> None:
-        """Puts what depends on the flow run into the job body: environment, labels, command, image, name.
+        """Fills in the parts of the job body that depend on the flow run: environment, labels, command, image, name.
 
         Args:
             flow_run: The flow run.
-            deployment: Its deployment, if it has one.
-            flow: Its flow.
-            work_pool: The worker's pool.
-            worker_name: The worker's name.
-            worker_id: The worker's id.
+            deployment: The flow run's deployment, if it has one.
+            flow: The flow run's flow.
+            work_pool: The work pool of the worker.
+            worker_name: Name of the worker.
+            worker_id: Id of the worker.
 
         Raises:
-            ValueError: When the job body has no place for them, or the API could not take the finished body.
+            ValueError: If the job body lacks the place for one of them, or the API would reject the finished body.
         """
         super().prepare_for_flow_run(flow_run, deployment, flow, work_pool, worker_name, worker_id)
         self._logger = _flow_run_logger(flow_run, worker_name, work_pool)
@@ -212,7 +211,7 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
     def _populate_envs(self) -> None:
         container = self._container("env")
         own = container.get("env")
-        # The template "{{ env }}" makes a mapping of it, which holds nothing that `self.env` has not.
+        # The template "{{ env }}" renders to a mapping, which contains nothing that `self.env` lacks.
         if own is None or isinstance(own, dict):
             own = []
         elif not isinstance(own, list):
@@ -250,7 +249,7 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
         for name, selector in self._secret_variables().items():
             if name in self.env and selector is None:
                 _flow_run_logger(flow_run, worker_name, work_pool).warning(
-                    f"{name} is provided as a plaintext environment variable, which everybody who may read the job can "
+                    f"{name} is provided as a plaintext environment variable, which anyone who can read the job can "
                     f"see: consider providing it as a secret using '{fields[name]}' in your base job template"
                 )
 
@@ -273,21 +272,22 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
         name = metadata.get("name")
         if isinstance(name, str) and _core.is_job_name(name):
             return
-        # A name of which no letter or digit can stay would be the same for all such runs.
-        # What is no text by mistake is no name, and may be a mapping with secrets.
+        # A name without any letter or digit has no slug. Values of other types may be mappings with secrets, so they
+        # are not shown.
         if isinstance(name, (str, int, float)) and (slug := slugify_name(str(name), 63)):
             metadata["name"] = _core.job_name(slug)
         else:
             metadata["name"] = _core.job_name(slugify_name(self.name or ""), unique=uuid4().hex)
         if name is not None:
-            shown = repr(name) if isinstance(name, str) else f"What is of type {type(name).__name__!r}"
-            self._logger.warning(
-                f"{shown} is not a legal name of a Cloud Run job; the job is named {metadata['name']!r}"
-            )
+            if isinstance(name, str):
+                problem = f"{name!r} is not a valid Cloud Run job name"
+            else:
+                problem = f"The job name must be a string, got {type(name).__name__}"
+            self._logger.warning(f"{problem}; using {metadata['name']!r} instead")
 
     def _check_job_body(self) -> None:
         for warning in _core.check_job_body(self.job_body):
-            self._logger.warning(f"The job body may be refused by Cloud Run: {warning}")
+            self._logger.warning(f"Cloud Run may reject the job body: {warning}")
 
     def _secret_variables(self) -> dict[str, SecretKeySelector | None]:
         return {
@@ -300,11 +300,11 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
         return self._part(what, *_CONTAINER)
 
     def _part(self, what: str, *path: str | int) -> dict[str, Any]:
-        """A mapping of the job body.
+        """Returns a mapping of the job body.
 
         Raises:
-            ValueError: When it is not there; `what` says what is missed in it. The known worker says "image" whatever
-                it misses but environment and labels, and alerts match that.
+            ValueError: If it does not exist. The message says that `what` can't be verified. Alerts match the upstream
+                worker's message, which says "image" except for the environment and the labels.
         """
         part: Any = self.job_body
         for depth, step in enumerate(path, start=1):
@@ -320,7 +320,7 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
 
 
 class CloudRunWorkerVariables(BaseVariables):
-    """Job variables of the default pool template."""
+    """Job variables of the default base job template."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
     _hide_input = hide_input()
@@ -332,13 +332,13 @@ class CloudRunWorkerVariables(BaseVariables):
     image: str | None = Field(
         default=None,
         title="Image Name",
-        description="Image of the container; by default Prefect's own, of the worker's version.",
+        description="Image of the container. Default: Prefect's own image for the version of the worker.",
         examples=["docker.io/prefecthq/prefect:3-latest"],
     )
     cpu: str | None = Field(
         default=None,
         title="CPU",
-        description="CPU of the container, in thousandths: 1000m is one.",
+        description="CPU of the container, in thousandths of a CPU: 1000m is one CPU.",
         examples=["1000m"],
         pattern=r"^(\d*000)m$",
     )
@@ -355,14 +355,14 @@ class CloudRunWorkerVariables(BaseVariables):
     service_account_name: str | None = Field(
         default=None,
         title="Service Account Name",
-        description="Account that the flow runs as; by default the project's Compute Engine account.",
+        description="Service account that the flow runs as. Default: the project's Compute Engine default account.",
         examples=["service-account@example.iam.gserviceaccount.com"],
     )
     keep_job: _KeepJob = False
     timeout: _Timeout = _DEFAULT_TIMEOUT
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        """Without the environment."""
+        """Leaves out the environment."""
         return _without_env(super().__repr_args__())
 
 
@@ -371,7 +371,7 @@ class CloudRunWorkerResult(BaseWorkerResult):
 
     Attributes:
         identifier: Name of the job.
-        status_code: 0 succeeded; 1 the execution failed; -1 the job or execution was deleted while it ran.
+        status_code: 0: the execution succeeded. 1: it failed. -1: the job or the execution was deleted while it ran.
     """
 
 
@@ -390,7 +390,7 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
         """Prepares the worker to run.
 
         Raises:
-            pydantic.ValidationError: When a setting can't be used: now, and not at the cost of a flow run.
+            pydantic.ValidationError: If a setting is invalid, so that the worker fails before it takes a flow run.
         """
         _ = self._settings
         await super().setup()
@@ -401,22 +401,21 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
         configuration: CloudRunWorkerJobConfiguration,
         task_status: anyio.abc.TaskStatus[Any] | None = None,
     ) -> CloudRunWorkerResult:
-        """Runs a flow run's job to its end, and removes the job unless it is to be kept.
+        """Runs a flow run's job to its end, and deletes the job unless `keep_job` is set.
 
-        When this is cancelled, the worker lets go of the job: its execution goes on.
+        If this is cancelled, the worker stops watching the job, and its execution goes on.
 
         Args:
-            flow_run: The flow run, for its log.
+            flow_run: The flow run. Its log gets the progress.
             configuration: The prepared configuration.
-            task_status: Told the job's name once there is an execution.
+            task_status: Gets the job's name when the execution has started.
 
         Returns:
-            The job's name, and how its execution ended.
+            The job's name and the status code of its execution.
 
         Raises:
-            CloudRunError: When there are no credentials, the job can't be run, or the API refuses to tell of its
-                execution.
-            ValueError: When the project, the region or the job body can't be used.
+            CloudRunError: If there are no credentials, or the job can't be started, or its execution can't be read.
+            ValueError: If the project, the region or the job body is invalid.
         """
         logger = self.get_flow_run_logger(flow_run)
         job = configuration.job_name
@@ -434,7 +433,7 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
                 if event.kind == "started" and task_status is not None:
                     task_status.started(job)
             if run.status_code is None:
-                raise RuntimeError(f"the run of Cloud Run Job {job!r} ended without a result")
+                raise RuntimeError(f"The run of Cloud Run Job {job!r} ended without a result")
             return CloudRunWorkerResult(identifier=job, status_code=run.status_code)
 
     async def kill_infrastructure(
@@ -447,18 +446,18 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
 
         Args:
             infrastructure_pid: Name of the job.
-            configuration: Tells the project, the region and the credentials.
-            grace_seconds: Not used: Cloud Run gives a container ten seconds.
+            configuration: Configuration with the project, the region and the credentials.
+            grace_seconds: Not used. Cloud Run gives a container ten seconds between SIGTERM and SIGKILL.
 
         Raises:
-            InfrastructureNotFound: When the job is not there, or is another flow run's by now.
-            CloudRunError: When it can't be deleted.
+            InfrastructureNotFound: If there is no such job, or it belongs to another flow run.
+            CloudRunError: If it can't be deleted.
         """
         client = await self._cloud_run_client(configuration)
         flow_run_id = _labels(configuration).get(_FLOW_RUN_ID_LABEL)
         owner_label = (_FLOW_RUN_ID_LABEL, flow_run_id) if flow_run_id else None
         if not _core.is_job_name(infrastructure_pid):
-            raise InfrastructureNotFound(f"{infrastructure_pid!r} is not a name of a Cloud Run Job, so there is none")
+            raise InfrastructureNotFound(f"{infrastructure_pid!r} is not a valid Cloud Run job name")
         try:
             with client.kill_job(infrastructure_pid, owner_label=owner_label) as kill:
                 async for event in kill:
@@ -474,34 +473,25 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
 
     async def _cloud_run_client(self, configuration: CloudRunWorkerJobConfiguration) -> _core.Client:
         credentials = configuration.credentials or GcpCredentials()
-        settings = self._settings
         project = credentials.project or await self._find_project(configuration, credentials)
         if not project:
             raise ValueError(
-                "There is no Google Cloud project to run the job in: set 'project' on the work pool's GCP credentials "
-                "block or, where that has no key, GOOGLE_CLOUD_PROJECT in the worker's environment"
+                "No Google Cloud project is configured. Set 'project' on the work pool's GCP credentials block. If the "
+                "block has no key, setting GOOGLE_CLOUD_PROJECT in the worker's environment works too"
             )
         return _core.Client(
             project=project,
             region=configuration.region,
-            service_account_info=credentials._key_text(),
-            service_account_file=credentials.service_account_file,
-            api_endpoint=settings.api_endpoint,
-            emulator_host=os.environ.get("CLOUD_RUN_EMULATOR_HOST") or None,
-            poll_interval_seconds=settings.poll_interval_seconds,
-            request_timeout_seconds=settings.request_timeout_seconds,
-            retry_max_attempts=settings.retry_max_attempts,
-            retry_max_seconds=settings.retry_max_seconds,
-            retry_initial_delay_seconds=settings.retry_initial_delay_seconds,
-            retry_max_delay_seconds=settings.retry_max_delay_seconds,
-            quota_wait_max_seconds=settings.quota_wait_max_seconds,
-            quota_period_seconds=settings.quota_period_seconds,
+            credentials=_core.Credentials(
+                service_account_info=credentials._key_text(), service_account_file=credentials.service_account_file
+            ),
+            settings=self._settings,
         )
 
     async def _find_project(
         self, configuration: CloudRunWorkerJobConfiguration, credentials: GcpCredentials
     ) -> str | None:
-        """The configuration's project, where files, gcloud or the metadata server have to tell it."""
+        """Finds the configuration's project in files, by gcloud or by the metadata server."""
         settings = self._settings
         pause, ends = settings.retry_initial_delay_seconds, time.monotonic() + settings.retry_max_seconds
         while True:
@@ -522,12 +512,12 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
 def _no_project(error: GoogleAuthError, region: str) -> CloudRunError:
     kind = CloudRunUnavailableError if error.retryable else CloudRunAuthenticationError
     hint = "Set 'project' on the work pool's GCP credentials block, or give the worker application default credentials"
-    message = f"No Google Cloud project could be found to run the job in: {str(error).rstrip('.')}. {hint}."
+    message = f"The Google Cloud project to run in could not be found: {str(error).rstrip('.')}. {hint}."
     return kind(message, region=region, hint=hint)
 
 
 def _without_env(fields: Iterable[tuple[str | None, Any]]) -> Iterable[tuple[str | None, Any]]:
-    """Fields of a model, as its representation shows them: the environment may hold secrets."""
+    """Leaves out the fields of a model's representation that may contain secrets."""
     return [(name, value) for name, value in fields if name not in ("env", "job_body")]
 
 
@@ -536,12 +526,12 @@ def _labels(configuration: CloudRunWorkerJobConfiguration) -> dict[str, str]:
 
 
 def _split(container: dict[str, Any], name: str) -> None:
-    """Makes a command line the list of its words, as a shell would."""
+    """Splits a command line into its words, as a shell does."""
     if isinstance(line := container.get(name), str):
         try:
             container[name] = shlex.split(line)
         except ValueError as error:
-            raise ValueError(f"The container's {name} can't be split into words: {error}") from error
+            raise ValueError(f"The container's {name} is not a valid shell command line: {error}") from error
 
 
 def _lost_its_shape(what: str, path: tuple[str | int, ...], kind: str = "mapping") -> ValueError:
@@ -550,7 +540,7 @@ def _lost_its_shape(what: str, path: tuple[str | int, ...], kind: str = "mapping
 
 
 def _flow_run_logger(flow_run: FlowRun, worker_name: str | None, work_pool: WorkPool | None) -> PrefectLogAdapter:
-    """The logger that a worker writes a flow run's lines to."""
+    """Returns the logger with which a worker writes to a flow run's log."""
     extra = {
         "worker_name": worker_name,
         "work_pool_name": work_pool.name if work_pool else "<unknown>",

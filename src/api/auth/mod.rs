@@ -1,15 +1,18 @@
-//! Access tokens: whom the worker authenticates as, by what means, and how long a token serves.
+//! Access tokens: which credentials the worker uses, how it obtains tokens, and how long it keeps them.
 //!
-//! [`TokenCache`] keeps one [`TokenSource`] for each identity. It asks a [`TokenProvider`], of which there are two:
-//! [`GcpAuth`] for keys of service accounts and for gcloud, and whatever it is given for all else. `docs/credentials.md`
-//! has the table.
+//! [`TokenCache`] keeps one [`TokenSource`] per principal. A source asks a [`TokenProvider`] for tokens: [`GcpAuth`] for
+//! service accounts' keys and gcloud, which passes everything else on to another provider. `docs/credentials.md` has the
+//! table.
 
+mod cache;
+pub mod credentials_file;
 mod gcp;
-mod key;
+mod route;
 mod source;
 mod threads;
 mod token;
 
+pub use cache::TokenCache;
 pub use gcp::GcpAuth;
-pub use source::{TokenCache, TokenSource};
-pub use token::{Credentials, Identity, Prospect, Secret, Token, TokenError, TokenFuture, TokenProvider};
+pub use source::TokenSource;
+pub use token::{Credentials, Principal, TOKEN_SCOPE, Token, TokenError, TokenErrorKind, TokenFuture, TokenProvider};

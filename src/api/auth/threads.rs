@@ -1,5 +1,5 @@
-//! A runtime of few threads for all that reads files, calls gcloud and looks host names up on the way to a token. It may
-//! wait for each without end: here that holds up nothing but other tokens.
+//! A separate runtime of few threads for work that reads files, calls gcloud or resolves host names on the way to a
+//! token. Such work may block without end; on these threads it delays nothing but other tokens.
 
 use std::sync::LazyLock;
 
@@ -10,19 +10,21 @@ static RUNTIME: LazyLock<Option<runtime::Runtime>> = LazyLock::new(|| {
     builder.worker_threads(2).max_blocking_threads(4).thread_name("cloud-run-tokens").enable_all().build().ok()
 });
 
-/// Does it there; none when it panics, or when there are no threads. It ends when the caller gives up.
-pub(super) async fn elsewhere<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> Option<T> {
-    struct Task<T>(JoinHandle<T>);
-    impl<T> Drop for Task<T> {
+/// Runs a future on the runtime. Returns `None` when it panics or no thread can be started. Dropping the returned future
+/// aborts the work.
+pub(super) async fn spawn<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> Option<T> {
+    struct AbortOnDrop<T>(JoinHandle<T>);
+    impl<T> Drop for AbortOnDrop<T> {
         fn drop(&mut self) {
             self.0.abort();
         }
     }
-    let mut task = Task(RUNTIME.as_ref()?.spawn(future));
+    let mut task = AbortOnDrop(RUNTIME.as_ref()?.spawn(future));
     (&mut task.0).await.ok()
 }
 
-/// The same for what blocks its thread.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+/// Runs a function that blocks its thread. Returns `None` when it panics or no thread can be started. Dropping the
+/// returned future does not stop it.
+pub(super) async fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     RUNTIME.as_ref()?.spawn_blocking(work).await.ok()
 }

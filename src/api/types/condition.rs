@@ -1,8 +1,8 @@
-//! Conditions (schema `GoogleCloudRunV1Condition`): what is known about one aspect of a resource.
+//! Conditions (schema `GoogleCloudRunV1Condition`): the state of one aspect of a resource.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Extra, lenient};
+use super::lenient::{self, Extra};
 
 /// One aspect of a resource's state.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -11,18 +11,18 @@ pub struct Condition {
     /// The aspect: `Ready` of a job; `Completed`, `Started`, … of an execution.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Whether it holds.
+    /// Whether the condition holds.
     pub status: ConditionStatus,
-    /// One word why, for programs.
+    /// The reason in one word, for programs.
     #[serde(deserialize_with = "lenient::text", skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// A sentence why, for people.
+    /// The reason in a sentence, for people.
     #[serde(deserialize_with = "lenient::text", skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// When `status` last changed, in RFC 3339.
     #[serde(deserialize_with = "lenient::text", skip_serializing_if = "Option::is_none")]
     pub last_transition_time: Option<String>,
-    /// `Warning` or `Info` on a condition that does not decide the resource's fate.
+    /// `Warning` or `Info` on a condition that does not decide how the resource ends.
     #[serde(deserialize_with = "lenient::text", skip_serializing_if = "Option::is_none")]
     pub severity: Option<String>,
     /// All other fields.
@@ -30,12 +30,12 @@ pub struct Condition {
     pub extra: Extra,
 }
 
-/// A condition's status. Whatever is neither `True` nor `False` is not decided yet.
+/// A condition's status. Any text but `True` and `False` counts as `Unknown`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum ConditionStatus {
     /// It holds.
     True,
-    /// It does not hold, and won't without a change.
+    /// It does not hold, and will not unless something is changed.
     False,
     /// Not decided yet.
     #[default]

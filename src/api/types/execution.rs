@@ -2,7 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, ConditionStatus, ExecutionSpec, Extra, JOB_UID_LABEL, ObjectMeta, find_condition, lenient};
+use super::{
+    condition::{Condition, ConditionStatus, find_condition},
+    job::ExecutionSpec,
+    lenient::{self, Extra},
+    meta::{JOB_UID_LABEL, ObjectMeta},
+};
 
 /// One run of a job.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -17,10 +22,10 @@ pub struct Execution {
     /// Name, labels, timestamps.
     #[serde(deserialize_with = "lenient::null_as_default")]
     pub metadata: ObjectMeta,
-    /// What it runs.
+    /// What the execution runs.
     #[serde(deserialize_with = "lenient::null_as_default")]
     pub spec: ExecutionSpec,
-    /// How far it is.
+    /// How far the execution has come.
     #[serde(deserialize_with = "lenient::null_as_default")]
     pub status: ExecutionStatus,
     /// All other fields.
@@ -29,30 +34,30 @@ pub struct Execution {
 }
 
 impl Execution {
-    /// The uid of the job that it belongs to.
+    /// The uid of the job that the execution belongs to.
     pub fn job_uid(&self) -> Option<&String> {
-        self.metadata.labels.get(JOB_UID_LABEL)
+        self.metadata.labels.get(JOB_UID_LABEL).filter(|uid| !uid.is_empty())
     }
 
-    /// The `Completed` condition once it is decided. Nothing else ends an execution: other conditions and the
-    /// completion time may be set while Cloud Run still tries a failed task again.
+    /// The `Completed` condition, once it is decided. It alone says that the execution has ended: other conditions and the
+    /// completion time may be set while Cloud Run still retries a failed task.
     pub fn completed(&self) -> Option<&Condition> {
         find_condition(&self.status.conditions, "Completed")
             .filter(|condition| condition.status != ConditionStatus::Unknown)
     }
 }
 
-/// Schema `ExecutionStatus`. Counters that are zero are left out by the service.
+/// Schema `ExecutionStatus`. The service leaves out counters that are zero.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ExecutionStatus {
-    /// Generation that the conditions speak of.
+    /// Generation that the conditions are about.
     #[serde(deserialize_with = "lenient::integer", skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Completed` alone decides whether the execution has ended.
     #[serde(deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
-    /// When the tasks began; may precede the condition `Started`.
+    /// When the tasks began. May be set before the condition `Started`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_time: Option<String>,
     /// When it ended.
@@ -64,16 +69,16 @@ pub struct ExecutionStatus {
     /// Tasks that succeeded.
     #[serde(deserialize_with = "lenient::integer", skip_serializing_if = "Option::is_none")]
     pub succeeded_count: Option<i64>,
-    /// Tasks that failed for good.
+    /// Tasks that failed and are not retried.
     #[serde(deserialize_with = "lenient::integer", skip_serializing_if = "Option::is_none")]
     pub failed_count: Option<i64>,
     /// Tasks that were cancelled.
     #[serde(deserialize_with = "lenient::integer", skip_serializing_if = "Option::is_none")]
     pub cancelled_count: Option<i64>,
-    /// Tries that were repeated.
+    /// Number of retries of tasks.
     #[serde(deserialize_with = "lenient::integer", skip_serializing_if = "Option::is_none")]
     pub retried_count: Option<i64>,
-    /// Address of the execution's log.
+    /// URL of the execution's log.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_uri: Option<String>,
     /// All other fields.

@@ -1,10 +1,14 @@
-//! Jobs (schema `Job` and what it holds).
+//! Jobs (schema `Job` and its parts).
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, Extra, ObjectMeta, find_condition, lenient};
+use super::{
+    condition::{Condition, find_condition},
+    lenient::{self, Extra},
+    meta::ObjectMeta,
+};
 
 /// A Cloud Run job.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -19,10 +23,10 @@ pub struct Job {
     /// Name, labels, timestamps.
     #[serde(deserialize_with = "lenient::null_as_default")]
     pub metadata: ObjectMeta,
-    /// What is to run.
+    /// What the job runs.
     #[serde(deserialize_with = "lenient::null_as_default")]
     pub spec: JobSpec,
-    /// What the service knows of it.
+    /// The state of the job.
     #[serde(deserialize_with = "lenient::null_as_default")]
     pub status: JobStatus,
     /// All other fields.
@@ -31,7 +35,7 @@ pub struct Job {
 }
 
 impl Job {
-    /// The `Ready` condition, unless it is older than the job's present generation.
+    /// The `Ready` condition, unless it is about an earlier generation of the job.
     pub fn ready(&self) -> Option<&Condition> {
         let current = match (self.status.observed_generation, self.metadata.generation) {
             (Some(observed), Some(generation)) => observed >= generation,
@@ -57,7 +61,7 @@ pub struct JobSpec {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ExecutionTemplateSpec {
-    /// Labels and annotations that executions take over.
+    /// Labels and annotations that executions inherit.
     #[serde(deserialize_with = "lenient::null_as_default")]
     pub metadata: ObjectMeta,
     /// What an execution runs.
@@ -72,10 +76,10 @@ pub struct ExecutionTemplateSpec {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ExecutionSpec {
-    /// Number of tasks; the service's default is 1.
+    /// Number of tasks. The service's default is 1.
     #[serde(deserialize_with = "lenient::integer", skip_serializing_if = "Option::is_none")]
     pub task_count: Option<i64>,
-    /// Most tasks at a time.
+    /// Maximum number of tasks at a time.
     #[serde(deserialize_with = "lenient::integer", skip_serializing_if = "Option::is_none")]
     pub parallelism: Option<i64>,
     /// Template of the tasks.
@@ -105,10 +109,10 @@ pub struct TaskSpec {
     /// The containers of a task.
     #[serde(deserialize_with = "lenient::list")]
     pub containers: Vec<Container>,
-    /// How often a failed task is tried again; the service's default is 3.
+    /// Maximum number of retries of a failed task. The service's default is 3.
     #[serde(deserialize_with = "lenient::integer", skip_serializing_if = "Option::is_none")]
     pub max_retries: Option<i64>,
-    /// Seconds that one try of a task may take; the service's default is 600.
+    /// Maximum duration of one attempt of a task, in seconds. The service's default is 600.
     #[serde(
         deserialize_with = "lenient::integer",
         serialize_with = "lenient::int64_as_string",
@@ -130,7 +134,7 @@ pub struct Container {
     /// Image reference.
     #[serde(deserialize_with = "lenient::null_as_default")]
     pub image: String,
-    /// Program and first arguments, in place of the image's entry point.
+    /// Program and first arguments, instead of the image's entry point.
     #[serde(deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
     /// Arguments after `command`.
@@ -150,7 +154,7 @@ pub struct Container {
 pub struct EnvVar {
     /// Name of the variable.
     pub name: String,
-    /// Its value; none when `extra` has a `valueFrom`.
+    /// Its value. `None` when `extra` has a `valueFrom`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
     /// All other fields.
@@ -158,7 +162,7 @@ pub struct EnvVar {
     pub extra: Extra,
 }
 
-/// Without the value, which may be a secret.
+/// Leaves out the value, which may be a secret.
 impl fmt::Debug for EnvVar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EnvVar").field("name", &self.name).finish_non_exhaustive()
@@ -169,16 +173,16 @@ impl fmt::Debug for EnvVar {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct JobStatus {
-    /// Generation that the conditions speak of.
+    /// Generation that the conditions are about.
     #[serde(deserialize_with = "lenient::integer", skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Ready` decides whether the job can be run.
     #[serde(deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
-    /// Number of executions that were ever created.
+    /// Number of executions that were ever created, deleted ones included.
     #[serde(deserialize_with = "lenient::integer", skip_serializing_if = "Option::is_none")]
     pub execution_count: Option<i64>,
-    /// The youngest execution.
+    /// The latest execution.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latest_created_execution: Option<ExecutionReference>,
     /// All other fields.
@@ -186,7 +190,7 @@ pub struct JobStatus {
     pub extra: Extra,
 }
 
-/// Schema `ExecutionReference`: an execution as its job's status names it.
+/// Schema `ExecutionReference`: an execution in the status of its job.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ExecutionReference {
@@ -199,10 +203,10 @@ pub struct ExecutionReference {
     /// When it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completion_timestamp: Option<String>,
-    /// When its deletion was asked for.
+    /// When its deletion was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deletion_timestamp: Option<String>,
-    /// How far it is.
+    /// How far the execution has come.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completion_status: Option<CompletionStatus>,
     /// All other fields.
@@ -220,11 +224,11 @@ pub enum CompletionStatus {
     ExecutionRunning,
     /// Every task succeeded.
     ExecutionSucceeded,
-    /// A task failed for good.
+    /// A task failed and is not retried.
     ExecutionFailed,
     /// It was cancelled.
     ExecutionCancelled,
-    /// A value that is not in the list above.
+    /// Any other value.
     #[serde(other)]
     CompletionStatusUnspecified,
 }

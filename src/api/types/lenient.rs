@@ -1,7 +1,10 @@
-//! Deserializers that take what the API sends rather than what its schema promises.
+//! Deserializers that accept all that the API may send, also what its schema does not allow.
 
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Map, Value};
+
+/// Fields that no type here names, as they were received.
+pub type Extra = Map<String, Value>;
 
 /// Reads null as the default value.
 pub(super) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
@@ -12,7 +15,7 @@ where
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// Reads an integer that is written as a number or as a string; anything else is no value.
+/// Reads an integer from a number or a string. Anything else is `None`.
 pub(super) fn integer<'de, D>(deserializer: D) -> Result<Option<i64>, D::Error>
 where
     D: Deserializer<'de>,
@@ -24,7 +27,7 @@ where
     })
 }
 
-/// Reads a text; anything else is no value.
+/// Reads a string. Anything else is `None`.
 pub(super) fn text<'de, D>(deserializer: D) -> Result<Option<String>, D::Error>
 where
     D: Deserializer<'de>,
@@ -35,7 +38,7 @@ where
     })
 }
 
-/// Reads a list and leaves out its items that are not a `T`; null is an empty list.
+/// Reads a list, without the items that are not a `T`. Null is an empty list.
 pub(super) fn list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -45,7 +48,7 @@ where
     Ok(items.unwrap_or_default().into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect())
 }
 
-/// Writes an optional int64 as the API does: as a string.
+/// Writes an optional int64 as a string, as the API's JSON has it.
 #[allow(clippy::ref_option, reason = "serde's serialize_with passes a reference to the field")]
 pub(super) fn int64_as_string<S>(value: &Option<i64>, serializer: S) -> Result<S::Ok, S::Error>
 where

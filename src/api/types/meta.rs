@@ -4,19 +4,28 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Extra, lenient};
+use super::lenient::{self, Extra};
 
-/// What every resource carries about itself. Timestamps are RFC 3339 text, as the API sends them.
+/// `apiVersion` of jobs and executions.
+pub const API_VERSION: &str = "run.googleapis.com/v1";
+
+/// Label of an execution with the name of its job.
+pub const JOB_LABEL: &str = "run.googleapis.com/job";
+
+/// Label of an execution with the uid of its job.
+pub const JOB_UID_LABEL: &str = "run.googleapis.com/jobUid";
+
+/// The metadata of every resource. Timestamps are RFC 3339 text, as the API sends them.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ObjectMeta {
-    /// Name, unique in project, region and kind; empty when the answer left it out.
+    /// Name, unique in project, region and kind. Empty when the response has none.
     #[serde(deserialize_with = "lenient::null_as_default", skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// The project, by its number in answers and by id or number in requests.
+    /// The project: its number in responses, its id or number in requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// Identity that no later resource of the same name shares.
+    /// Unique id: another resource of the same name has another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
     /// Counts the changes of `spec`, from 1.
@@ -31,16 +40,16 @@ pub struct ObjectMeta {
     /// When it was created.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub creation_timestamp: Option<String>,
-    /// Set once deletion has been asked for.
+    /// When the deletion was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deletion_timestamp: Option<String>,
-    /// Labels, which list calls can select by.
+    /// Labels. Lists can be filtered by them.
     #[serde(deserialize_with = "lenient::null_as_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Annotations, which they can't.
+    /// Annotations.
     #[serde(deserialize_with = "lenient::null_as_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// What this resource belongs to: an execution's job.
+    /// The resources that this one belongs to: the job of an execution.
     #[serde(deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
     pub owner_references: Vec<OwnerReference>,
     /// All other fields.
@@ -58,14 +67,14 @@ pub struct OwnerReference {
     pub kind: String,
     /// Name of the owner.
     pub name: String,
-    /// Identity of the owner.
+    /// Unique id of the owner.
     pub uid: String,
     /// All other fields.
     #[serde(flatten)]
     pub extra: Extra,
 }
 
-/// A page of resources (schemas `ListJobsResponse`, `ListExecutionsResponse`).
+/// A page of a list (schemas `ListJobsResponse`, `ListExecutionsResponse`).
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", bound(deserialize = "T: serde::de::DeserializeOwned"))]
 pub struct List<T> {
@@ -75,13 +84,13 @@ pub struct List<T> {
     /// `JobList` or `ExecutionList`.
     #[serde(default)]
     pub kind: String,
-    /// Where the next page is.
+    /// Metadata of the page.
     #[serde(default, deserialize_with = "lenient::null_as_default")]
     pub metadata: ListMeta,
-    /// The resources, newest first; an item that can't be read is left out.
+    /// The resources, newest first. Items that can't be parsed are left out.
     #[serde(default, deserialize_with = "lenient::list")]
     pub items: Vec<T>,
-    /// Locations that the list lacks because they could not be asked.
+    /// Locations that are missing in the list, because Google could not reach them.
     #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
     pub unreachable: Vec<String>,
     /// All other fields.
@@ -93,7 +102,7 @@ pub struct List<T> {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ListMeta {
-    /// Token for the next page; none on the last one.
+    /// Token of the next page. `None` on the last page.
     #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
     pub continue_token: Option<String>,
     /// All other fields.

@@ -1,8 +1,9 @@
-//! The API's resources as serde types, shared by the client and the emulator.
+//! The API's resources as serde types. The client and the emulator share them.
 //!
-//! Only the fields that this project reads have a name here; all others are kept in `extra`, so that a resource
-//! survives a round trip. Reading is lenient (a missing or null field is its default, an integer may be a string, as
-//! int64 is in the API's JSON), because an answer that is odd in one place must not cost the rest of it.
+//! # Guarantees
+//! - A round trip loses nothing: fields that no type here names are kept in `extra`.
+//! - Parsing is lenient. A missing or null field has its default value, an integer may be a string (as every int64 in the
+//!   API's JSON), and an unparsable item of a list is left out. So one odd field does not make a response useless.
 //!
 //! Field names and types: discovery document `run.v1.json`, `schemas`.
 
@@ -19,17 +20,6 @@ pub use job::{
     CompletionStatus, Container, EnvVar, ExecutionReference, ExecutionSpec, ExecutionTemplateSpec, Job, JobSpec,
     JobStatus, TaskSpec, TaskTemplateSpec,
 };
-pub use meta::{List, ListMeta, ObjectMeta, OwnerReference};
+pub use lenient::Extra;
+pub use meta::{API_VERSION, JOB_LABEL, JOB_UID_LABEL, List, ListMeta, ObjectMeta, OwnerReference};
 pub use status::{Deletion, ErrorBody, ErrorStatus};
-
-/// `apiVersion` of jobs and executions.
-pub const API_VERSION: &str = "run.googleapis.com/v1";
-
-/// Label that names the job an execution belongs to.
-pub const JOB_LABEL: &str = "run.googleapis.com/job";
-
-/// Label of an execution with the uid of its job.
-pub const JOB_UID_LABEL: &str = "run.googleapis.com/jobUid";
-
-/// Fields that no type here names, kept as they came.
-pub type Extra = serde_json::Map<String, serde_json::Value>;

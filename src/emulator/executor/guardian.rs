@@ -1,8 +1,10 @@
-//! The last resort against orphans: a process that outlives the emulator by a moment.
+//! The guardian: a process that outlives the emulator by a moment and kills the processes that it left behind.
 //!
-//! A killed emulator can't end its processes. The guardian, a shell script, reads the numbers of live process groups
-//! from a pipe; the pipe closes when the emulator is gone, however it went, and the guardian kills what is left. What
-//! it can't help: a group that began within the few microseconds before its number was written.
+//! A killed emulator can't end its processes. The guardian is a shell script that reads the ids of live process groups
+//! from a pipe. The pipe closes when the emulator ends, for whatever reason, and the guardian kills the groups that are
+//! left.
+//!
+//! Limits: it does not know a group that was started in the few microseconds before its id was written.
 
 use std::{
     io::{self, Write},
@@ -11,7 +13,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// Reads `+ GROUP` and `- GROUP` until the end, then kills the groups that were not taken off again.
+/// Reads lines `+ GROUP` (add) and `- GROUP` (remove) until the end of input, then kills the groups that are left.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
 groups=' '
@@ -24,16 +26,16 @@ done
 for group in $groups; do kill -s KILL -- "-$group"; done
 "#;
 
-/// A running guardian.
+/// A running guardian process.
 #[derive(Debug)]
-pub(in crate::emulator) struct Guardian {
+pub(crate) struct Guardian {
     pipe: Mutex<Option<ChildStdin>>,
     child: Mutex<Child>,
 }
 
 impl Guardian {
-    /// Starts a guardian, in a process group of its own so that a terminal's Ctrl-C does not reach it.
-    pub(in crate::emulator) fn start() -> io::Result<Self> {
+    /// Starts a guardian in its own process group, so that a Ctrl-C in the terminal does not end it.
+    pub(crate) fn start() -> io::Result<Self> {
         let mut child = Command::new("/bin/sh")
             .args(["-c", SCRIPT, "cloud-run-emulator-guardian"])
             .env_clear()
@@ -47,24 +49,24 @@ impl Guardian {
         Ok(Self { pipe, child: Mutex::new(child) })
     }
 
-    /// Puts a process group under guard.
+    /// Adds a process group, which the guardian kills if the emulator ends first.
     pub(super) fn watch(&self, group: i32) {
         self.write('+', group);
     }
 
-    /// Takes a process group off guard: it has ended, and its number may come to mean another.
+    /// Removes a process group that has ended. The system may reuse its id for another group.
     pub(super) fn forget(&self, group: i32) {
         self.write('-', group);
     }
 
-    /// Ends the guardian, which kills what it still guards. A second call does nothing.
-    pub(in crate::emulator) fn dismiss(&self) {
+    /// Ends the guardian, which first kills the groups that it still has. A second call does nothing.
+    pub(crate) fn dismiss(&self) {
         drop(self.pipe.lock().unwrap_or_else(PoisonError::into_inner).take());
         let _ = self.child.lock().unwrap_or_else(PoisonError::into_inner).wait();
     }
 
-    /// Lines are far shorter than the pipe is long, so that this does not block; a guardian that somebody killed is
-    /// done without.
+    /// Writes a line. This does not block, because a line is far shorter than the buffer of the pipe. Ignores errors:
+    /// the emulator works without a guardian that somebody has killed.
     fn write(&self, change: char, group: i32) {
         if let Some(pipe) = self.pipe.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             let _ = pipe.write_all(format!("{change} {group}\n").as_bytes());

@@ -1,4 +1,4 @@
-//! Tries of tasks as processes of this machine.
+//! Attempts of tasks as processes of this machine, and the log files of executions.
 
 use std::{
     collections::BTreeMap,
@@ -15,135 +15,150 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{process::Command, sync::watch};
 
-use super::{Attempt, AttemptEnd, environment, group::Group, guardian::Guardian, stopped};
-use crate::{api::Secret, emulator::executions::Stop};
+use super::{
+    attempt::{TaskAttempt, TaskAttemptEnd, wait_for_stop},
+    environment::environment_of,
+    guardian::Guardian,
+    process_group::ProcessGroup,
+};
+use crate::{api::Secret, emulator::store::StopRequest};
 
-/// Exit codes of a shell for a program that is not there, and one that can't be started.
+/// A shell's exit code for a program that does not exist.
 const NOT_FOUND: i32 = 127;
+/// A shell's exit code for a program that can't be started.
 const NOT_STARTED: i32 = 126;
 
-/// Runs containers' commands.
+/// Runs the commands of containers as processes.
 #[derive(Debug)]
-pub(in crate::emulator) struct ProcessExecutor {
-    pub(in crate::emulator) guardian: Arc<Guardian>,
-    pub(in crate::emulator) log_dir: PathBuf,
-    pub(in crate::emulator) path: String,
-    pub(in crate::emulator) secrets: BTreeMap<String, Secret>,
-    pub(in crate::emulator) kill_grace: Duration,
+pub(crate) struct ProcessExecutor {
+    pub(crate) guardian: Arc<Guardian>,
+    pub(crate) log_dir: PathBuf,
+    pub(crate) path: String,
+    pub(crate) secrets: BTreeMap<String, Secret>,
+    pub(crate) kill_grace: Duration,
 }
 
 impl ProcessExecutor {
-    pub(super) async fn run(&self, attempt: &Attempt, stop: &mut watch::Receiver<Stop>) -> AttemptEnd {
-        let end = self.attempt(attempt, stop).await;
-        let Attempt { execution, task, attempt: number, .. } = attempt;
+    pub(super) async fn run(&self, attempt: &TaskAttempt, stop: &mut watch::Receiver<StopRequest>) -> TaskAttemptEnd {
+        let end = self.run_process(attempt, stop).await;
+        let TaskAttempt { execution, task, number, .. } = attempt;
         let how = match &end {
-            AttemptEnd::Succeeded => "succeeded".to_owned(),
-            AttemptEnd::Failed(code, message) => format!("failed with exit code {code}: {message}"),
-            AttemptEnd::TimedOut => "was ended: the configured timeout was reached".to_owned(),
-            AttemptEnd::Stopped => "was ended: the execution was cancelled or deleted".to_owned(),
+            TaskAttemptEnd::Succeeded => "succeeded".to_owned(),
+            TaskAttemptEnd::Failed(code, message) => format!("failed with exit code {code}: {message}"),
+            TaskAttemptEnd::TimedOut => "timed out: the configured timeout was reached".to_owned(),
+            TaskAttemptEnd::Stopped => "was stopped: the execution was cancelled or deleted".to_owned(),
         };
         self.log(execution, &format!("task {task}, attempt {number} {how}"));
         end
     }
 
-    async fn attempt(&self, attempt: &Attempt, stop: &mut watch::Receiver<Stop>) -> AttemptEnd {
+    async fn run_process(&self, attempt: &TaskAttempt, stop: &mut watch::Receiver<StopRequest>) -> TaskAttemptEnd {
         let mut words = attempt.container.command.iter().chain(&attempt.container.args);
         let program = match words.next() {
             Some(program) if !attempt.container.command.is_empty() => program,
             _ => {
                 let message = "The container has no command. The emulator runs commands, not images: it can't look up \
                                the image's entry point, so set `command`.";
-                return AttemptEnd::Failed(NOT_STARTED, message.to_owned());
+                return TaskAttemptEnd::Failed(NOT_STARTED, message.to_owned());
             }
         };
-        let environment = match environment::of(attempt, &self.secrets, &self.path) {
+        let environment = match environment_of(attempt, &self.secrets, &self.path) {
             Ok(environment) => environment,
-            Err(message) => return AttemptEnd::Failed(NOT_STARTED, message),
+            Err(message) => return TaskAttemptEnd::Failed(NOT_STARTED, message),
         };
-        let directory = match WorkingDirectory::of(attempt) {
+        let directory = match WorkingDirectory::new(attempt) {
             Ok(directory) => directory,
-            Err(message) => return AttemptEnd::Failed(NOT_STARTED, message),
+            Err(message) => return TaskAttemptEnd::Failed(NOT_STARTED, message),
         };
         let mut command = Command::new(program);
         command.args(words).env_clear().envs(environment).current_dir(directory.path()).stdin(Stdio::null());
         let started = self.open_log(&attempt.execution).and_then(|log| {
             command.stdout(log.try_clone()?).stderr(log);
-            Group::start(&mut command, self.guardian.clone())
+            ProcessGroup::start(&mut command, self.guardian.clone())
         });
         let end = match started {
-            Ok(group) => self.watch(group, attempt.timeout, stop).await,
+            Ok(group) => self.wait(group, attempt.timeout, stop).await,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let message = format!("The program '{program}' was not found on this machine.");
-                AttemptEnd::Failed(NOT_FOUND, message)
+                TaskAttemptEnd::Failed(NOT_FOUND, message)
             }
             Err(error) => {
-                AttemptEnd::Failed(NOT_STARTED, format!("The program '{program}' could not be started: {error}."))
+                TaskAttemptEnd::Failed(NOT_STARTED, format!("The program '{program}' could not be started: {error}."))
             }
         };
         directory.remove().await;
         end
     }
 
-    /// Waits for the end of a process, and sees to it.
-    async fn watch(&self, mut group: Group, timeout: Duration, stop: &mut watch::Receiver<Stop>) -> AttemptEnd {
+    /// Waits for the end of a process. Terminates it when its timeout is reached or its execution has to stop.
+    async fn wait(
+        &self,
+        mut group: ProcessGroup,
+        timeout: Duration,
+        stop: &mut watch::Receiver<StopRequest>,
+    ) -> TaskAttemptEnd {
         tokio::select! {
             ended = group.ended() => match ended {
-                Ok(status) if status.success() => AttemptEnd::Succeeded,
+                Ok(status) if status.success() => TaskAttemptEnd::Succeeded,
                 Ok(status) => failure(status),
-                Err(error) => AttemptEnd::Failed(NOT_STARTED, format!("The process was lost: {error}.")),
+                Err(error) => TaskAttemptEnd::Failed(NOT_STARTED, format!("Waiting for the process failed: {error}.")),
             },
             () = tokio::time::sleep(timeout) => {
                 group.terminate(self.kill_grace, stop).await;
-                AttemptEnd::TimedOut
+                TaskAttemptEnd::TimedOut
             }
-            () = stopped(stop, Stop::Cancelled) => {
+            () = wait_for_stop(stop, StopRequest::Cancel) => {
                 group.terminate(self.kill_grace, stop).await;
-                AttemptEnd::Stopped
+                TaskAttemptEnd::Stopped
             }
         }
     }
 
+    /// Adds a line from the emulator to the log of an execution. Ignores errors.
     pub(super) fn log(&self, execution: &str, line: &str) {
         if let Ok(mut log) = self.open_log(execution) {
             let _ = log.write_all(format!("[emulator] {line}\n").as_bytes());
         }
     }
 
-    /// Readable by this user only: what a program prints may be secret. Appending keeps lines of several tasks whole.
+    /// Opens a log for appending, which keeps the lines of concurrent tasks whole. Only the current user can read it: the
+    /// output of a program may have secrets.
     fn open_log(&self, execution: &str) -> io::Result<File> {
         OpenOptions::new().append(true).create(true).mode(0o600).open(log_path(&self.log_dir, execution))
     }
 }
 
 /// The log file of an execution.
-pub(in crate::emulator) fn log_path(log_dir: &Path, execution: &str) -> PathBuf {
+pub(crate) fn log_path(log_dir: &Path, execution: &str) -> PathBuf {
     log_dir.join(format!("{execution}.log"))
 }
 
-fn failure(status: ExitStatus) -> AttemptEnd {
+fn failure(status: ExitStatus) -> TaskAttemptEnd {
     match (status.code(), status.signal()) {
-        (Some(code), _) => AttemptEnd::Failed(code, "The container exited with an error.".to_owned()),
+        (Some(code), _) => TaskAttemptEnd::exited(code),
         (None, Some(signal)) => {
-            AttemptEnd::Failed(128 + signal, format!("The container was terminated by signal {signal}."))
+            TaskAttemptEnd::Failed(128 + signal, format!("The container was terminated by signal {signal}."))
         }
-        (None, None) => AttemptEnd::Failed(1, "The container exited with an error.".to_owned()),
+        (None, None) => TaskAttemptEnd::exited(1),
     }
 }
 
-/// Where a process starts: the container's `workingDir`, or a fresh directory that goes with the try.
+/// The directory in which a process starts.
 enum WorkingDirectory {
+    /// The container's `workingDir`.
     Given(PathBuf),
-    Fresh(TempDir),
+    /// A new directory, which is removed after the attempt.
+    Temporary(TempDir),
 }
 
 impl WorkingDirectory {
-    fn of(attempt: &Attempt) -> Result<Self, String> {
+    fn new(attempt: &TaskAttempt) -> Result<Self, String> {
         match attempt.container.extra.get("workingDir").and_then(Value::as_str).filter(|path| !path.is_empty()) {
             None => tempfile::Builder::new()
                 .prefix("cloud-run-task-")
                 .tempdir()
-                .map(Self::Fresh)
-                .map_err(|error| format!("No temporary directory could be made: {error}.")),
+                .map(Self::Temporary)
+                .map_err(|error| format!("A temporary directory could not be created: {error}.")),
             Some(path) if Path::new(path).is_dir() => Ok(Self::Given(PathBuf::from(path))),
             Some(path) => Err(format!("The working directory '{path}' does not exist on this machine.")),
         }
@@ -152,13 +167,13 @@ impl WorkingDirectory {
     fn path(&self) -> &Path {
         match self {
             Self::Given(path) => path,
-            Self::Fresh(directory) => directory.path(),
+            Self::Temporary(directory) => directory.path(),
         }
     }
 
-    /// A task may leave many files, and removing them blocks.
+    /// Removes a temporary directory. It may have many files, and removing them blocks, so this uses another thread.
     async fn remove(self) {
-        if let Self::Fresh(directory) = self {
+        if let Self::Temporary(directory) = self {
             let _ = tokio::task::spawn_blocking(move || directory.close()).await;
         }
     }

@@ -1,37 +1,36 @@
-//! Tries of tasks that only take time: thousands of executions cost a timer each.
+//! Simulated attempts of tasks, which run nothing. Each costs one timer, so thousands of executions are cheap.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{Attempt, AttemptEnd, stopped};
+use super::attempt::{TaskAttempt, TaskAttemptEnd, wait_for_stop};
 use crate::emulator::{
-    config::Outcome,
-    executions::Stop,
-    validate::{simulated_duration, simulated_outcome},
+    simulation::{SimulatedOutcome, annotated_duration, annotated_outcome},
+    store::StopRequest,
 };
 
-/// Duration and outcome of tries, unless the execution's annotations say otherwise.
+/// Duration and outcome of attempts whose execution has no annotations for them.
 #[derive(Debug)]
-pub(in crate::emulator) struct Simulated {
-    pub(in crate::emulator) duration: Duration,
-    pub(in crate::emulator) outcome: Outcome,
+pub(crate) struct SimulatedExecutor {
+    pub(crate) duration: Duration,
+    pub(crate) outcome: SimulatedOutcome,
 }
 
-impl Simulated {
-    pub(super) async fn run(&self, attempt: &Attempt, stop: &mut watch::Receiver<Stop>) -> AttemptEnd {
-        // Annotations that can't be read were refused when the job was created.
-        let duration = simulated_duration(&attempt.annotations).ok().flatten().unwrap_or(self.duration);
-        let outcome = simulated_outcome(&attempt.annotations).ok().flatten().unwrap_or(self.outcome);
+impl SimulatedExecutor {
+    pub(super) async fn run(&self, attempt: &TaskAttempt, stop: &mut watch::Receiver<StopRequest>) -> TaskAttemptEnd {
+        // Malformed annotations were refused when the job was created.
+        let duration = annotated_duration(&attempt.annotations).ok().flatten().unwrap_or(self.duration);
+        let outcome = annotated_outcome(&attempt.annotations).ok().flatten().unwrap_or(self.outcome);
         tokio::select! {
             () = tokio::time::sleep(duration.min(attempt.timeout)) => {}
-            () = stopped(stop, Stop::Cancelled) => return AttemptEnd::Stopped,
+            () = wait_for_stop(stop, StopRequest::Cancel) => return TaskAttemptEnd::Stopped,
         }
         match outcome {
-            _ if duration >= attempt.timeout => AttemptEnd::TimedOut,
-            Outcome::Success => AttemptEnd::Succeeded,
-            Outcome::Failure => AttemptEnd::Failed(1, "The container exited with an error.".to_owned()),
-            Outcome::Timeout => AttemptEnd::TimedOut,
+            _ if duration >= attempt.timeout => TaskAttemptEnd::TimedOut,
+            SimulatedOutcome::Success => TaskAttemptEnd::Succeeded,
+            SimulatedOutcome::Failure => TaskAttemptEnd::exited(1),
+            SimulatedOutcome::Timeout => TaskAttemptEnd::TimedOut,
         }
     }
 }

@@ -1,0 +1,77 @@
+//! The failure of one attempt of a call. The retry decision is made from it, and the call's error if it is the last.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    auth::{TokenError, TokenErrorKind},
+    error::ErrorSource,
+    error_kind::ErrorKind,
+};
+
+/// A failed attempt.
+#[derive(Debug)]
+pub(super) struct AttemptError {
+    pub(super) kind: ErrorKind,
+    /// HTTP status of the response, if there was one.
+    pub(super) status: Option<u16>,
+    pub(super) message: String,
+    /// The `reason` of Google's `ErrorInfo`.
+    pub(super) reason: Option<String>,
+    /// Whether the server may have carried out the call.
+    pub(super) maybe_done: bool,
+    /// The pause that the server or the token source asked for.
+    pub(super) retry_after: Option<Duration>,
+    /// Generation of the token that the API rejected.
+    pub(super) rejected_token: Option<u64>,
+    /// Whether the credentials may have been rejected or the token endpoint may have failed: nobody knows which.
+    pub(super) has_ambiguous_credentials: bool,
+    pub(super) source: Option<ErrorSource>,
+}
+
+impl AttemptError {
+    pub(super) fn new(kind: ErrorKind, maybe_done: bool, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            status: None,
+            message: message.into(),
+            reason: None,
+            maybe_done,
+            retry_after: None,
+            rejected_token: None,
+            has_ambiguous_credentials: false,
+            source: None,
+        }
+    }
+}
+
+/// A failure to send the request or to receive the response. Only a connection that was never made surely had no effect.
+impl From<reqwest::Error> for AttemptError {
+    fn from(error: reqwest::Error) -> Self {
+        let mut message = if error.is_timeout() { "no response in time".to_owned() } else { error.to_string() };
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            message = format!("{message}: {cause}");
+            source = cause.source();
+        }
+        // The error holds the URL, which has no secrets: Endpoint rejects user names, passwords and queries.
+        let attempt = Self::new(ErrorKind::Unavailable, !error.is_connect(), message);
+        Self { source: Some(Arc::new(error)), ..attempt }
+    }
+}
+
+impl From<TokenError> for AttemptError {
+    fn from(error: TokenError) -> Self {
+        let kind = match error.kind {
+            TokenErrorKind::Transient => ErrorKind::NoToken,
+            TokenErrorKind::Ambiguous | TokenErrorKind::NoCredentials | TokenErrorKind::Rejected => {
+                ErrorKind::Authentication
+            }
+        };
+        Self {
+            has_ambiguous_credentials: matches!(error.kind, TokenErrorKind::Ambiguous | TokenErrorKind::NoCredentials),
+            retry_after: error.retry_after,
+            source: Some(Arc::new(error.clone())),
+            ..Self::new(kind, false, error.to_string())
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! A last check before a call that can't be undone.
+
+use std::{future::ready, pin::Pin, time::Duration};
+
+/// A job that was read at most this long ago may be run or deleted without another read.
+pub const FRESH_READ_MAX_AGE: Duration = Duration::from_secs(1);
+
+/// Decides whether a start or a delete may be sent once its quota admits it. `()` lets every call pass.
+pub trait Guard: Send + Sync {
+    /// Waits until the call may be sent.
+    fn wait_until_open(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(ready(()))
+    }
+
+    /// Whether the job is still the one that the caller has read.
+    ///
+    /// Asked only when the caller's read is older than [`FRESH_READ_MAX_AGE`], because the call waited for its quota, for
+    /// the guard or between attempts. With `false` the call fails with [`ErrorKind::NotFound`](super::ErrorKind::NotFound).
+    fn still_valid(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        Box::pin(ready(true))
+    }
+}
+
+impl Guard for () {}

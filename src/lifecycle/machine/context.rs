@@ -1,0 +1,102 @@
+//! What all states of a run share.
+
+use std::{mem, time::Duration};
+
+use super::{
+    ownership::Ownership,
+    protocol::{Event, Plan, RunError},
+    state::{Readiness, State, Transition},
+};
+use crate::{
+    api::{ApiError, ApiMethod, ErrorKind},
+    lifecycle::{backoff::Backoff, progress::Progress},
+};
+
+/// Pause between the first and the second read of a job.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// Pause before a read that resolves a doubt.
+pub(super) const RECHECK_PAUSE: Duration = Duration::from_secs(2);
+/// How often `jobs.run` is sent at most.
+pub(super) const MAX_STARTS: u32 = 5;
+/// How long reads of a resource may answer 404 after its creation.
+pub(in crate::lifecycle) const READ_LAG: Duration = Duration::from_secs(10);
+
+/// What is known in every state. All times are in the machine's time.
+#[derive(Debug)]
+pub(super) struct RunContext {
+    pub(super) plan: Plan,
+    pub(super) ownership: Ownership,
+    /// When the job was created; the start of the run before that.
+    pub(super) created_at: Duration,
+    /// When a response last showed that the job, or its execution, exists and is ours.
+    pub(super) last_seen: Duration,
+    /// Whether the response to a start request was lost.
+    pub(super) maybe_started: bool,
+    /// Progress that was not handed out yet.
+    pub(super) reports: Vec<Progress>,
+}
+
+impl RunContext {
+    pub(super) fn report(&mut self, progress: Progress) {
+        self.reports.push(progress);
+    }
+
+    /// Reports that a job of this name exists, and that it can't be decided whether it is ours.
+    pub(super) fn report_unknown_owner(&mut self) {
+        let (job, delete_command) = (self.plan.job.clone(), self.plan.delete_command());
+        self.report(Progress::UnknownOwner { job, delete_command });
+    }
+
+    /// Reports that a job of ours may exist that nobody will delete.
+    pub(super) fn report_leaked(&mut self, error: ApiError) {
+        let (job, delete_command) = (self.plan.job.clone(), self.plan.delete_command());
+        self.report(Progress::Leaked { job, delete_command, error });
+    }
+
+    /// Reports that an execution of ours may go on without being watched.
+    pub(super) fn report_left_running(&mut self, error: ApiError) {
+        let (job, delete_command) = (self.plan.job.clone(), self.plan.delete_command());
+        self.report(Progress::LeftRunning { job, delete_command, error });
+    }
+
+    /// The error of a run whose job was deleted before an execution was known.
+    pub(super) fn removed_before_start(&self, killed: bool) -> RunError {
+        RunError::RemovedBeforeStart { job: self.plan.job.clone(), maybe_started: self.maybe_started, killed }
+    }
+
+    /// Pauses after reads of an execution that gave no update.
+    pub(super) fn recheck_pauses(&self) -> Backoff {
+        Backoff::new(RECHECK_PAUSE, self.plan.poll_interval)
+    }
+
+    /// Takes a read that shows an earlier job of the same name for one that does not find our job.
+    ///
+    /// Reads of a young job may lag, so such a read does not show that somebody replaced our job.
+    pub(super) fn without_earlier_job(&self, now: Duration, event: Event) -> Event {
+        match event {
+            Event::JobRead(Ok(job)) if now < self.created_at + READ_LAG && self.ownership.is_other_job(&job) => {
+                let location = (self.plan.project.as_str(), self.plan.region.as_str());
+                let message = "the read shows an earlier job of the same name".to_owned();
+                let error = ApiError::new(ApiMethod::GetJob, ErrorKind::NotFound, location, &self.plan.job, message);
+                Event::JobRead(Err(Box::new(error)))
+            }
+            event => event,
+        }
+    }
+
+    /// Records in `not_found` that a read did not find the job. Returns whether the job counts as deleted now.
+    ///
+    /// Reads of a young job may lag, so the first 404s after the creation don't count. After that, two in a row do.
+    pub(super) fn record_not_found(&self, now: Duration, not_found: &mut bool) -> bool {
+        now >= self.created_at + READ_LAG && mem::replace(not_found, true)
+    }
+
+    /// Sends `jobs.run` for a job that is ready.
+    pub(super) fn send_start(&mut self, mut readiness: Readiness) -> Transition {
+        if readiness.starts.capacity_wait.is_none() {
+            self.report(Progress::Submitting { job: self.plan.job.clone() });
+        }
+        readiness.starts.sent += 1;
+        Transition::to(Duration::ZERO, State::Starting(readiness))
+    }
+}

@@ -1,0 +1,134 @@
+//! From nothing to a job of ours: the create, a name that is taken, and a job that a failed create may have left.
+
+use std::time::Duration;
+
+use super::{
+    cleanup,
+    context::{FIRST_PAUSE, RECHECK_PAUSE, RunContext},
+    ownership::Owner,
+    ready,
+    state::{Creating, Leftover, NameTaken, Readiness, Starts, State, Transition},
+};
+use crate::{
+    api::{ApiError, ApiResult, ErrorKind, types::Job},
+    lifecycle::{backoff::Backoff, progress::Progress},
+};
+
+/// How long the machine waits for the name of a job that is being deleted.
+const NAME_WAIT: Duration = Duration::from_secs(60);
+
+/// Takes the response to `jobs.create`.
+pub(super) fn created(run: &mut RunContext, now: Duration, creating: Creating, response: ApiResult<Job>) -> Transition {
+    let error = match response {
+        Ok(job) => return adopt(run, now, job),
+        Err(error) => error,
+    };
+    let maybe_done = creating.maybe_done || error.maybe_done;
+    if error.kind == ErrorKind::AlreadyExists {
+        let since = creating.taken_since.unwrap_or(now);
+        Transition::to(Duration::ZERO, State::NameTaken(NameTaken { since, maybe_done, error }))
+    } else if maybe_done {
+        check_leftover(run, now, error)
+    } else {
+        Transition::fail(error)
+    }
+}
+
+/// Takes over a job that our create made.
+fn adopt(run: &mut RunContext, now: Duration, job: Job) -> Transition {
+    run.report(Progress::Created { job: run.plan.job.clone() });
+    run.ownership.uid.clone_from(&job.metadata.uid);
+    run.created_at = now;
+    let readiness = Readiness {
+        since: now,
+        pauses: Backoff::new(FIRST_PAUSE, run.plan.poll_interval),
+        reported: None,
+        failing_since: None,
+        not_found: false,
+        starts: Starts::default(),
+    };
+    ready::job_read(run, now, readiness, Ok(job))
+}
+
+/// Takes a read of the job that has our name.
+pub(super) fn name_holder_read(
+    run: &mut RunContext,
+    now: Duration,
+    taken: NameTaken,
+    response: ApiResult<Job>,
+) -> Transition {
+    let NameTaken { since, maybe_done, error } = taken;
+    let create_again = State::Creating(Creating { taken_since: Some(since), maybe_done });
+    let has_time = now < since + NAME_WAIT;
+    match response {
+        // Our job was created and then deleted by somebody. Creating it again would undo that.
+        Ok(job)
+            if maybe_done && job.metadata.deletion_timestamp.is_some() && run.ownership.owner_of(&job) == Owner::Us =>
+        {
+            Transition::fail(run.removed_before_start(false))
+        }
+        Ok(job) if job.metadata.deletion_timestamp.is_some() && has_time => {
+            Transition::to(run.plan.poll_interval, create_again)
+        }
+        // A job with executions belongs to an earlier run of the same flow run.
+        Ok(job) if maybe_done && run.ownership.owner_of(&job) == Owner::Us && !has_executions(&job) => {
+            adopt(run, now, job)
+        }
+        Ok(job) if maybe_done && run.ownership.owner_of(&job) == Owner::Unknown => {
+            run.report_unknown_owner();
+            Transition::fail(error)
+        }
+        // The job was deleted and the name is free, or this read lags.
+        Err(missing) if missing.kind == ErrorKind::NotFound && has_time && !maybe_done => {
+            Transition::to(RECHECK_PAUSE, create_again)
+        }
+        // The job may be ours, and this read does not show it yet.
+        Err(failed) if (failed.kind == ErrorKind::NotFound || failed.may_pass()) && has_time => {
+            let pause = failed.pause_at_least(RECHECK_PAUSE);
+            Transition::to(pause, State::NameTaken(NameTaken { since, maybe_done, error }))
+        }
+        Err(_) if maybe_done => check_leftover(run, now, error),
+        _ => Transition::fail(error),
+    }
+}
+
+/// Looks for a job after creates that failed, one of which may have taken effect or still may.
+fn check_leftover(run: &RunContext, now: Duration, error: Box<ApiError>) -> Transition {
+    let settled_at = now + run.plan.settle_time;
+    Transition::to(Duration::ZERO, State::CheckingLeftover(Leftover { settled_at, error: error.into() }))
+}
+
+/// Takes a read that looks for a job left by a failed create.
+pub(super) fn leftover_read(
+    run: &mut RunContext,
+    now: Duration,
+    leftover: Leftover,
+    response: ApiResult<Job>,
+) -> Transition {
+    let failed = match response {
+        Ok(job) if run.ownership.is_deleted_or_replaced(&job) => return Transition::fail(leftover.error),
+        Ok(job) if run.ownership.owner_of(&job) == Owner::Us => {
+            // It may have been created only now.
+            (run.last_seen, run.created_at) = (now, now);
+            return cleanup::begin(run, now, Err(leftover.error));
+        }
+        Ok(_owner_is_unknown) => {
+            run.report_unknown_owner();
+            return Transition::fail(leftover.error);
+        }
+        Err(failed) => failed,
+    };
+    let is_missing = failed.kind == ErrorKind::NotFound;
+    let extra_time = if is_missing { Duration::ZERO } else { run.plan.retry.max_elapsed };
+    if (is_missing || failed.may_pass()) && now < leftover.settled_at + extra_time {
+        return Transition::to(failed.pause_at_least(RECHECK_PAUSE), State::CheckingLeftover(leftover));
+    }
+    if !is_missing {
+        run.report_leaked(*failed);
+    }
+    Transition::fail(leftover.error)
+}
+
+fn has_executions(job: &Job) -> bool {
+    job.status.latest_created_execution.is_some() || job.status.execution_count.unwrap_or_default() > 0
+}

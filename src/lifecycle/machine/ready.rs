@@ -1,0 +1,82 @@
+//! From a job of ours to a job that can be started: its `Ready` condition decides.
+
+use std::time::Duration;
+
+use super::{
+    cleanup,
+    context::{RECHECK_PAUSE, RunContext},
+    protocol::RunError,
+    state::{Readiness, State, Transition},
+};
+use crate::{
+    api::{
+        ApiResult, ErrorKind,
+        types::{Condition, ConditionStatus, Job},
+    },
+    lifecycle::progress::{Progress, describe_condition},
+};
+
+/// How long a `Ready=False` that may pass is watched before it ends the run.
+const READY_GRACE: Duration = Duration::from_secs(10);
+
+/// Takes a read of a job that was not started yet.
+pub(super) fn job_read(
+    run: &mut RunContext,
+    now: Duration,
+    mut readiness: Readiness,
+    response: ApiResult<Job>,
+) -> Transition {
+    let mut least_pause = Duration::ZERO;
+    match response {
+        Ok(job) if run.ownership.is_deleted_or_replaced(&job) => {
+            return Transition::fail(run.removed_before_start(false));
+        }
+        Ok(job) => {
+            run.last_seen = now;
+            readiness.not_found = false;
+            let condition = job.ready();
+            match condition {
+                Some(Condition { status: ConditionStatus::True, .. }) => {
+                    readiness.failing_since = None;
+                    return run.send_start(readiness);
+                }
+                Some(failing @ Condition { status: ConditionStatus::False, .. }) => {
+                    let failing_since = *readiness.failing_since.get_or_insert(now);
+                    if is_final(failing) || now >= failing_since + READY_GRACE {
+                        let (job, condition) = (run.plan.job.clone(), describe_condition(failing));
+                        return cleanup::begin(run, now, Err(RunError::NotReady { job, condition }));
+                    }
+                }
+                _ => readiness.failing_since = None,
+            }
+            let text = condition.map(describe_condition);
+            if text != readiness.reported {
+                run.report(Progress::AwaitingReady { job: run.plan.job.clone(), condition: condition.cloned() });
+                readiness.reported = text;
+            }
+        }
+        Err(error) if error.kind == ErrorKind::NotFound => {
+            if run.record_not_found(now, &mut readiness.not_found) {
+                return Transition::fail(run.removed_before_start(false));
+            }
+            least_pause = RECHECK_PAUSE;
+        }
+        Err(error) if error.may_pass() => least_pause = error.pause_at_least(Duration::ZERO),
+        Err(error) => return cleanup::begin(run, now, Err(error.into())),
+    }
+
+    let deadline = readiness.since + run.plan.ready_timeout;
+    if now >= deadline {
+        let (job, seconds) = (run.plan.job.clone(), run.plan.ready_timeout.as_secs());
+        let condition = readiness.reported.unwrap_or_else(|| "no condition".to_owned());
+        return cleanup::begin(run, now, Err(RunError::ReadyTimeout { job, seconds, condition }));
+    }
+    // The last read is at the deadline, not one pause after it.
+    let pause = readiness.pauses.pause().min(deadline.saturating_sub(now)).max(least_pause);
+    Transition::to(pause, State::AwaitingReady(readiness))
+}
+
+/// Whether waiting can't help a job that is `Ready=False`.
+fn is_final(condition: &Condition) -> bool {
+    condition.reason.as_deref() == Some("ContainerMissing")
+}

@@ -1,0 +1,11 @@
+//! What a run reports. `update.rs` says what there is to report, `wording.rs` has the log lines, `throttle.rs` keeps
+//! failures that repeat from filling the log, and `reporter.rs` hands progress over.
+
+mod reporter;
+mod throttle;
+mod update;
+mod wording;
+
+pub(super) use reporter::Reporter;
+pub use update::{Level, Phases, Progress, ProgressSink};
+pub(super) use wording::describe_condition;

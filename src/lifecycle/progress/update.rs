@@ -1,0 +1,243 @@
+//! What there is to report about a run.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::api::{ApiError, Quota, RetryNotice, types::Condition};
+
+/// Receives the progress of a run. Called from the run's own task; must not block.
+pub type ProgressSink = Arc<dyn Fn(Progress) + Send + Sync>;
+
+/// Something that happened to a job or its execution. [`Display`](std::fmt::Display) gives its log line.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    /// The worker is about to create the job.
+    Creating {
+        /// Name of the job.
+        job: String,
+    },
+    /// The job exists.
+    Created {
+        /// Name of the job.
+        job: String,
+    },
+    /// The job can't be started yet.
+    AwaitingReady {
+        /// Name of the job.
+        job: String,
+        /// The `Ready` condition, if there is one.
+        condition: Option<Condition>,
+    },
+    /// The job is ready, and the worker is about to start it.
+    Submitting {
+        /// Name of the job.
+        job: String,
+    },
+    /// A quota or a limit refuses the start for now. The worker waits.
+    AwaitingCapacity {
+        /// The service's refusal.
+        error: ApiError,
+        /// Longest wait.
+        max_wait: Duration,
+    },
+    /// It is unknown whether an execution started. The worker is finding out.
+    Recovering {
+        /// The failure of the start request.
+        error: ApiError,
+    },
+    /// The start request started an execution of another job, which had replaced ours.
+    StartedAnotherJob {
+        /// Name of both jobs.
+        job: String,
+        /// Name of the execution.
+        execution: String,
+    },
+    /// There is an execution.
+    Started {
+        /// Name of the job.
+        job: String,
+        /// Name of the execution.
+        execution: String,
+    },
+    /// The execution's containers run.
+    Running {
+        /// Name of the execution.
+        execution: String,
+    },
+    /// Every task of the execution succeeded.
+    Succeeded {
+        /// Name of the job.
+        job: String,
+    },
+    /// The execution failed or was cancelled.
+    Failed {
+        /// Name of the job.
+        job: String,
+        /// The service's message.
+        message: String,
+    },
+    /// The job or its execution was deleted before the execution ended.
+    Removed {
+        /// Name of the job.
+        job: String,
+    },
+    /// Where the execution's log is.
+    Log {
+        /// Address of the log.
+        uri: String,
+    },
+    /// The worker is about to delete the job.
+    Deleting {
+        /// Name of the job.
+        job: String,
+        /// Whether its execution ended.
+        completed: bool,
+    },
+    /// The job is deleted.
+    Deleted {
+        /// Name of the job.
+        job: String,
+    },
+    /// The job stays, because `keep_job` is set.
+    Kept {
+        /// Name of the job.
+        job: String,
+    },
+    /// The job may still exist: it could not be deleted, or it could not be read.
+    Leaked {
+        /// Name of the job.
+        job: String,
+        /// The command that deletes it.
+        delete_command: String,
+        /// Why.
+        error: ApiError,
+    },
+    /// There is a job of this name that may be ours or somebody else's. It was not deleted.
+    UnknownOwner {
+        /// Name of the job.
+        job: String,
+        /// The command that deletes it.
+        delete_command: String,
+    },
+    /// The execution, if there is one, is no longer watched. The job stays, because deleting it would stop the execution.
+    LeftRunning {
+        /// Name of the job.
+        job: String,
+        /// The command that deletes it.
+        delete_command: String,
+        /// Why.
+        error: ApiError,
+    },
+    /// A call failed and will be repeated.
+    Retrying {
+        /// The failure and the pause.
+        notice: RetryNotice,
+        /// How many failures of this kind were not reported since the last line.
+        unreported: u32,
+    },
+    /// A read of the execution failed. The next read follows.
+    PollFailed {
+        /// Why.
+        error: ApiError,
+        /// The pause before the next read.
+        pause: Duration,
+        /// How many failures of this kind were not reported since the last line.
+        unreported: u32,
+    },
+    /// A call waits because a per-minute quota is used up.
+    RateLimited {
+        /// The quota.
+        quota: Quota,
+        /// Project id.
+        project: String,
+        /// Region.
+        region: String,
+    },
+    /// The API rejects lists of many jobs' executions, so each run reads its own execution.
+    PollingIndividually {
+        /// The rejection.
+        error: ApiError,
+    },
+    /// The run is over.
+    Summary {
+        /// Name of the job.
+        job: String,
+        /// How long each phase took.
+        phases: Phases,
+        /// How many calls were repeated.
+        retries: u32,
+    },
+}
+
+/// How long a run was in each phase. `None` for a phase that it did not reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Phases {
+    /// From the beginning until the job was ready.
+    pub pending: Duration,
+    /// From then until its execution ran.
+    pub ready: Option<Duration>,
+    /// From then until the execution ended.
+    pub running: Option<Duration>,
+}
+
+/// Severity of a log line. The values are those of Python's `logging`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Level {
+    /// Details for debugging.
+    Debug = 10,
+    /// Part of the normal course.
+    Info = 20,
+    /// Something to look at; the run goes on.
+    Warning = 30,
+    /// The run failed.
+    Error = 40,
+}
+
+impl Progress {
+    /// A stable name for programs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Creating { .. } => "creating",
+            Self::Created { .. } => "created",
+            Self::AwaitingReady { .. } => "awaiting_ready",
+            Self::Submitting { .. } => "submitting",
+            Self::AwaitingCapacity { .. } => "awaiting_capacity",
+            Self::Recovering { .. } => "recovering",
+            Self::StartedAnotherJob { .. } => "started_another_job",
+            Self::Started { .. } => "started",
+            Self::Running { .. } => "running",
+            Self::Succeeded { .. } => "succeeded",
+            Self::Failed { .. } => "failed",
+            Self::Removed { .. } => "removed",
+            Self::Log { .. } => "log",
+            Self::Deleting { .. } => "deleting",
+            Self::Deleted { .. } => "deleted",
+            Self::Kept { .. } => "kept",
+            Self::Leaked { .. } => "leaked",
+            Self::UnknownOwner { .. } => "unknown_owner",
+            Self::LeftRunning { .. } => "left_running",
+            Self::Retrying { .. } => "retrying",
+            Self::PollFailed { .. } => "poll_failed",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::PollingIndividually { .. } => "polling_individually",
+            Self::Summary { .. } => "summary",
+        }
+    }
+
+    /// Severity of its log line.
+    pub fn level(&self) -> Level {
+        match self {
+            Self::AwaitingCapacity { .. }
+            | Self::Recovering { .. }
+            | Self::StartedAnotherJob { .. }
+            | Self::Leaked { .. }
+            | Self::UnknownOwner { .. }
+            | Self::LeftRunning { .. }
+            | Self::Retrying { .. }
+            | Self::RateLimited { .. }
+            | Self::PollingIndividually { .. }
+            | Self::PollFailed { .. } => Level::Warning,
+            Self::Failed { .. } => Level::Error,
+            _ => Level::Info,
+        }
+    }
+}

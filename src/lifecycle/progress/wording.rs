@@ -1,0 +1,134 @@
+//! The log lines of a run. Alerts on the upstream worker's log match parts of some of them: those must stay.
+
+use std::{fmt, time::Duration};
+
+use super::update::Progress;
+use crate::api::{RetryNotice, types::Condition};
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // The lines up to the next comment are matched by alerts.
+            Self::Creating { job } => write!(f, "Creating Cloud Run Job {job}"),
+            Self::Submitting { job } => write!(f, "Submitting Cloud Run Job '{job}' for execution."),
+            Self::Succeeded { job } => write!(f, "Job Run {job} completed successfully"),
+            Self::Failed { job, message } => write!(f, "Job Run {job} did not complete successfully. {message}"),
+            Self::Removed { job } => {
+                write!(f, "Cloud Run Job '{job}' or its execution was deleted before the execution ended")
+            }
+            Self::Log { uri } => write!(f, "Job Run logs can be found on GCP at: {uri}"),
+            Self::Deleting { job, completed: true } => write!(f, "Deleting completed Cloud Run Job '{job}'"),
+
+            // The lines from here on are ours alone.
+            Self::Deleting { job, completed: false } => write!(f, "Deleting Cloud Run Job '{job}'"),
+            Self::Created { job } => write!(f, "Cloud Run Job '{job}' created; waiting for it to become ready"),
+            Self::AwaitingReady { job, condition: Some(condition) } => {
+                write!(f, "Cloud Run Job '{job}' is not ready yet: {}", describe_condition(condition))
+            }
+            Self::AwaitingReady { job, condition: None } => write!(f, "Cloud Run Job '{job}' is not ready yet"),
+            Self::AwaitingCapacity { error, max_wait } => {
+                let max_wait = describe_duration(*max_wait);
+                write!(f, "Cloud Run accepts no more executions for now; waiting for up to {max_wait}. {error}")
+            }
+            Self::Recovering { error } => {
+                write!(f, "No response to the start request; checking whether an execution was created. {error}")
+            }
+            Self::StartedAnotherJob { job, execution } => write!(
+                f,
+                "Cloud Run Job '{job}' was replaced by another job of the same name just before its start. The start \
+                 request started that job: execution '{execution}'. The worker leaves it alone"
+            ),
+            Self::Started { job, execution } => write!(f, "Cloud Run Job '{job}' started execution '{execution}'"),
+            Self::Running { execution } => write!(f, "Execution '{execution}' is running"),
+            Self::Deleted { job } => write!(f, "Cloud Run Job '{job}' deleted"),
+            Self::Kept { job } => write!(f, "Keeping Cloud Run Job '{job}', because keep_job is set"),
+            Self::Leaked { job, delete_command, error } => {
+                write!(f, "Cloud Run Job '{job}' may still exist. If it does, delete it: {delete_command}. {error}")
+            }
+            Self::UnknownOwner { job, delete_command } => write!(
+                f,
+                "A Cloud Run Job '{job}' exists, but the worker can't tell whether this flow run or another one created \
+                 it, because it has no label of a flow run. The worker did not delete it. If it belongs to this flow \
+                 run, delete it: {delete_command}"
+            ),
+            Self::LeftRunning { job, delete_command, error } => write!(
+                f,
+                "No longer watching Cloud Run Job '{job}', whose execution may still run. The job was not deleted. \
+                 After the execution has ended, delete it: {delete_command}. {error}"
+            ),
+            Self::Retrying { notice: RetryNotice { error, pause }, unreported } => {
+                write!(f, "Retrying in {:.1} s. {error}", pause.as_secs_f64())?;
+                write_unreported(f, *unreported)
+            }
+            Self::PollFailed { error, pause, unreported } => {
+                let pause = pause.as_secs_f64();
+                write!(f, "Still watching the execution; checking again in {pause:.1} s. {error}")?;
+                write_unreported(f, *unreported)
+            }
+            Self::RateLimited { quota, project, region } => write!(
+                f,
+                "Rate limited: the per-minute quota for {} of project '{project}' in region '{region}' is used up; \
+                 waiting. If this takes too long, request a higher quota",
+                quota.name()
+            ),
+            Self::PollingIndividually { error } => write!(
+                f,
+                "Cloud Run rejects lists of executions; reading each execution on its own, which takes more of the \
+                 read quota. {error}"
+            ),
+            Self::Summary { job, phases, retries } => {
+                write!(f, "Cloud Run Job '{job}' was pending for {:.1} s", phases.pending.as_secs_f64())?;
+                for (phase, time) in [("ready", phases.ready), ("running", phases.running)] {
+                    time.map_or(Ok(()), |time| write!(f, ", {phase} for {:.1} s", time.as_secs_f64()))?;
+                }
+                match retries {
+                    0 => f.write_str("; no call was retried"),
+                    1 => f.write_str("; 1 call was retried"),
+                    _ => write!(f, "; {retries} calls were retried"),
+                }
+            }
+        }
+    }
+}
+
+/// Says how many failures the throttle left out, so that the log has no silent gap.
+fn write_unreported(f: &mut fmt::Formatter<'_>, unreported: u32) -> fmt::Result {
+    if unreported == 0 { Ok(()) } else { write!(f, " ({unreported} more of these since the last line)") }
+}
+
+/// A duration in its largest unit that leaves no rest: `6 h`, `90 min`, `20 s`.
+fn describe_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0 => format!("{} s", duration.as_secs_f64()),
+        _ if seconds.is_multiple_of(3600) => format!("{} h", seconds / 3600),
+        _ if seconds.is_multiple_of(60) => format!("{} min", seconds / 60),
+        _ => format!("{seconds} s"),
+    }
+}
+
+/// A condition as `Ready is False, ContainerMissing: Image 'x' not found.`
+pub(in crate::lifecycle) fn describe_condition(condition: &Condition) -> String {
+    let mut text = format!("{} is {:?}", condition.kind, condition.status);
+    for (separator, part) in [(", ", &condition.reason), (": ", &condition.message)] {
+        if let Some(part) = part.as_deref().filter(|part| !part.is_empty()) {
+            text = text + separator + part;
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_shown_in_its_largest_whole_unit() {
+        for (seconds, text) in
+            [(21_600, "6 h"), (5_400, "90 min"), (60, "1 min"), (61, "61 s"), (20, "20 s"), (0, "0 s")]
+        {
+            assert_eq!(describe_duration(Duration::from_secs(seconds)), text);
+        }
+        assert_eq!(describe_duration(Duration::from_millis(500)), "0.5 s");
+    }
+}
