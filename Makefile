@@ -38,7 +38,14 @@ dev: $(VENV)/.packages ## build the package in place, for development
 
 .PHONY: check
 check: dev ## test what can be tested in three minutes: all of Rust with 1 000 property cases, Python without slow tests
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target check-rust check-python
+
+.PHONY: check-rust
+check-rust:
 	PROPTEST_CASES=1000 $(CARGO) test --locked --no-default-features --lib --tests
+
+.PHONY: check-python
+check-python:
 	$(BIN)/python $(PYTEST) -m "not slow"
 
 .PHONY: test
@@ -85,6 +92,7 @@ lint: $(VENV)/.wheel $(DENY) ## check formatting, lints, types, licences and sou
 	$(CARGO) check --locked --no-default-features
 	$(DENY) --locked check -D warnings licenses bans sources
 	$(BIN)/python src/schema/generate.py --check
+	$(BIN)/python tools/check_structure.py
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -126,7 +134,7 @@ $(VENV)/.packages: requirements.lock
 	@touch $@
 
 $(DENY):
-	$(CARGO) install --quiet --locked --debug --root $(@D)/.. cargo-deny@$(DENY_VERSION)
+	CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install --quiet --locked --debug --root $(@D)/.. cargo-deny@$(DENY_VERSION)
 
 # The upstream worker's environment.
 $(VENV)-bench/.packages: $(VENV)/.packages benches/requirements.lock
