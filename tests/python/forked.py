@@ -1,10 +1,10 @@
-"""Programs in processes of their own, without the seconds that each would need to import Prefect.
+"""Runs programs in processes of their own without the seconds that each would take to import Prefect.
 
-A server imports Prefect and the worker once. For each program it forks a child, which gets its environment, arguments
-and folder as a program that is started does, and runs the module as `python -m` does. Only what Prefect reads of the
-environment when it is imported (its own settings) stays as it was when the server started.
+A server imports Prefect and the worker once. For each program it forks a child. The child gets its own environment,
+arguments and folder, and runs the module as `python -m` does. One thing differs from a new process: Prefect reads its
+own settings when it is imported, so the child has those of the server's start.
 
-Nothing runs in the server but imports: it has one thread and has never used the core, so that a fork of it is safe.
+The fork is safe because the server only imports: it has one thread and has never used the core.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import selectors
 import subprocess
 import sys
 import tempfile
+import threading
 from functools import cache
 from pathlib import Path
 
@@ -27,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 def run(
     module: str, *arguments: str, env: dict[str, str] | None = None, cwd: Path = ROOT, timeout: float = 100
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a module to its end; `env` is all that it sees of an environment, by default that of this process."""
+    """Runs a module to its end. `env` is its whole environment; by default it is that of this process."""
     return _server().run(module, arguments, dict(os.environ) if env is None else env, cwd, timeout)
 
 
@@ -37,20 +38,21 @@ def _server() -> Server:
 
 
 class Server:
-    """The server, as the tests see it."""
+    """Starts the server and sends it requests, one at a time."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", __name__], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+        self._lock = threading.Lock()
 
     def run(
         self, module: str, arguments: tuple[str, ...], env: dict[str, str], cwd: Path, timeout: float
     ) -> subprocess.CompletedProcess[str]:
-        """Has a module run, and waits for its end."""
+        """Asks the server to run a module, and waits for its end."""
         assert self._process.stdin
         assert self._process.stdout
-        with tempfile.TemporaryDirectory(prefix="forked-") as folder:
+        with self._lock, tempfile.TemporaryDirectory(prefix="forked-") as folder:
             out, err = Path(folder) / "out", Path(folder) / "err"
             request = {"argv": [module, *arguments], "env": env, "cwd": str(cwd), "out": str(out), "err": str(err)}
             self._process.stdin.write(f"{json.dumps(request)}\n")
