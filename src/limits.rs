@@ -56,7 +56,11 @@ impl CpuSize {
 
     /// The allowed range of memory, as an error message shows it.
     pub fn memory_range(&self) -> String {
-        format!("{}Mi to {}Mi", self.min_memory / MEBIBYTE, self.max_memory / MEBIBYTE)
+        let min = match self.min_memory {
+            min if min < GIBIBYTE => format!("{}Mi", min / MEBIBYTE),
+            min => format!("{}Gi", min / GIBIBYTE),
+        };
+        format!("{min} to {}Gi", self.max_memory / GIBIBYTE)
     }
 }
 
@@ -141,7 +145,7 @@ mod tests {
         let four = CpuSize::of(4.0).unwrap();
         assert!(four.allows(2.0 * GIBIBYTE) && four.allows(16.0 * GIBIBYTE));
         assert!(!four.allows(1.0 * GIBIBYTE) && !four.allows(17.0 * GIBIBYTE));
-        assert_eq!(four.memory_range(), "2048Mi to 16384Mi");
+        assert_eq!(four.memory_range(), "2Gi to 16Gi");
         assert!(CpuSize::of(3.0).is_none());
     }
 

@@ -47,16 +47,24 @@ impl AttemptError {
 /// A failure to send the request or to receive the response. Only a connection that was never made surely had no effect.
 impl From<reqwest::Error> for AttemptError {
     fn from(error: reqwest::Error) -> Self {
-        let mut message = if error.is_timeout() { "no response in time".to_owned() } else { error.to_string() };
-        let mut source = std::error::Error::source(&error);
-        while let Some(cause) = source {
-            message = format!("{message}: {cause}");
-            source = cause.source();
-        }
+        let what = match () {
+            () if error.is_timeout() => "no response in time (setting request_timeout_seconds)",
+            () if error.is_connect() => "could not connect",
+            () => "the connection was lost",
+        };
+        let message = match root_cause(&error) {
+            Some(cause) if !error.is_timeout() => format!("{what}: {cause}"),
+            _ => what.to_owned(),
+        };
         // The error holds the URL, which has no secrets: Endpoint rejects user names, passwords and queries.
         let attempt = Self::new(ErrorKind::Unavailable, !error.is_connect(), message);
         Self { source: Some(Arc::new(error)), ..attempt }
     }
+}
+
+/// The innermost cause. Those around it only say that sending a request failed.
+fn root_cause(error: &reqwest::Error) -> Option<&dyn std::error::Error> {
+    std::iter::successors(std::error::Error::source(error), |cause| cause.source()).last()
 }
 
 impl From<TokenError> for AttemptError {

@@ -71,8 +71,32 @@ impl Error for ApiError {
     }
 }
 
+/// The error with what to do about it.
 impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.hint().as_str() {
+            "" => write!(f, "{}", self.brief()),
+            hint => write!(f, "{} {hint}", self.brief()),
+        }
+    }
+}
+
+/// The text of an [`ApiError`] without what to do about it.
+struct Brief<'a>(&'a ApiError);
+
+impl fmt::Display for Brief<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.write_brief(f)
+    }
+}
+
+impl ApiError {
+    /// The text without what to do about it, for a call that will be repeated.
+    pub fn brief(&self) -> impl fmt::Display + '_ {
+        Brief(self)
+    }
+
+    fn write_brief(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Could not {}", self.method.row().purpose)?;
         if !self.name.is_empty() {
             write!(f, " '{}'", self.name)?;
@@ -91,14 +115,9 @@ impl fmt::Display for ApiError {
             (None, _) => write!(f, " ({spent})")?,
             (Some(budget), _) => write!(f, " (gave up {spent}; the setting {} is the limit)", budget.setting())?,
         }
-        match self.hint().as_str() {
-            "" => f.write_str("."),
-            hint => write!(f, ". {hint}"),
-        }
+        f.write_str(".")
     }
-}
 
-impl ApiError {
     /// The error of one attempt without a response. `location`: project and region.
     pub fn new(method: ApiMethod, kind: ErrorKind, location: (&str, &str), name: &str, message: String) -> Self {
         let (project, region) = location;
@@ -133,11 +152,11 @@ impl ApiError {
 
     /// The resource that the permission is missing on, as Google's message names it. `None` for other failures.
     pub fn missing_permission_on(&self) -> Option<&str> {
-        let words = ["denied on resource '", "denied on service account '", "denied on '"];
-        words
-            .iter()
-            .find_map(|start| quoted_after(&self.message, start))
-            .filter(|_| self.missing_permission().is_some())
+        self.missing_permission()?;
+        let quoted = ["denied on resource '", "denied on service account '", "denied on '"];
+        // Google does not quote service accounts: "denied on service account a@b (or it may not exist)".
+        let unquoted = || self.message.split_once("denied on service account ")?.1.split_whitespace().next();
+        quoted.iter().find_map(|start| quoted_after(&self.message, start)).or_else(unquoted)
     }
 
     /// The permission that the caller lacks: the one that Google's message names, or else the one that the method needs.
@@ -147,7 +166,9 @@ impl ApiError {
             return None;
         }
         let named = quoted_after(&self.message, "ermission '").filter(|name| name.contains('.'));
-        let act_as = self.message.contains(ACT_AS).then_some(ACT_AS);
+        // Google writes it in other cases too: iam.serviceaccounts.actAs.
+        let has_act_as = self.message.to_ascii_lowercase().contains(&ACT_AS.to_ascii_lowercase());
+        let act_as = has_act_as.then_some(ACT_AS);
         Some(act_as.or(named).unwrap_or(self.method.row().permission))
     }
 
@@ -170,10 +191,11 @@ impl ApiError {
                      'service_account_name'."
                         .to_owned()
                 }
+                // Whoever creates a job learns whether there is such a project.
                 permission if permission.starts_with("run.") => format!(
-                    "The worker's account lacks {permission} on project '{project}', or there is no such project: \
-                     grant it roles/run.developer (gcloud projects add-iam-policy-binding {project} \
-                     --member=serviceAccount:ACCOUNT --role=roles/run.developer)."
+                    "The worker's account lacks {permission} on project '{project}'{}: grant it roles/run.developer (gcloud projects add-iam-policy-binding {project} \
+                     --member=serviceAccount:ACCOUNT --role=roles/run.developer).",
+                    if self.method == ApiMethod::CreateJob { ", or there is no such project" } else { "" }
                 ),
                 permission => format!(
                     "An account lacks {permission}, as Google's message says: grant it a role that has this permission."
@@ -266,6 +288,9 @@ mod tests {
         let act_as = ApiError { message: "Permission 'iam.serviceAccounts.actAs' denied on 'a@b'".into(), ..denied };
         assert_eq!(act_as.missing_permission(), Some("iam.serviceAccounts.actAs"));
         assert_eq!(act_as.missing_permission_on(), Some("a@b"));
+        let message = "Permission 'iam.serviceaccounts.actAs' denied on service account a@b (or it may not exist).";
+        let act_as = ApiError { message: message.into(), ..act_as };
+        assert_eq!((act_as.missing_permission(), act_as.missing_permission_on()), (Some(ACT_AS), Some("a@b")));
         assert!(act_as.hint().contains("roles/iam.serviceAccountUser"));
         assert_eq!(ApiError::example(ApiMethod::GetJob, ErrorKind::NotFound).missing_permission(), None);
     }

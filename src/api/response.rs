@@ -126,10 +126,20 @@ fn error_message(google: Option<ErrorStatus>, body: &[u8], redactor: &Redactor) 
         None => {
             // Redacted before it is cut: the cut could leave a part of a secret.
             let text = redactor.redact(&String::from_utf8_lossy(&body[..body.len().min(MAX_PAGE)]));
+            let (what, text) = match title(&text) {
+                Some(title) => ("a web page", title),
+                None => ("not from the API", text.as_str()),
+            };
             let words: Vec<_> = text.split_whitespace().collect();
-            format!("the response is not from the API: {}", words.join(" ").chars().take(EXCERPT).collect::<String>())
+            format!("the response is {what}: {}", words.join(" ").chars().take(EXCERPT).collect::<String>())
         }
     }
+}
+
+/// The title of an HTML page. The rest of a page says less and takes more room.
+fn title(page: &str) -> Option<&str> {
+    let (_, rest) = page.split_once("<title>")?;
+    rest.split_once("</title>").map(|(title, _)| title)
 }
 
 #[cfg(test)]
@@ -184,11 +194,13 @@ mod tests {
     }
 
     #[test]
-    fn an_html_page_is_shown_as_its_text() {
+    fn an_html_page_is_shown_by_its_title_or_its_text() {
         let (kind, _, _, message) = read(404, "<html>\n <b>404.</b>  not here</html>").unwrap_err();
         assert_eq!(kind, ErrorKind::NoSuchRegion);
         assert_eq!(message, "the response is not from the API: <html> <b>404.</b> not here</html>");
         assert_eq!(read(503, "").unwrap_err().3, "the response is empty");
+        let page = "<html><head><title>\nError 404 (Not Found)!!1</title></head><body>much more</body></html>";
+        assert_eq!(read(404, page).unwrap_err().3, "the response is a web page: Error 404 (Not Found)!!1");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::api::{ApiError, ApiMethod, CloudRunClient, ErrorKind, RetryNotice, Tr
 ///
 /// A job without `owner_label` (key and value) belongs to another flow run and stays. A job that is already being deleted
 /// counts as deleted. If `active_runs` has the job's run, the run starts no execution meanwhile, and ends when the job is
-/// deleted. Calls that are repeated are reported to `sink`.
+/// deleted. Reports its progress to `sink`.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] if there is no such job, or it belongs to another flow run. Otherwise a call failed for good, or
@@ -46,6 +46,7 @@ pub async fn kill(
     let client = CloudRunClient::new(Transport { on_notice, ..transport });
     let mut removal = Removal::read_first(Ownership { uid: None, label: owner_label }, settled_at, retry);
     let mut pause = Duration::ZERO;
+    reporter.report(Progress::Killing { job: job.to_owned() });
     loop {
         sleep(pause).await;
         let guard = JobGuard { client: &client, job, ownership: removal.ownership().clone(), kills: None };
@@ -59,6 +60,7 @@ pub async fn kill(
             }
             RemovalStep::Deleted => {
                 pending_kill.done();
+                reporter.report(Progress::Deleted { job: job.to_owned() });
                 return Ok(());
             }
             RemovalStep::NotOurs => return Err(Box::new(not_ours)),

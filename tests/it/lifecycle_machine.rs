@@ -609,7 +609,7 @@ proptest! {
             ),
         }
         let is_left = world.job.as_ref().is_some_and(|job| !job.deleting);
-        let is_told = ran.reports.iter().any(|progress| reports_a_job_left(progress));
+        let is_told = ran.reports.iter().any(reports_a_job_left);
         prop_assert!(!is_left || is_told, "left without a report");
         prop_assert!(world.starts <= 1);
         let is_spent = |(command, fault): &(Command, Fault)| match command {

@@ -430,7 +430,7 @@ async def test_exceeded_limits_of_cloud_run_are_warnings(caplog):
         rf"{place}\.args: 1001 entries, but Cloud Run allows at most 1000",
         rf"{place}\.env\[\d+\]\.value: 32769 bytes, but Cloud Run allows at most 32768",
         rf"{place}\.resources\.limits\.memory: 8Gi is outside the range that Cloud Run allows with a CPU limit of "
-        r"1000m: 512Mi to 4096Mi",
+        r"1000m: 512Mi to 4Gi",
     ]
     found = warnings_of(caplog)
     assert len(found) == 4

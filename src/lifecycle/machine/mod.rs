@@ -215,7 +215,7 @@ impl Machine {
 /// Ends the run after a kill in this process has deleted its job.
 fn killed(run: &mut RunContext, state: State) -> Transition {
     match state {
-        State::Watching(_) | State::ConfirmingGone(_) | State::ConfirmingCancelled(_) => watch::removed(run),
+        State::Watching(_) | State::ConfirmingGone(_) | State::ConfirmingCancelled(_) => watch::removed(run, true),
         State::Starting(_) => {
             run.maybe_started = true;
             Transition::fail(run.removed_before_start(true))

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::api::{
-    ApiError, ApiResult, RetryPolicy,
-    types::{Execution, Job},
+use crate::{
+    api::{
+        ApiError, ApiResult, RetryPolicy,
+        types::{Execution, Job},
+    },
+    lifecycle::progress::sentence,
 };
 
 /// What is fixed for one run.
@@ -125,7 +128,7 @@ pub enum RunError {
     #[error(transparent)]
     Api(#[from] Box<ApiError>),
     /// The service says that the job can't run.
-    #[error("Cloud Run Job '{job}' cannot run: {}.", condition.trim_end_matches('.'))]
+    #[error("Cloud Run Job '{job}' cannot run: {}", sentence(condition))]
     NotReady {
         /// Name of the job.
         job: String,
@@ -135,7 +138,8 @@ pub enum RunError {
     /// The service did not decide in time.
     #[error(
         "Cloud Run Job '{job}' did not become ready within {seconds} s (job variable 'timeout'). Its last known \
-         condition: {}.", condition.trim_end_matches('.')
+         condition: {}",
+        sentence(condition)
     )]
     ReadyTimeout {
         /// Name of the job.
@@ -147,9 +151,9 @@ pub enum RunError {
     },
     /// The job was deleted before an execution was known.
     #[error(
-        "Cloud Run Job '{job}' was deleted {}, {}.",
+        "Cloud Run Job '{job}' was deleted {}{}",
         if *maybe_started { "while it was unknown whether an execution had started" } else { "before an execution started" },
-        if *killed { "because Prefect asked this worker to stop the flow run" } else { "but not by this worker" }
+        if *killed { ", because Prefect asked this worker to stop the flow run." } else { ". This worker did not delete it." }
     )]
     RemovedBeforeStart {
         /// Name of the job.
@@ -184,7 +188,10 @@ impl RunError {
             Self::ReadyTimeout { .. } => {
                 "Increase the job variable 'timeout', or find out why the job takes so long to become ready.".to_owned()
             }
-            Self::RemovedBeforeStart { .. } => String::new(),
+            Self::RemovedBeforeStart { killed: true, .. } => String::new(),
+            Self::RemovedBeforeStart { .. } => {
+                "The project's audit logs (method Jobs.DeleteJob) show who deleted it.".to_owned()
+            }
             Self::StartUnknown { job, .. } => format!(
                 "Check its executions: gcloud run jobs executions list --job {job} --region {region} --project {project}"
             ),

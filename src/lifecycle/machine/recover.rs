@@ -77,6 +77,7 @@ pub(super) fn executions_listed(
     if !executions.is_empty() || recovery.job_status != Some(JobStatusVerdict::NoExecution) {
         search_again(run, now, recovery, Duration::ZERO)
     } else if recovery.readiness.starts.sent < MAX_STARTS {
+        run.report(Progress::NotStarted { job: run.plan.job.clone() });
         run.send_start(recovery.readiness)
     } else {
         cleanup::begin(run, now, Err(recovery.cause.into()))

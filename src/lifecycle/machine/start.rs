@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::{
-        ApiError, ApiResult, ErrorKind,
+        ApiError, ApiResult, ErrorKind, RetryBudget,
         types::{Execution, Job},
     },
     lifecycle::{backoff::Backoff, progress::Progress},
@@ -42,7 +42,7 @@ pub(super) fn run_response(
         // It may have started an execution: sending it again could start a second one.
         Err(error) if error.maybe_done => recover::begin(run, readiness, now, error),
         Err(error) if matches!(error.kind, ErrorKind::RateLimited | ErrorKind::LimitReached) => {
-            await_capacity(run, now, readiness.starts, error)
+            await_capacity(run, now, readiness.starts, *error)
         }
         // The job was deleted, the API does not see it yet, or something else answered. A read of the job tells. A job
         // that is being deleted refuses a start as an invalid request.
@@ -63,20 +63,23 @@ fn max_starts_despite(kind: ErrorKind) -> u32 {
 }
 
 /// Waits after a start was refused for lack of capacity. Nothing was started.
-fn await_capacity(run: &mut RunContext, now: Duration, starts: Starts, error: Box<ApiError>) -> Transition {
+fn await_capacity(run: &mut RunContext, now: Duration, starts: Starts, error: ApiError) -> Transition {
     let quota_wait_max = run.plan.quota_wait_max;
     let mut wait = match starts.capacity_wait {
         Some(wait) => wait,
         None => {
-            run.report(Progress::AwaitingCapacity { error: (*error).clone(), max_wait: quota_wait_max });
+            run.report(Progress::AwaitingCapacity { error: error.clone(), max_wait: quota_wait_max });
             let (pauses, random) =
                 (Backoff::new(FIRST_START_PAUSE, MAX_START_PAUSE), fastrand::Rng::with_seed(run.plan.seed));
-            CapacityWait { since: now, pauses, random }
+            CapacityWait { since: now, pauses, refusals: 0, random }
         }
     };
+    wait.refusals += 1;
     let pause = error.pause_at_least(wait.pauses.pause().mul_f64(0.5 + wait.random.f64()));
     if now.saturating_add(pause) > wait.since + quota_wait_max {
-        return cleanup::begin(run, now, Err(error.into()));
+        let (attempts, elapsed) = (wait.refusals, now.saturating_sub(wait.since));
+        let error = ApiError { attempts, elapsed, exhausted: Some(RetryBudget::QuotaWait), ..error };
+        return cleanup::begin(run, now, Err(Box::new(error).into()));
     }
     let starts_sent = starts.sent.saturating_sub(1);
     Transition::to(pause, State::AwaitingCapacity(CapacityCheck { wait, starts_sent, not_found: false }))

@@ -94,6 +94,8 @@ pub(super) struct Starts {
 pub(super) struct CapacityWait {
     pub(super) since: Duration,
     pub(super) pauses: Backoff,
+    /// How many starts were refused.
+    pub(super) refusals: u32,
     /// Spreads the starts of runs that wait together.
     pub(super) random: fastrand::Rng,
 }

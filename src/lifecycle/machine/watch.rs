@@ -108,12 +108,12 @@ pub(super) fn confirm_gone(
     // Reads of a younger execution may lag, so a 404 says nothing yet.
     let is_settled = now >= watch.since + READ_LAG;
     match response {
-        Ok(job) if run.ownership.is_deleted_or_replaced(&job) => removed(run),
-        Err(error) if error.kind == ErrorKind::NotFound && is_settled => removed(run),
+        Ok(job) if run.ownership.is_deleted_or_replaced(&job) => removed(run, false),
+        Err(error) if error.kind == ErrorKind::NotFound && is_settled => removed(run, false),
         // Only the execution was deleted, because a second read does not find it either.
         Ok(_) if is_settled && watch.not_found_since.is_some_and(|since| now >= since + GONE_AFTER) => {
             run.last_seen = now;
-            run.report(Progress::Removed { job: run.plan.job.clone() });
+            run.report(Progress::Removed { job: run.plan.job.clone(), killed: false });
             cleanup::begin(run, now, Ok(Outcome::Removed))
         }
         Err(error) if error.kind != ErrorKind::NotFound && !error.may_pass() => {
@@ -136,8 +136,8 @@ pub(super) fn confirm_cancelled(
     response: ApiResult<Job>,
 ) -> Transition {
     match response {
-        Ok(job) if run.ownership.is_deleted_or_replaced(&job) => removed(run),
-        Err(error) if error.kind == ErrorKind::NotFound && now >= run.created_at + READ_LAG => removed(run),
+        Ok(job) if run.ownership.is_deleted_or_replaced(&job) => removed(run, false),
+        Err(error) if error.kind == ErrorKind::NotFound && now >= run.created_at + READ_LAG => removed(run, false),
         Err(error) if (error.kind == ErrorKind::NotFound || error.may_pass()) && now < cancelled.deadline => {
             let pause = error.pause_at_least(cancelled.pauses.pause());
             Transition::to(pause, State::ConfirmingCancelled(cancelled))
@@ -154,7 +154,7 @@ pub(super) fn confirm_cancelled(
 }
 
 /// Ends the run: its job was deleted while the execution ran.
-pub(super) fn removed(run: &mut RunContext) -> Transition {
-    run.report(Progress::Removed { job: run.plan.job.clone() });
+pub(super) fn removed(run: &mut RunContext, killed: bool) -> Transition {
+    run.report(Progress::Removed { job: run.plan.job.clone(), killed });
     Transition::Finish(Ok(Outcome::Removed))
 }

@@ -8,4 +8,4 @@ mod wording;
 
 pub(super) use reporter::Reporter;
 pub use update::{Level, Phases, Progress, ProgressSink};
-pub(super) use wording::describe_condition;
+pub(super) use wording::{describe_condition, sentence};

@@ -29,10 +29,10 @@ impl Reporter {
         passed.into_iter().for_each(|progress| (self.sink)(progress));
     }
 
-    /// Reports the last line.
+    /// Reports the last line, if a job was created.
     pub(in crate::lifecycle) fn report_summary(&self) {
         let summary = self.throttle.lock().unwrap_or_else(PoisonError::into_inner).summary(self.began.elapsed());
-        (self.sink)(summary);
+        summary.into_iter().for_each(|summary| (self.sink)(summary));
     }
 
     /// Reports what the calls to this project and region notify of.

@@ -22,7 +22,8 @@ pub(super) struct Throttle {
     /// The quotas whose wait was reported.
     rate_limited: Vec<Quota>,
     retries: u32,
-    job: String,
+    /// The job, once it was created.
+    job: Option<String>,
     submitted: Option<Duration>,
     started: Option<Duration>,
     running: Option<Duration>,
@@ -42,7 +43,7 @@ impl Throttle {
             Progress::Recovering { .. } => self.retries += 1,
             Progress::RateLimited { quota, .. } if self.rate_limited.contains(quota) => return None,
             Progress::RateLimited { quota, .. } => self.rate_limited.push(*quota),
-            Progress::Creating { job } => self.job.clone_from(job),
+            Progress::Created { job } => self.job = Some(job.clone()),
             Progress::Submitting { .. } => _ = self.submitted.get_or_insert(now),
             Progress::Started { .. } => _ = self.started.get_or_insert(now),
             Progress::Running { .. } => _ = self.running.get_or_insert(now),
@@ -72,8 +73,8 @@ impl Throttle {
         Some(std::mem::take(unreported))
     }
 
-    /// The last line of a run that ends at `now`.
-    pub(super) fn summary(&self, now: Duration) -> Progress {
+    /// The last line of a run that ends at `now`. None if no job was created.
+    pub(super) fn summary(&self, now: Duration) -> Option<Progress> {
         let between = |from: Option<Duration>, to: Option<Duration>| Some(to.unwrap_or(now).saturating_sub(from?));
         // A short execution may never have been seen running.
         let running = self.running.or(self.ended.and(self.started));
@@ -82,7 +83,8 @@ impl Throttle {
             ready: between(self.submitted, running),
             running: between(running, self.ended),
         };
-        Progress::Summary { job: self.job.clone(), phases, retries: self.retries }
+        let has_ended = self.ended.is_some();
+        Some(Progress::Summary { job: self.job.clone()?, phases, has_ended, retries: self.retries })
     }
 }
 
@@ -126,26 +128,33 @@ mod tests {
     fn the_summary_says_how_long_each_phase_took() {
         let mut throttle = Throttle::default();
         let job = || "j".to_owned();
-        throttle.admit(Duration::ZERO, Progress::Creating { job: job() });
+        throttle.admit(Duration::ZERO, Progress::Created { job: job() });
         throttle.admit(SECOND, retrying(503));
         throttle.admit(SECOND, retrying(503));
-        assert!(throttle.summary(3 * SECOND).to_string().contains("pending for 3.0 s; 2 calls were retried"));
+        assert!(throttle.summary(3 * SECOND).unwrap().to_string().contains("pending for 3.0 s; 2 retries"));
         throttle.admit(2 * SECOND, Progress::Submitting { job: job() });
         throttle.admit(3 * SECOND, Progress::Started { job: job(), execution: "e".to_owned() });
         throttle.admit(7 * SECOND, Progress::Running { execution: "e".to_owned() });
         throttle.admit(20 * SECOND, Progress::Succeeded { job: job() });
-        let expected =
-            "Cloud Run Job 'j' was pending for 2.0 s, ready for 5.0 s, running for 13.0 s; 2 calls were retried";
-        assert_eq!(throttle.summary(30 * SECOND).to_string(), expected);
+        let expected = "Cloud Run Job 'j' was pending for 2.0 s, ready for 5.0 s, running for 13.0 s; 2 retries";
+        assert_eq!(throttle.summary(30 * SECOND).unwrap().to_string(), expected);
     }
 
     #[test]
     fn an_execution_that_was_never_seen_running_counts_as_running_from_its_start() {
         let mut throttle = Throttle::default();
         let job = || "j".to_owned();
+        assert!(throttle.summary(SECOND).is_none(), "there is no job");
+        throttle.admit(SECOND, Progress::Created { job: job() });
         throttle.admit(2 * SECOND, Progress::Submitting { job: job() });
         throttle.admit(3 * SECOND, Progress::Started { job: job(), execution: "e".to_owned() });
         throttle.admit(4 * SECOND, Progress::Failed { job: job(), message: String::new() });
-        assert!(throttle.summary(9 * SECOND).to_string().contains("ready for 1.0 s, running for 1.0 s; no call was"));
+        assert!(
+            throttle
+                .summary(9 * SECOND)
+                .unwrap()
+                .to_string()
+                .contains("ready for 1.0 s, running for 1.0 s; no retries")
+        );
     }
 }

@@ -39,10 +39,22 @@ pub enum Progress {
         /// Longest wait.
         max_wait: Duration,
     },
+    /// A create failed that may have taken effect. The worker checks before it gives up.
+    CheckingLeftover {
+        /// Name of the job.
+        job: String,
+        /// How long it checks at least.
+        min_wait: Duration,
+    },
     /// It is unknown whether an execution started. The worker is finding out.
     Recovering {
         /// The failure of the start request.
         error: ApiError,
+    },
+    /// The start request whose response was lost started nothing. The worker sends it again.
+    NotStarted {
+        /// Name of the job.
+        job: String,
     },
     /// The start request started an execution of another job, which had replaced ours.
     StartedAnotherJob {
@@ -79,11 +91,18 @@ pub enum Progress {
     Removed {
         /// Name of the job.
         job: String,
+        /// Whether a kill in this process deleted it.
+        killed: bool,
     },
     /// Where the execution's log is.
     Log {
         /// Address of the log.
         uri: String,
+    },
+    /// A kill is about to delete the job.
+    Killing {
+        /// Name of the job.
+        job: String,
     },
     /// The worker is about to delete the job.
     Deleting {
@@ -163,6 +182,8 @@ pub enum Progress {
         job: String,
         /// How long each phase took.
         phases: Phases,
+        /// Whether the execution's end was seen.
+        has_ended: bool,
         /// How many calls were repeated.
         retries: u32,
     },
@@ -201,7 +222,9 @@ impl Progress {
             Self::AwaitingReady { .. } => "awaiting_ready",
             Self::Submitting { .. } => "submitting",
             Self::AwaitingCapacity { .. } => "awaiting_capacity",
+            Self::CheckingLeftover { .. } => "checking_leftover",
             Self::Recovering { .. } => "recovering",
+            Self::NotStarted { .. } => "not_started",
             Self::StartedAnotherJob { .. } => "started_another_job",
             Self::Started { .. } => "started",
             Self::Running { .. } => "running",
@@ -209,6 +232,7 @@ impl Progress {
             Self::Failed { .. } => "failed",
             Self::Removed { .. } => "removed",
             Self::Log { .. } => "log",
+            Self::Killing { .. } => "killing",
             Self::Deleting { .. } => "deleting",
             Self::Deleted { .. } => "deleted",
             Self::Kept { .. } => "kept",
@@ -227,7 +251,9 @@ impl Progress {
     pub fn level(&self) -> Level {
         match self {
             Self::AwaitingCapacity { .. }
+            | Self::CheckingLeftover { .. }
             | Self::Recovering { .. }
+            | Self::NotStarted { .. }
             | Self::StartedAnotherJob { .. }
             | Self::Leaked { .. }
             | Self::UnknownOwner { .. }

@@ -3,7 +3,10 @@
 use std::{fmt, time::Duration};
 
 use super::update::Progress;
-use crate::api::{RetryNotice, types::Condition};
+use crate::api::{
+    ApiMethod, RetryNotice,
+    types::{Condition, ConditionStatus},
+};
 
 impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -13,8 +16,9 @@ impl fmt::Display for Progress {
             Self::Submitting { job } => write!(f, "Submitting Cloud Run Job '{job}' for execution."),
             Self::Succeeded { job } => write!(f, "Job Run {job} completed successfully"),
             Self::Failed { job, message } => write!(f, "Job Run {job} did not complete successfully. {message}"),
-            Self::Removed { job } => {
-                write!(f, "Cloud Run Job '{job}' or its execution was deleted before the execution ended")
+            Self::Removed { job, killed } => {
+                write!(f, "Cloud Run Job '{job}' or its execution was deleted before the execution ended")?;
+                f.write_str(if *killed { ", because Prefect asked this worker to stop the flow run" } else { "" })
             }
             Self::Log { uri } => write!(f, "Job Run logs can be found on GCP at: {uri}"),
             Self::Deleting { job, completed: true } => write!(f, "Deleting completed Cloud Run Job '{job}'"),
@@ -22,6 +26,10 @@ impl fmt::Display for Progress {
             // The lines from here on are ours alone.
             Self::Deleting { job, completed: false } => write!(f, "Deleting Cloud Run Job '{job}'"),
             Self::Created { job } => write!(f, "Cloud Run Job '{job}' created; waiting for it to become ready"),
+            Self::AwaitingReady { job, condition: Some(condition) } if condition.status == ConditionStatus::False => {
+                let condition = sentence(&describe_condition(condition));
+                write!(f, "Cloud Run Job '{job}' cannot run: {condition} Waiting for some seconds in case this passes")
+            }
             Self::AwaitingReady { job, condition: Some(condition) } => {
                 write!(f, "Cloud Run Job '{job}' is not ready yet: {}", describe_condition(condition))
             }
@@ -30,8 +38,21 @@ impl fmt::Display for Progress {
                 let max_wait = describe_duration(*max_wait);
                 write!(f, "Cloud Run accepts no more executions for now; waiting for up to {max_wait}. {error}")
             }
+            Self::CheckingLeftover { job, min_wait } => write!(
+                f,
+                "Cloud Run Job '{job}' may have been created although the create request failed; checking for at least \
+                 {}",
+                describe_duration(*min_wait)
+            ),
             Self::Recovering { error } => {
-                write!(f, "No response to the start request; checking whether an execution was created. {error}")
+                let what = match error.status {
+                    None => "No response to the start request",
+                    Some(_) => "The start request failed, but may have taken effect",
+                };
+                write!(f, "{what}; checking whether an execution was created. {}", error.brief())
+            }
+            Self::NotStarted { job } => {
+                write!(f, "No execution of Cloud Run Job '{job}' was created; sending the start request again")
             }
             Self::StartedAnotherJob { job, execution } => write!(
                 f,
@@ -40,8 +61,17 @@ impl fmt::Display for Progress {
             ),
             Self::Started { job, execution } => write!(f, "Cloud Run Job '{job}' started execution '{execution}'"),
             Self::Running { execution } => write!(f, "Execution '{execution}' is running"),
+            Self::Killing { job } => {
+                write!(f, "Deleting Cloud Run Job '{job}', because Prefect asked this worker to stop its flow run")
+            }
             Self::Deleted { job } => write!(f, "Cloud Run Job '{job}' deleted"),
             Self::Kept { job } => write!(f, "Keeping Cloud Run Job '{job}', because keep_job is set"),
+            // A refused delete leaves no doubt.
+            Self::Leaked { job, delete_command, error }
+                if error.method == ApiMethod::DeleteJob && !error.maybe_done =>
+            {
+                write!(f, "Cloud Run Job '{job}' still exists. Delete it: {delete_command}. {error}")
+            }
             Self::Leaked { job, delete_command, error } => {
                 write!(f, "Cloud Run Job '{job}' may still exist. If it does, delete it: {delete_command}. {error}")
             }
@@ -57,12 +87,12 @@ impl fmt::Display for Progress {
                  After the execution has ended, delete it: {delete_command}. {error}"
             ),
             Self::Retrying { notice: RetryNotice { error, pause }, unreported } => {
-                write!(f, "Retrying in {:.1} s. {error}", pause.as_secs_f64())?;
+                write!(f, "Retrying in {:.1} s. {}", pause.as_secs_f64(), error.brief())?;
                 write_unreported(f, *unreported)
             }
             Self::PollFailed { error, pause, unreported } => {
                 let pause = pause.as_secs_f64();
-                write!(f, "Still watching the execution; checking again in {pause:.1} s. {error}")?;
+                write!(f, "Still watching the execution; checking again in {pause:.1} s. {}", error.brief())?;
                 write_unreported(f, *unreported)
             }
             Self::RateLimited { quota, project, region } => write!(
@@ -76,15 +106,16 @@ impl fmt::Display for Progress {
                 "Cloud Run rejects lists of executions; reading each execution on its own, which takes more of the \
                  read quota. {error}"
             ),
-            Self::Summary { job, phases, retries } => {
+            Self::Summary { job, phases, has_ended, retries } => {
                 write!(f, "Cloud Run Job '{job}' was pending for {:.1} s", phases.pending.as_secs_f64())?;
-                for (phase, time) in [("ready", phases.ready), ("running", phases.running)] {
+                let running = if *has_ended { "running" } else { "watched" };
+                for (phase, time) in [("ready", phases.ready), (running, phases.running)] {
                     time.map_or(Ok(()), |time| write!(f, ", {phase} for {:.1} s", time.as_secs_f64()))?;
                 }
                 match retries {
-                    0 => f.write_str("; no call was retried"),
-                    1 => f.write_str("; 1 call was retried"),
-                    _ => write!(f, "; {retries} calls were retried"),
+                    0 => f.write_str("; no retries"),
+                    1 => f.write_str("; 1 retry"),
+                    _ => write!(f, "; {retries} retries"),
                 }
             }
         }
@@ -105,6 +136,11 @@ fn describe_duration(duration: Duration) -> String {
         _ if seconds.is_multiple_of(60) => format!("{} min", seconds / 60),
         _ => format!("{seconds} s"),
     }
+}
+
+/// The text with a full stop, unless it ends with one.
+pub(in crate::lifecycle) fn sentence(text: &str) -> String {
+    if text.ends_with('.') || text.ends_with(".)") { text.to_owned() } else { format!("{text}.") }
 }
 
 /// A condition as `Ready is False, ContainerMissing: Image 'x' not found.`
