@@ -61,8 +61,8 @@ mod tests {
     #[test]
     fn the_sentence_says_how_many_cpus() {
         for (limits, words) in [
-            (json!({"memory": "5Gi"}), "'5Gi' is outside the range that Cloud Run allows with 1 CPU: 512Mi to 4096Mi."),
-            (json!({"cpu": "2", "memory": "9Gi"}), "with 2 CPUs: 512Mi to 8192Mi."),
+            (json!({"memory": "5Gi"}), "'5Gi' is outside the range that Cloud Run allows with 1 CPU: 512Mi to 4Gi."),
+            (json!({"cpu": "2", "memory": "9Gi"}), "with 2 CPUs: 512Mi to 8Gi."),
         ] {
             let (_, sentence) = limits_violation(limits.as_object()).unwrap();
             assert!(sentence.ends_with(words), "{sentence}");
