@@ -1,10 +1,10 @@
 # Everything a newcomer needs: `make demo` and `make test`. Who changes the code: `make dev`, `make check`, `make lint`.
 # Each target sets up what it needs and may be repeated.
 #
-# There are three builds of the package, in environments that never mix them up:
-# - the quick wheel (profile `quick`), in .venv: demo and tests;
-# - the release wheel (profile `release`), in dist/ and .venv-release: users and benches;
-# - the development build (profile `dev`), in .venv after `make dev`, until a target needs the quick wheel again.
+# The package is built in two ways that never mix:
+# - with Cargo's profile `dev`, which builds quickly, in .venv: for demo and tests (installed from a wheel), and for
+#   `make dev` (installed in place, until a target needs the wheel again);
+# - with the profile `release`, in dist/ and .venv-release: for users and benches.
 
 PYTHON ?= python3
 VENV := .venv
@@ -32,13 +32,20 @@ wheel: dist/.wheel ## build the release wheel into dist/
 
 .PHONY: dev
 dev: $(VENV)/.packages ## build the package in place, for development
-	@# What is installed now is not the quick wheel any more.
+	@# The wheel that was installed is replaced.
 	rm -f $(VENV)/.wheel
-	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --quiet
+	VIRTUAL_ENV=$(abspath $(VENV)) PATH="$(abspath $(BIN)):$$PATH" maturin develop --uv --quiet
 
 .PHONY: check
 check: dev ## test what can be tested in three minutes: all of Rust with 1 000 property cases, Python without slow tests
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target check-rust check-python
+
+.PHONY: check-rust
+check-rust:
 	PROPTEST_CASES=1000 $(CARGO) test --locked --no-default-features --lib --tests
+
+.PHONY: check-python
+check-python:
 	$(BIN)/python $(PYTEST) -m "not slow"
 
 .PHONY: test
@@ -85,6 +92,7 @@ lint: $(VENV)/.wheel $(DENY) ## check formatting, lints, types, licences and sou
 	$(CARGO) check --locked --no-default-features
 	$(DENY) --locked check -D warnings licenses bans sources
 	$(BIN)/python src/schema/generate.py --check
+	$(BIN)/python tools/check_structure.py
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -126,7 +134,7 @@ $(VENV)/.packages: requirements.lock
 	@touch $@
 
 $(DENY):
-	$(CARGO) install --quiet --locked --debug --root $(@D)/.. cargo-deny@$(DENY_VERSION)
+	CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install --quiet --locked --debug --root $(@D)/.. cargo-deny@$(DENY_VERSION)
 
 # The upstream worker's environment.
 $(VENV)-bench/.packages: $(VENV)/.packages benches/requirements.lock
@@ -134,13 +142,14 @@ $(VENV)-bench/.packages: $(VENV)/.packages benches/requirements.lock
 	$(BIN)/uv pip install --quiet --python $(VENV)-bench --require-hashes --requirement benches/requirements.lock
 	@touch $@
 
-# The quick wheel. `install` removes what `make dev` has put there.
+# The wheel for demo and tests.
 $(VENV)/.wheel: $(VENV)/.packages $(WHEEL_SOURCES)
-	rm -rf target/wheels/quick
-	$(BIN)/maturin build --profile quick --out target/wheels/quick
-	$(BIN)/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps target/wheels/quick/*.whl
+	rm -rf target/wheels/dev
+	$(BIN)/maturin build --out target/wheels/dev
+	$(BIN)/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps target/wheels/dev/*.whl
 	@touch $@
 
+# The wheel for users and benches.
 dist/.wheel: $(VENV)/.packages $(WHEEL_SOURCES)
 	rm -rf dist
 	$(BIN)/maturin build --release --out dist
@@ -152,10 +161,10 @@ $(VENV)-release/.wheel: dist/.wheel requirements.lock
 	$(BIN)/uv pip install --quiet --python $(VENV)-release --no-deps dist/*.whl
 	@touch $@
 
-# The quick wheel with another Prefect: one that the lock file's packages serve well enough for the tests of its functions.
+# The wheel for tests with another Prefect: one that the lock file's packages serve well enough for the tests of its functions.
 $(VENV)-%/.wheel: $(VENV)/.wheel tests/prefect-%.lock
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)-$*
 	for lock in requirements.lock tests/prefect-$*.lock; do $(BIN)/uv pip install --quiet --python $(VENV)-$* \
 		--no-deps --require-hashes --requirement $$lock || exit 1; done
-	$(BIN)/uv pip install --quiet --python $(VENV)-$* --no-deps target/wheels/quick/*.whl
+	$(BIN)/uv pip install --quiet --python $(VENV)-$* --no-deps target/wheels/dev/*.whl
 	@touch $@

@@ -135,8 +135,7 @@ mod tests {
         assert_eq!(
             sized("1000m", "8Gi"),
             [
-                "resources.limits.memory: 8Gi is outside the range that Cloud Run allows with a CPU limit of 1000m: 512Mi to \
-              4096Mi"
+                "resources.limits.memory: 8Gi is outside the range that Cloud Run allows with a CPU limit of 1000m: 512Mi to 4Gi"
             ]
         );
         assert_eq!(sized("4", "1Gi").len(), 1);

@@ -178,7 +178,7 @@ async fn a_used_up_budget_returns_the_last_failure_with_its_attempts() {
     let error = failed(client.get_job("j").await);
     assert_eq!((error.kind, error.status, error.attempts), (ErrorKind::Unavailable, Some(503), 4));
     assert!(error.to_string().contains("Busy") && error.to_string().contains("after 4 attempts"), "{error}");
-    assert!(error.to_string().contains("no attempts left"), "{error}");
+    assert!(error.to_string().contains("the setting retry_max_attempts is the limit"), "{error}");
     assert_eq!(error.exhausted, Some(RetryBudget::Attempts));
     assert_eq!(queue.requests().len(), 4);
 }

@@ -1,4 +1,4 @@
-"""Every test runs in a Prefect home of its own, and talks to nothing but loopback."""
+"""Fixtures that several files use. The tests share a temporary Prefect home and talk to nothing but loopback."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _free_port() -> int:
 # A shell ignores SIGINT for what runs in its background, and so would the workers that the tests start and stop.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-# Prefect reads these when it is imported, so they are set before anything imports it.
+# Prefect reads these variables when it is imported, so they are set before that.
 _HOME = tempfile.TemporaryDirectory(prefix="prefect-home-")
 _PORT = _free_port()
 for _name in list(os.environ):
@@ -49,7 +49,7 @@ os.environ.update(
     PREFECT_API_URL=f"http://127.0.0.1:{_PORT}/api",
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
     DO_NOT_TRACK="1",
-    # After this many seconds, and not after five minutes, the server asks a worker to remove a cancelled run's job.
+    # Seconds after which the server asks a worker to remove the job of a cancelled run; five minutes by default.
     PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_CANCELLING_TIMEOUT_SECONDS="2",
 )
 
@@ -61,7 +61,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def _logs_for_nobody(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Where no test needs Prefect's server, nothing is sent there, and nobody complains that it is missing."""
+    """Sends no logs to Prefect's server when no test of the session starts one: the attempts would be reported."""
     if any("prefect_server" in item.fixturenames for item in request.session.items):
         yield
         return
@@ -73,13 +73,13 @@ def _logs_for_nobody(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def authority() -> trustme.CA:
-    """Signs the certificates of HTTPS on loopback."""
+    """A certificate authority for HTTPS on loopback."""
     return trustme.CA()
 
 
 @pytest.fixture
 def google(authority: trustme.CA) -> Iterator[Google]:
-    """A stand-in for Google."""
+    """A stand-in for Google's token endpoints and the Cloud Run API."""
     with Google(authority) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
@@ -88,14 +88,14 @@ def google(authority: trustme.CA) -> Iterator[Google]:
 
 @pytest.fixture
 def in_its_place(google: Google, authority: trustme.CA, tmp_path: Path) -> dict[str, str]:
-    """An environment in which every HTTPS address is that Google's."""
+    """Environment variables that send every HTTPS connection to the stand-in for Google."""
     authority.cert_pem.write_to_path(tmp_path / "authority.pem")
     return {"HTTPS_PROXY": google.url, "SSL_CERT_FILE": str(tmp_path / "authority.pem")}
 
 
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[str]:
-    """The API URL of a real Prefect server on its embedded SQLite."""
+    """Starts a real Prefect server with SQLite, and returns the URL of its API."""
     url = os.environ["PREFECT_API_URL"]
     log = Path(_HOME.name) / "server.log"
     with log.open("w") as output:
@@ -114,7 +114,7 @@ def prefect_server() -> Iterator[str]:
         yield url
         from prefect.logging.handlers import APILogHandler
 
-        # What is still to be sent belongs to the server that is about to stop.
+        # Queued log lines are sent while the server still runs.
         APILogHandler().flush()
     finally:
         server.terminate()
@@ -123,7 +123,7 @@ def prefect_server() -> Iterator[str]:
 
 @pytest.fixture
 def watch(monkeypatch, capfd) -> Iterator[Watch]:
-    """Hears all loggers at the level DEBUG, whatever their own, and finds secrets at the end of the test."""
+    """Collects the lines of all loggers, at DEBUG whatever their level, and looks for secrets when the test ends."""
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, temporary_settings
 
     from tests.python import leaks
@@ -132,7 +132,7 @@ def watch(monkeypatch, capfd) -> Iterator[Watch]:
     watch = leaks.Watch(capfd)
     monkeypatch.setattr(logging.Logger, "isEnabledFor", lambda _logger, _level: True)
     monkeypatch.setattr(logging.Logger, "handle", lambda _logger, record: watch.record(record))
-    # Where there are no credentials, nobody looks for them beyond this machine.
+    # Without credentials, the libraries would look for a metadata server beyond this machine.
     for name in ("GCE_METADATA_HOST", "GCE_METADATA_IP"):
         monkeypatch.setenv(name, "127.0.0.1:1")
     for name, value in QUICK.items():
@@ -144,7 +144,7 @@ def watch(monkeypatch, capfd) -> Iterator[Watch]:
 
 @pytest.fixture
 def evil_google(watch) -> Iterator[EvilGoogle]:
-    """A Google that repeats what it is sent, and whose key the watch knows."""
+    """A stand-in for Google that echoes its requests. The watch guards its key and its assertions."""
     from tests.python.evil_google import EvilGoogle
 
     with EvilGoogle() as server:

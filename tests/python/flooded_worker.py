@@ -1,8 +1,8 @@
-"""A worker that has hundreds of runs in flight at once, started as `prefect worker start` starts one.
+"""A worker with hundreds of runs in flight, started as `prefect worker start` does.
 
     python -m tests.python.flooded_worker POOL RUNS
 
-Only the way in is short: a Prefect server on this machine would take a quarter of an hour to schedule them.
+The worker starts its runs itself. A Prefect server on this machine would take a quarter of an hour to schedule them.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfi
 
 
 class FloodedWorker(CloudRunWorker):
-    """Takes its runs from its maker and not from the pool."""
+    """Runs flow runs that it makes itself, instead of those of its pool."""
 
     type = "cloud-run-flooded"
 
     async def setup(self) -> None:
-        """Starts the runs where the base class starts those that it finds."""
+        """Starts the runs, in the task group in which the base class starts scheduled ones."""
         await super().setup()
         client: Any = SimpleNamespace()
         values = {"command": "true", "credentials": {"project": "p"}}
@@ -43,7 +43,7 @@ class FloodedWorker(CloudRunWorker):
 
 
 async def main() -> None:
-    """What Prefect's command does with its worker."""
+    """Starts and stops the worker as `prefect worker start` does."""
     setup_signal_handlers_worker(os.getpid(), "the worker", print)
     worker = FloodedWorker(work_pool_name=sys.argv[1])
     try:

@@ -1,10 +1,10 @@
-"""The soak: many flow runs through the worker, against a Cloud Run that fails one call in ten in every way it can.
+"""The soak: many flow runs through the worker, on an emulator that fails one call in ten in many ways.
 
     python -m tests.python.soak --runs 1000 --at-once 200 --seed 1
 
-It ends with status 0 only if every run had the outcome that its execution had, none was executed twice, and no job was
-left. What goes wrong depends on the seed, the call and the job, and not on the moment: the same seed makes the same
-runs meet the same faults, as far as they make the same calls.
+The exit status is 0 only if every run ends as its execution did, no job is executed twice and no job is left. The
+faults depend on the seed, the call and the job, not on the time: with the same seed, runs that make the same calls meet
+the same faults.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
     from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfiguration
 
 SETTINGS = {
-    # So that hangs don't make the soak one.
+    # Short, so that hanging calls do not make the soak hang.
     "REQUEST_TIMEOUT_SECONDS": "2",
     "POLL_INTERVAL_SECONDS": "1",
     "QUOTA_PERIOD_SECONDS": "2",
     "RETRY_INITIAL_DELAY_SECONDS": "0.2",
     "RETRY_MAX_DELAY_SECONDS": "5",
 }
-# Outcome of a run, and how many of a hundred have it. A run can be killed while it runs, or before it does.
+# Percentage of the runs with each outcome. A run is killed while it runs, or early: maybe before it starts.
 OUTCOMES = {"success": 70, "failure": 20, "killed": 5, "killed early": 5}
 
 
 def faults(seed: int, at_once: int) -> dict[str, Any]:
-    """One call in ten goes wrong; the region is a bit too small and a bit too slow for the runs."""
+    """Faults for one call in ten, and quotas that are somewhat too small for the runs."""
 
     def rule(fault: Any, ratio: float, **more: Any) -> dict[str, Any]:
         return {"fault": fault, "ratio": ratio, **more}
@@ -82,20 +82,20 @@ def faults(seed: int, at_once: int) -> dict[str, Any]:
 
 @dataclass
 class Result:
-    """What became of a run: its status code, or the exception that it ended with."""
+    """How a run ended: with a status code, or with an exception."""
 
     outcome: str
     job: str
     end: int | BaseException
 
     def is_crashed(self) -> bool:
-        """Whether an exception ended it, which Prefect calls a crash, though nobody had killed it."""
+        """Whether an exception ended the run although nobody had killed it; Prefect calls that a crash."""
         from prefect_gcp.exceptions import CloudRunJobRemovedError
 
         return isinstance(self.end, BaseException) and not isinstance(self.end, CloudRunJobRemovedError)
 
     def problem(self, executions: int) -> str | None:
-        """What is wrong with it, given how many executions its job had."""
+        """Says what is wrong with the run, given the number of its job's executions; None when all is well."""
         from prefect_gcp.exceptions import CloudRunJobRemovedError
 
         expected = {"success": 0, "failure": 1, "killed": -1, "killed early": -1}[self.outcome]
@@ -108,7 +108,7 @@ class Result:
 
 
 def expected_faults(seed: int, at_once: int) -> list[str]:
-    """The names of the faults that a soak meets for sure: those of many calls, and expired tokens."""
+    """The names of the faults that every soak meets: those of many calls, and expired tokens."""
     names = ["expired token"]
     for rule in faults(seed, at_once)["rules"]:
         fault = rule["fault"]
@@ -120,7 +120,7 @@ def expected_faults(seed: int, at_once: int) -> list[str]:
 
 
 class Started:
-    """Stands for anyio's task status."""
+    """A task status that tells when the worker has reported the start."""
 
     def __init__(self) -> None:
         self.event = asyncio.Event()
@@ -175,7 +175,7 @@ async def kill(worker: CloudRunWorker, configuration: CloudRunWorkerJobConfigura
 
 
 async def soak(emulator: Emulator, runs: int, at_once: int, seed: int, key: dict[str, Any]) -> list[str]:
-    """Runs it all, prints what happened, and returns what should not have."""
+    """Runs all flow runs, prints a summary, and returns the problems."""
     from prefect_gcp.workers.cloud_run import CloudRunWorker
 
     worker = CloudRunWorker(work_pool_name="soak")
@@ -186,7 +186,7 @@ async def soak(emulator: Emulator, runs: int, at_once: int, seed: int, key: dict
             return await one_run(worker, number, seed, key)
 
     say = sys.stdout.write
-    # Said first, so that a soak that hangs can be repeated.
+    # Printed first, so that a soak that hangs can be repeated.
     say(f"{runs} runs, {at_once} at once; seed {seed}\n")
     sys.stdout.flush()
     began = time.monotonic()
@@ -242,7 +242,7 @@ def main() -> int:
         with Emulator(**settings) as emulator:
             prefix = "PREFECT_INTEGRATIONS_GCP_CLOUD_RUN_WORKER_"
             os.environ.update({prefix + name: value for name, value in SETTINGS.items()})
-            # Not CLOUD_RUN_EMULATOR_HOST, which does without tokens.
+            # Not CLOUD_RUN_EMULATOR_HOST, with which the worker sends no tokens.
             os.environ[f"{prefix}API_ENDPOINT"] = emulator.url
             problems = asyncio.run(soak(emulator, options.runs, options.at_once, options.seed, google.key))
         sys.stdout.write("".join(f"WRONG: {problem}\n" for problem in problems))

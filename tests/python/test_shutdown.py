@@ -1,4 +1,4 @@
-"""A worker that is stopped with runs in flight lets go of them, at once and without a word too many."""
+"""A worker that is stopped leaves its runs' executions running; it ends at once and logs no errors."""
 
 from __future__ import annotations
 

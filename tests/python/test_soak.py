@@ -1,4 +1,4 @@
-"""A short soak. `make soak` runs a long one."""
+"""A short soak, and tests of the soak's own checks. `make soak` runs a long one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs of the tests that nothing leaks; the fixtures for them are in conftest.py."""
+"""Runs for the tests that no secret leaks. Their fixtures, `watch` and `evil_google`, are in conftest.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfi
 from tests.python import leaks
 
 SETTING = "PREFECT_INTEGRATIONS_GCP_CLOUD_RUN_WORKER_"
-# So that a run that fails does so soon.
+# Settings with which a run that fails does so soon.
 QUICK = {
     "POLL_INTERVAL_SECONDS": "0.2",
     "REQUEST_TIMEOUT_SECONDS": "1",
@@ -45,11 +45,11 @@ async def prepared(flow_run: FlowRun, key: Any = None, project: str = "p", **val
 
 
 async def run(watch: leaks.Watch, where: str, status: Any = None, **values) -> Any:
-    """A run through the worker; an exception that it ends with is looked at."""
+    """Runs a flow run and returns its result; the watch checks the exception when it ends with one."""
     flow_run = a_flow_run()
     try:
         configuration = await prepared(flow_run, **values)
-        # A run that is watched outlasts any fault.
+        # A run whose execution has started outlasts any fault, so the wait is limited.
         return await asyncio.wait_for(CloudRunWorker(work_pool_name="p").run(flow_run, configuration, status), 4)
     except BaseException as error:
         watch.catch(where, error)
