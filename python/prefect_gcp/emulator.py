@@ -17,6 +17,7 @@ import argparse
 import errno
 import ipaddress
 import json
+import math
 import os
 import signal
 import sys
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["Emulator", "Event", "JobLife", "RecordedCall"]
 
 Outcome = Literal["success", "failure", "timeout"]
+
+_MAX_PORT = 65535
 
 
 class Event(TypedDict):
@@ -95,6 +98,9 @@ class Emulator:
         page_size: Maximum number of items in a page of a list.
         faults: Faults to inject from the start; see `set_faults`.
         record_calls: Whether to record calls for `calls()`. Values of environment variables are masked.
+
+    Raises:
+        ValueError: `host` is not an IP address, or `port` is out of range.
     """
 
     def __init__(
@@ -117,6 +123,8 @@ class Emulator:
         record_calls: bool = False,
     ) -> None:
         ip = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+        if not 0 <= port <= _MAX_PORT:
+            raise ValueError(f"port must be 0 to {_MAX_PORT}, got {port}")
         # Containers find this process's `python` first: Prefect is installed there.
         search = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
         self._settings: dict[str, Any] = {
@@ -248,7 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stop_requested.wait()
     except (OSError, ValueError) as error:
         hint = (
-            " Choose another --port; 0 takes a free one." if getattr(error, "errno", None) == errno.EADDRINUSE else ""
+            ". Choose another --port; 0 takes a free one." if getattr(error, "errno", None) == errno.EADDRINUSE else ""
         )
         reason = getattr(error, "strerror", None) or error
         sys.stderr.write(f"{reason}{hint}\n")
@@ -262,7 +270,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Emulates Cloud Run jobs on this machine: runs their commands as local processes.",
     )
     add = parser.add_argument
-    add("--port", type=int, default=8080, help="port to listen on; 0 takes a free one (default: %(default)s)")
+    add("--port", type=_port, default=8080, help="port to listen on; 0 takes a free one (default: %(default)s)")
     add(
         "--host",
         default="127.0.0.1",
@@ -278,14 +286,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--ready-after",
-        type=float,
+        type=_seconds,
         default=0.4,
         metavar="S",
         help="seconds from a job's creation until it is ready (default: %(default)s)",
     )
     add(
         "--start-after",
-        type=float,
+        type=_seconds,
         default=0.2,
         metavar="S",
         help="seconds from an execution's creation until its tasks start (default: %(default)s)",
@@ -298,7 +306,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--duration",
-        type=float,
+        type=_seconds,
         default=1.0,
         metavar="S",
         help="seconds that a simulated attempt of a task takes (default: %(default)s)",
@@ -325,6 +333,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--record-calls", action="store_true", help="record calls with their bodies, and show them at /emulator/calls")
     return parser
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and int(text) <= _MAX_PORT):
+        raise argparse.ArgumentTypeError(f"must be 0 to {_MAX_PORT}, got {text}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds of at least 0, got {text}")
+    return seconds
 
 
 def _faults(text: str) -> Any:

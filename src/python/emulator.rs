@@ -55,7 +55,7 @@ impl EmulatorServer {
         let config = EmulatorConfig {
             address: address
                 .parse::<SocketAddr>()
-                .map_err(|_| PyValueError::new_err(format!("address must be IP:PORT, got '{address}'")))?,
+                .map_err(|_| PyValueError::new_err(format!("The address must be IP:PORT, got '{address}'")))?,
             projects,
             ready_after: seconds("ready_after", ready_after)?,
             start_after: seconds("start_after", start_after)?,
@@ -128,7 +128,7 @@ fn to_python<T: Serialize + Send>(py: Python<'_>, read: impl FnOnce() -> T + Sen
 }
 
 fn read_faults(json: &str) -> PyResult<Faults> {
-    Faults::from_json(json.as_bytes()).map_err(PyValueError::new_err)
+    Faults::from_json(json.as_bytes()).map_err(|problem| PyValueError::new_err(format!("faults: {problem}")))
 }
 
 /// Converts a setting in seconds.

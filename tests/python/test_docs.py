@@ -93,16 +93,58 @@ def test_the_architecture_shows_the_states_and_transitions_of_the_machine():
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == states
 
 
-def test_the_log_lines_in_the_docs_are_those_of_the_code():
-    source = (ROOT / "src/lifecycle/progress/wording.rs").read_text()
-    # One text for each line: without line breaks in literals, and with X for what is filled in.
-    worded = re.sub(r"\{[^{}]*\}", "X", re.sub(r"\\\n\s*", "", source))
+def documented_log_lines() -> dict[str, list[str]]:
+    """The lines in the tables of log lines, each with its parts that do not vary."""
     (section,) = re.findall(r"## The flow run's log\n(.*?)\n## ", (ROOT / "docs/running.md").read_text(), re.DOTALL)
     lines = [line for line in re.findall(r"^\| ([^|]+) \|", section, re.MULTILINE) if line not in ("line", "---")]
-    assert len(lines) > 20
-    for line in lines:
-        fixed = line.replace("**", "").split(" *")[0]
-        assert fixed in worded, line
+    # What stands in italics varies. A line of the code may be put together at a semicolon.
+    return {line: [part for part in re.split(r"; | \*[^*]+\* ?", line.replace("**", "")) if part] for line in lines}
+
+
+def worded(source: str) -> str:
+    """The source with each text in one piece: without breaks in literals, and with X for what is filled in."""
+    in_one_piece = re.sub(r"\\\n\s*", "", re.sub(r"\"\n\s*f?\"", "", source))
+
+    def filled_in(literal: re.Match[str]) -> str:
+        return re.sub(r"\{[^{}]*\}", "X", re.sub(r"\{[^{}]*!r\}", "'X'", literal[0]))
+
+    return re.sub(r"\"[^\"]*\"", filled_in, in_one_piece)
+
+
+def arms_of_log_lines() -> list[tuple[str, str]]:
+    """The variants of `Progress`, in the order of the match that words them, each with the texts of the arm."""
+    source = (ROOT / "src/lifecycle/progress/wording.rs").read_text()
+    (match,) = re.findall(r"fn fmt\(.*?match self \{\n(.*?)\n    \}\n\}\n", source, re.DOTALL)
+    arms = re.split(r"^ {12}Self::(?=\w+ \{)", match, flags=re.MULTILINE)[1:]
+    return [(arm.split(" ")[0], worded(arm)) for arm in arms]
+
+
+def test_the_log_lines_in_the_docs_are_those_of_the_code():
+    files = ("src/lifecycle/progress/wording.rs", "python/prefect_gcp/workers/cloud_run.py")
+    sources = "".join(worded((ROOT / file).read_text()) for file in files)
+    assert len(documented_log_lines()) > 30
+    for line, parts in documented_log_lines().items():
+        assert parts, line
+        for part in parts:
+            assert part in sources, line
+
+
+def test_every_log_line_of_the_code_is_in_the_docs():
+    lines = documented_log_lines().values()
+    update = (ROOT / "src/lifecycle/progress/update.rs").read_text()
+    (variants,) = re.findall(r"pub enum Progress \{\n(.*?)\n\}", update, re.DOTALL)
+    arms = arms_of_log_lines()
+    assert {variant for variant, _ in arms} == set(re.findall(r"^    (\w+) \{", variants, re.MULTILINE))
+    for variant, texts in arms:
+        assert any(all(part in texts for part in parts) for parts in lines), f"{variant}: {texts}"
+    # The warnings of the Python layer.
+    source = worded((ROOT / "python/prefect_gcp/workers/cloud_run.py").read_text())
+    warnings = re.findall(r"\.warning\(\s*f\"([^\"]*)\"", source)
+    problems = re.findall(r"\bproblem = f\"([^\"]*)\"", source)
+    assert len(warnings) == 3
+    assert len(problems) == 2
+    for text in warnings + problems:
+        assert any(part in text for parts in lines for part in parts if len(part) > 1), text
 
 
 def test_the_documented_exceptions_are_those_of_the_code():

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from prefect_gcp.emulator import Emulator
+from prefect_gcp.emulator import main as emulator_program
 from tests.python import forked
 
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -188,7 +189,28 @@ def test_a_port_in_use_gives_one_line_of_error_and_status_1() -> None:
     assert result.stdout == ""
     assert len(result.stderr.splitlines()) == 1
     assert f"127.0.0.1:{port}" in result.stderr
-    assert "Choose another --port" in result.stderr
+    assert "(os error 98). Choose another --port" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--port", "99999", "must be 0 to 65535, got 99999"),
+        ("--port", "http", "must be 0 to 65535, got http"),
+        ("--ready-after", "-1", "must be a number of seconds of at least 0, got -1"),
+        ("--start-after", "soon", "must be a number of seconds of at least 0, got soon"),
+        ("--duration", "nan", "must be a number of seconds of at least 0, got nan"),
+    ],
+)
+def test_an_invalid_value_is_refused_with_the_name_of_its_option(option, value, words, capsys):
+    with pytest.raises(SystemExit):
+        emulator_program([option, value])
+    assert f"argument {option}: {words}" in capsys.readouterr().err
+
+
+def test_an_invalid_port_is_refused():
+    with pytest.raises(ValueError, match="port must be 0 to 65535, got 99999"):
+        Emulator(port=99999)
 
 
 def test_faults_are_set_from_python():
@@ -215,7 +237,7 @@ def test_the_program_accepts_faults_and_refuses_invalid_ones(tmp_path, as_file):
     reset = argument('{"rules": [{"fault": "reset", "calls": ["jobs.list"]}]}')
     with program("--faults", reset) as (_, host), pytest.raises((ConnectionError, urllib.error.URLError)):
         call(host, "GET", "jobs")
-    for wrong, words in (('{"rule": []}', "unknown field `rule`"), ('{"rules": ', "could not read the faults")):
+    for wrong, words in (('{"rule": []}', "faults: unknown field `rule`"), ('{"rules": ', "could not read the faults")):
         refused = forked.run("prefect_gcp.emulator", "--port", "0", "--faults", argument(wrong))
         assert refused.returncode in (1, 2)
         assert words in refused.stderr

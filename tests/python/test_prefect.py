@@ -173,7 +173,7 @@ async def test_a_flow_that_fails_is_failed_and_one_that_is_killed_is_crashed(emu
     ("variables", "hint"),
     [
         ({"region": "mars-north1"}, "Check the job variable 'region': no Cloud Run API answers for 'mars-north1'"),
-        ({"image": "registry.invalid/x"}, "Check the job variables that this is about, such as 'image'"),
+        ({"image": "registry.invalid/x"}, "Check the job variables that the condition is about, such as 'image'"),
         (
             {"credentials": {"project": "no-such-project"}},
             "The worker's account lacks run.jobs.create on project 'no-such-project', or there is no such project",
@@ -216,7 +216,7 @@ async def test_a_template_with_a_wrong_type_and_a_typo_says_both_in_the_flow_run
     await run_all(name)
     # The API refuses what the warning named, so that people find both.
     log = await log_of(flow_run_id, "Unknown name")
-    assert "timeoutSecond: not a field" in log
+    assert "timeoutSecond: unknown field" in log
     assert "did you mean 'timeoutSeconds'?" in log
     assert (await read(flow_run_id)).state.name == "Crashed"
 

@@ -169,11 +169,10 @@ impl Faults {
     /// Parses and checks faults in JSON.
     ///
     /// # Errors
-    /// A message that names the place and the problem, when the text is not JSON of this form or a value is out of
-    /// range.
+    /// A message that names the place and the problem: the text is not JSON of this form, a value is out of range, or a
+    /// rule can hit no call. The message does not say that it is about faults; the caller does.
     pub fn from_json(text: &[u8]) -> Result<Self, String> {
-        let faults: Self =
-            serde_json::from_slice(text).map_err(|error| format!("could not parse the faults: {error}"))?;
+        let faults: Self = serde_json::from_slice(text).map_err(|error| error.to_string())?;
         for (index, rule) in faults.rules.iter().enumerate() {
             rule.check().map_err(|problem| format!("rules[{index}]: {problem}"))?;
         }
@@ -203,6 +202,10 @@ impl FaultRule {
             let known = methods().collect::<Vec<_>>().join(", ");
             return Err(format!("unknown call '{unknown}'; known calls are {known}, reads and writes"));
         }
+        if matches!(self.fault, Fault::Stale(_)) && self.hits_only_writes() {
+            let writes = self.calls.join(", ");
+            return Err(format!("stale hits only reads, but 'calls' names only writes: {writes}"));
+        }
         match &self.fault {
             Fault::Status(fault) if !(200..600).contains(&fault.code) => {
                 Err(format!("status code must be between 200 and 599, got {}", fault.code))
@@ -215,6 +218,14 @@ impl FaultRule {
             }
             Fault::Status(_) | Fault::Hang | Fault::Reset => Ok(()),
         }
+    }
+
+    /// Whether `calls` names writes and no read.
+    fn hits_only_writes(&self) -> bool {
+        let is_write = |call: &String| {
+            call == "writes" || ApiMethod::ALL.into_iter().any(|method| method.row().id == *call && method.is_write())
+        };
+        !self.calls.is_empty() && self.calls.iter().all(is_write)
     }
 }
 
@@ -254,7 +265,7 @@ mod tests {
     #[test]
     fn invalid_faults_are_refused_with_the_place_of_the_problem() {
         for (text, words) in [
-            ("", "could not parse the faults"),
+            ("", "EOF while parsing a value"),
             (r#"{"rule": []}"#, "unknown field `rule`"),
             (r#"{"rules": [{"fault": "rest"}]}"#, "unknown variant `rest`"),
             (r#"{"rules": [{"fault": "reset", "ratio": 2}]}"#, "rules[0]: ratio must be between 0 and 1, got 2"),
@@ -268,10 +279,22 @@ mod tests {
             ),
             (r#"{"rules": [{"fault": {"delay": -1}}]}"#, "delay time must be a number of seconds between 0"),
             (r#"{"rules": [{"fault": {"stale": 1}, "when": "after"}]}"#, "stale does not support 'when'"),
+            (
+                r#"{"rules": [{"fault": {"stale": 3}, "calls": ["jobs.run", "writes"]}]}"#,
+                "rules[0]: stale hits only reads, but 'calls' names only writes: jobs.run, writes",
+            ),
             (r#"{"tokenSeconds": -1}"#, "tokenSeconds must be"),
         ] {
             let problem = Faults::from_json(text.as_bytes()).unwrap_err();
             assert!(problem.contains(words), "{text}: {problem}");
+        }
+    }
+
+    #[test]
+    fn a_stale_rule_may_name_reads_beside_writes() {
+        for calls in [r"[]", r#"["reads"]"#, r#"["jobs.run", "jobs.get"]"#] {
+            let text = format!(r#"{{"rules": [{{"fault": {{"stale": 3}}, "calls": {calls}}}]}}"#);
+            assert!(Faults::from_json(text.as_bytes()).is_ok(), "{text}");
         }
     }
 }

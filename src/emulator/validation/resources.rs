@@ -16,7 +16,8 @@ pub(super) fn limits_violation(limits: Option<&Map<String, Value>>) -> Option<(&
         ResourceProblem::UnknownCpuSize => ("cpu", format!("'{cpu}' is not one of 1, 2, 4, 6 and 8 CPUs.")),
         ResourceProblem::MemoryOutOfRange(size) => {
             let (range, cpus) = (size.memory_range(), size.cpus);
-            ("memory", format!("'{memory}' is outside the range that Cloud Run allows with {cpus} CPUs: {range}."))
+            let unit = if cpus > 1.0 { "CPUs" } else { "CPU" };
+            ("memory", format!("'{memory}' is outside the range that Cloud Run allows with {cpus} {unit}: {range}."))
         }
     })
 }
@@ -54,6 +55,17 @@ mod tests {
             (json!({"cpu": "4"}), "memory"),
         ] {
             assert_eq!(wrong(limits.clone()), Some(name), "{limits}");
+        }
+    }
+
+    #[test]
+    fn the_sentence_says_how_many_cpus() {
+        for (limits, words) in [
+            (json!({"memory": "5Gi"}), "'5Gi' is outside the range that Cloud Run allows with 1 CPU: 512Mi to 4Gi."),
+            (json!({"cpu": "2", "memory": "9Gi"}), "with 2 CPUs: 512Mi to 8Gi."),
+        ] {
+            let (_, sentence) = limits_violation(limits.as_object()).unwrap();
+            assert!(sentence.ends_with(words), "{sentence}");
         }
     }
 }
