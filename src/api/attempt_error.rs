@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use url::Url;
+
 use super::{
     auth::{TokenError, TokenErrorKind},
     error::ErrorSource,
@@ -47,14 +49,15 @@ impl AttemptError {
 /// A failure to send the request or to receive the response. Only a connection that was never made surely had no effect.
 impl From<reqwest::Error> for AttemptError {
     fn from(error: reqwest::Error) -> Self {
-        let what = match () {
-            () if error.is_timeout() => "no response in time (setting request_timeout_seconds)",
-            () if error.is_connect() => "could not connect",
-            () => "the connection was lost",
-        };
-        let message = match root_cause(&error) {
-            Some(cause) if !error.is_timeout() => format!("{what}: {cause}"),
-            _ => what.to_owned(),
+        let cause = root_cause(&error).map_or_else(|| error.to_string(), ToString::to_string);
+        // A connect that timed out is both, and request_timeout_seconds does not help there.
+        let message = if error.is_connect() {
+            let host = error.url().and_then(Url::host_str).unwrap_or("the API");
+            format!("could not connect to {host}: {cause}")
+        } else if error.is_timeout() {
+            "no response in time (setting request_timeout_seconds)".to_owned()
+        } else {
+            format!("the request failed: {cause}")
         };
         // The error holds the URL, which has no secrets: Endpoint rejects user names, passwords and queries.
         let attempt = Self::new(ErrorKind::Unavailable, !error.is_connect(), message);
@@ -81,5 +84,39 @@ impl From<TokenError> for AttemptError {
             source: Some(Arc::new(error.clone())),
             ..Self::new(kind, false, error.to_string())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn failure(address: &str, timeout: Duration) -> AttemptError {
+        let client = reqwest::Client::builder().no_proxy().timeout(timeout).build().unwrap();
+        client.execute(client.get(address).build().unwrap()).await.unwrap_err().into()
+    }
+
+    #[tokio::test]
+    async fn a_failed_connection_names_its_host_and_cause_and_had_no_effect() {
+        _ = rustls::crypto::ring::default_provider().install_default();
+        let refused = failure("http://127.0.0.1:1", Duration::from_secs(5)).await;
+        assert!(
+            refused.message.starts_with("could not connect to 127.0.0.1: Connection refused"),
+            "{}",
+            refused.message
+        );
+        assert!(!refused.maybe_done);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_answer_is_a_timeout_and_may_have_done_it() {
+        _ = rustls::crypto::ring::default_provider().install_default();
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", silent.local_addr().unwrap());
+        let late = failure(&address, Duration::from_millis(50)).await;
+        assert_eq!(late.message, "no response in time (setting request_timeout_seconds)");
+        assert!(late.maybe_done);
     }
 }

@@ -74,9 +74,10 @@ impl Error for ApiError {
 /// The error with what to do about it.
 impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, true)?;
         match self.hint().as_str() {
-            "" => write!(f, "{}", self.brief()),
-            hint => write!(f, "{} {hint}", self.brief()),
+            "" => Ok(()),
+            hint => write!(f, " {hint}"),
         }
     }
 }
@@ -86,7 +87,7 @@ struct Brief<'a>(&'a ApiError);
 
 impl fmt::Display for Brief<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.write_brief(f)
+        self.0.write(f, false)
     }
 }
 
@@ -96,7 +97,7 @@ impl ApiError {
         Brief(self)
     }
 
-    fn write_brief(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn write(&self, f: &mut fmt::Formatter<'_>, with_advice: bool) -> fmt::Result {
         write!(f, "Could not {}", self.method.row().purpose)?;
         if !self.name.is_empty() {
             write!(f, " '{}'", self.name)?;
@@ -113,7 +114,10 @@ impl ApiError {
             // message says everything.
             (_, 0) | (None | Some(RetryBudget::Attempts), 1) => {}
             (None, _) => write!(f, " ({spent})")?,
-            (Some(budget), _) => write!(f, " (gave up {spent}; the setting {} is the limit)", budget.setting())?,
+            (Some(budget), _) if with_advice => {
+                write!(f, " (gave up {spent}; the setting {} is the limit)", budget.setting())?;
+            }
+            (Some(_), _) => write!(f, " ({spent})")?,
         }
         f.write_str(".")
     }
@@ -172,7 +176,8 @@ impl ApiError {
         Some(act_as.or(named).unwrap_or(self.method.row().permission))
     }
 
-    /// What a person can do about it, in one or two sentences. Empty for a list that the worker replaces by single reads.
+    /// What a person can do about it, in one or two sentences. Empty for a list of executions that
+    /// the API rejects as such: there is nothing to do.
     pub fn hint(&self) -> String {
         let Self { project, region, name, .. } = self;
         match self.kind {
@@ -191,11 +196,15 @@ impl ApiError {
                      'service_account_name'."
                         .to_owned()
                 }
-                // Whoever creates a job learns whether there is such a project.
+                // After the create, the project is known to exist. A kill begins with a read, maybe of another project.
                 permission if permission.starts_with("run.") => format!(
                     "The worker's account lacks {permission} on project '{project}'{}: grant it roles/run.developer (gcloud projects add-iam-policy-binding {project} \
                      --member=serviceAccount:ACCOUNT --role=roles/run.developer).",
-                    if self.method == ApiMethod::CreateJob { ", or there is no such project" } else { "" }
+                    if matches!(self.method, ApiMethod::CreateJob | ApiMethod::GetJob) {
+                        ", or there is no such project"
+                    } else {
+                        ""
+                    }
                 ),
                 permission => format!(
                     "An account lacks {permission}, as Google's message says: grant it a role that has this permission."
@@ -223,8 +232,7 @@ impl ApiError {
             ),
             ErrorKind::LimitReached if self.method == ApiMethod::RunJob => format!(
                 "Region '{region}' may have reached its limit of 1,000 running executions, or its quota of job runs per \
-                 minute: use another region, or ask Google for more. The setting quota_wait_max_seconds says how long a \
-                 run waits."
+                 minute: use another region, or ask Google for more."
             ),
             ErrorKind::LimitReached => {
                 format!(

@@ -136,10 +136,10 @@ fn error_message(google: Option<ErrorStatus>, body: &[u8], redactor: &Redactor) 
     }
 }
 
-/// The title of an HTML page. The rest of a page says less and takes more room.
+/// The title of an HTML page, if it has one. The rest of a page says less and takes more room.
 fn title(page: &str) -> Option<&str> {
     let (_, rest) = page.split_once("<title>")?;
-    rest.split_once("</title>").map(|(title, _)| title)
+    rest.split_once("</title>").map(|(title, _)| title).filter(|title| !title.trim().is_empty())
 }
 
 #[cfg(test)]

@@ -155,6 +155,8 @@ struct PendingCall<'a> {
     request: &'a Request<'a>,
     began: Instant,
     quota_wait_max: Duration,
+    /// The setting that `quota_wait_max` comes from.
+    quota_wait_budget: RetryBudget,
     /// Time spent on waits for the quota so far.
     quota_waited: Duration,
     /// All attempts, those that a quota refused included.
@@ -178,6 +180,11 @@ impl<'a> PendingCall<'a> {
             request,
             began: Instant::now(),
             quota_wait_max: transport.quota_wait_max.max(retry_time),
+            quota_wait_budget: if retry_time > transport.quota_wait_max {
+                RetryBudget::Time
+            } else {
+                RetryBudget::QuotaWait
+            },
             quota_waited: Duration::ZERO,
             attempts: 0,
             maybe_done: false,
@@ -204,7 +211,7 @@ impl<'a> PendingCall<'a> {
             Box::new(ApiError {
                 attempts: self.attempts,
                 elapsed: self.began.elapsed(),
-                exhausted: Some(RetryBudget::QuotaWait),
+                exhausted: Some(self.quota_wait_budget),
                 maybe_done: self.maybe_done,
                 ..*error
             })

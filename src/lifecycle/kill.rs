@@ -28,6 +28,8 @@ pub async fn kill(
     owner_label: Option<(String, String)>,
     sink: ProgressSink,
 ) -> Result<(), Box<ApiError>> {
+    let reporter = Reporter::new(sink);
+    reporter.report(Progress::Killing { job: job.to_owned() });
     let pending_kill = active_runs.kill(&transport.job_address(job), owner_label.as_ref());
     // A job that is being created would not be found yet.
     let created_at = pending_kill.jobs_created().await;
@@ -41,12 +43,10 @@ pub async fn kill(
         "the job of this name belongs to another flow run".to_owned(),
     );
     let retry = transport.retry;
-    let reporter = Reporter::new(sink);
     let on_notice = reporter.notices(&transport.project, &transport.region);
     let client = CloudRunClient::new(Transport { on_notice, ..transport });
     let mut removal = Removal::read_first(Ownership { uid: None, label: owner_label }, settled_at, retry);
     let mut pause = Duration::ZERO;
-    reporter.report(Progress::Killing { job: job.to_owned() });
     loop {
         sleep(pause).await;
         let guard = JobGuard { client: &client, job, ownership: removal.ownership().clone(), kills: None };

@@ -205,6 +205,10 @@ impl Batch {
 
     /// Reads the only one, whose execution this is.
     async fn read(self, execution: String) {
+        let number = self.numbers.first().copied();
+        if number.is_none_or(|number| self.poller.state().subscriptions.get(number).is_none()) {
+            return;
+        }
         let response = self.poller.client.get_execution(&execution).await;
         self.deliver(|| response.clone());
     }

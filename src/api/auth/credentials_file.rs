@@ -90,6 +90,8 @@ pub fn read_default() -> io::Result<Option<DefaultCredentials>> {
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     read_limited(path).map_err(|error| match shown(path) {
         Some(shown) => io::Error::new(error.kind(), format!("the credentials file '{shown}' cannot be read: {error}")),
+        // There is such a file, so the text is no key.
+        None if path.exists() => io::Error::new(error.kind(), format!("the credentials file cannot be read: {error}")),
         None => {
             let message = "expected the path of a credentials file, but got what seems to be the key itself";
             io::Error::new(io::ErrorKind::InvalidInput, message)
@@ -146,6 +148,8 @@ mod tests {
         let path = directory.path().join("{prod}.json");
         std::fs::write(&path, "{}").unwrap();
         assert_eq!(read(&path).unwrap(), b"{}");
+        std::fs::write(&path, " ".repeat(MAX_BYTES as usize + 1)).unwrap();
+        assert!(read(&path).unwrap_err().to_string().contains("too large"));
     }
 
     #[test]

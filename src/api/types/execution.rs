@@ -34,9 +34,12 @@ pub struct Execution {
 }
 
 impl Execution {
-    /// The uid of the job that the execution belongs to.
-    pub fn job_uid(&self) -> Option<&String> {
-        self.metadata.labels.get(JOB_UID_LABEL).filter(|uid| !uid.is_empty())
+    /// The uids of the job that the execution belongs to: from its label and from its owner references. They are the same,
+    /// but an answer may lack either.
+    pub fn job_uids(&self) -> impl Iterator<Item = &str> {
+        let label = self.metadata.labels.get(JOB_UID_LABEL);
+        let owners = self.metadata.owner_references.iter().map(|owner| &owner.uid);
+        label.into_iter().chain(owners).map(String::as_str).filter(|uid| !uid.is_empty())
     }
 
     /// The `Completed` condition, once it is decided. It alone says that the execution has ended: other conditions and the

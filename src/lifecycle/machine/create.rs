@@ -94,7 +94,8 @@ pub(super) fn name_holder_read(
 
 /// Looks for a job after creates that failed, one of which may have taken effect or still may.
 fn check_leftover(run: &mut RunContext, now: Duration, error: Box<ApiError>) -> Transition {
-    run.report(Progress::CheckingLeftover { job: run.plan.job.clone(), min_wait: run.plan.settle_time });
+    let (job, max_wait) = (run.plan.job.clone(), run.plan.settle_time);
+    run.report(Progress::CheckingLeftover { job, max_wait, error: (*error).clone() });
     let settled_at = now + run.plan.settle_time;
     Transition::to(Duration::ZERO, State::CheckingLeftover(Leftover { settled_at, error: error.into() }))
 }

@@ -36,12 +36,14 @@ impl Ownership {
         matches!((&self.uid, &job.metadata.uid), (Some(ours), Some(uid)) if ours != uid)
     }
 
-    /// Decides by the uid of the execution's job.
+    /// Decides by the uids of the execution's job. One that is ours is enough: nobody here could see Google's own answers.
     pub(super) fn owner_of_execution(&self, execution: &Execution) -> Owner {
-        match (&self.uid, execution.job_uid()) {
-            (Some(ours), Some(uid)) if ours == uid => Owner::Us,
-            (Some(_), Some(_)) => Owner::SomebodyElse,
-            _ => Owner::Unknown,
+        let Some(ours) = &self.uid else { return Owner::Unknown };
+        let uids: Vec<_> = execution.job_uids().collect();
+        match uids.contains(&ours.as_str()) {
+            true => Owner::Us,
+            false if uids.is_empty() => Owner::Unknown,
+            false => Owner::SomebodyElse,
         }
     }
 
@@ -54,7 +56,7 @@ impl Ownership {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::types::JOB_UID_LABEL;
+    use crate::api::types::{JOB_UID_LABEL, OwnerReference};
 
     fn job(uid: Option<&str>, label: Option<&str>) -> Job {
         let mut job = Job::default();
@@ -88,5 +90,7 @@ mod tests {
         assert_eq!(Ownership::default().owner_of_execution(&execution), Owner::Unknown);
         execution.metadata.labels.insert(JOB_UID_LABEL.into(), "2".into());
         assert_eq!(ours.owner_of_execution(&execution), Owner::SomebodyElse);
+        execution.metadata.owner_references = vec![OwnerReference { uid: "1".into(), ..OwnerReference::default() }];
+        assert_eq!(ours.owner_of_execution(&execution), Owner::Us);
     }
 }

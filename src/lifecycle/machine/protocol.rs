@@ -166,7 +166,7 @@ pub enum RunError {
     /// It could not be found out whether there is an execution. The job was not started again.
     #[error(
         "It is unknown whether Cloud Run Job '{job}' started an execution. The worker did not start the job again and \
-         did not delete it. {cause}"
+         did not delete it. {}", cause.brief()
     )]
     StartUnknown {
         /// Name of the job.

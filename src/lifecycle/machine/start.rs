@@ -74,7 +74,8 @@ fn await_capacity(run: &mut RunContext, now: Duration, starts: Starts, error: Ap
             CapacityWait { since: now, pauses, refusals: 0, random }
         }
     };
-    wait.refusals += 1;
+    // Without an attempt, the start is still waiting for its per-minute quota.
+    wait.refusals += u32::from(error.attempts > 0);
     let pause = error.pause_at_least(wait.pauses.pause().mul_f64(0.5 + wait.random.f64()));
     if now.saturating_add(pause) > wait.since + quota_wait_max {
         let (attempts, elapsed) = (wait.refusals, now.saturating_sub(wait.since));

@@ -43,8 +43,10 @@ pub enum Progress {
     CheckingLeftover {
         /// Name of the job.
         job: String,
-        /// How long it checks at least.
-        min_wait: Duration,
+        /// How long it checks, if it finds no job and reads succeed.
+        max_wait: Duration,
+        /// The failure of the create.
+        error: ApiError,
     },
     /// It is unknown whether an execution started. The worker is finding out.
     Recovering {
@@ -99,7 +101,7 @@ pub enum Progress {
         /// Address of the log.
         uri: String,
     },
-    /// A kill is about to delete the job.
+    /// A kill begins: Prefect asked this worker to stop the flow run.
     Killing {
         /// Name of the job.
         job: String,
@@ -184,7 +186,7 @@ pub enum Progress {
         phases: Phases,
         /// Whether the execution's end was seen.
         has_ended: bool,
-        /// How many calls were repeated.
+        /// How many failed calls were repeated, or looked up.
         retries: u32,
     },
 }
@@ -207,7 +209,7 @@ pub enum Level {
     Debug = 10,
     /// Part of the normal course.
     Info = 20,
-    /// Something to look at; the run goes on.
+    /// Something to look at.
     Warning = 30,
     /// The run failed.
     Error = 40,

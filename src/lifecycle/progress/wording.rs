@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use super::update::Progress;
 use crate::api::{
-    ApiMethod, RetryNotice,
+    ApiMethod, ErrorKind, RetryNotice,
     types::{Condition, ConditionStatus},
 };
 
@@ -38,11 +38,12 @@ impl fmt::Display for Progress {
                 let max_wait = describe_duration(*max_wait);
                 write!(f, "Cloud Run accepts no more executions for now; waiting for up to {max_wait}. {error}")
             }
-            Self::CheckingLeftover { job, min_wait } => write!(
+            Self::CheckingLeftover { job, max_wait, error } => write!(
                 f,
-                "Cloud Run Job '{job}' may have been created although the create request failed; checking for at least \
+                "Cloud Run Job '{job}' may have been created although the create request failed; checking for up to {}. \
                  {}",
-                describe_duration(*min_wait)
+                describe_duration(*max_wait),
+                error.brief()
             ),
             Self::Recovering { error } => {
                 let what = match error.status {
@@ -61,14 +62,15 @@ impl fmt::Display for Progress {
             ),
             Self::Started { job, execution } => write!(f, "Cloud Run Job '{job}' started execution '{execution}'"),
             Self::Running { execution } => write!(f, "Execution '{execution}' is running"),
-            Self::Killing { job } => {
-                write!(f, "Deleting Cloud Run Job '{job}', because Prefect asked this worker to stop its flow run")
-            }
+            Self::Killing { job } => write!(
+                f,
+                "Prefect asked this worker to stop the flow run of Cloud Run Job '{job}'; looking for the job to delete it"
+            ),
             Self::Deleted { job } => write!(f, "Cloud Run Job '{job}' deleted"),
             Self::Kept { job } => write!(f, "Keeping Cloud Run Job '{job}', because keep_job is set"),
-            // A refused delete leaves no doubt.
+            // A delete that did not take place leaves no doubt.
             Self::Leaked { job, delete_command, error }
-                if error.method == ApiMethod::DeleteJob && !error.maybe_done =>
+                if error.method == ApiMethod::DeleteJob && error.kind != ErrorKind::NotFound && !error.maybe_done =>
             {
                 write!(f, "Cloud Run Job '{job}' still exists. Delete it: {delete_command}. {error}")
             }
@@ -78,7 +80,7 @@ impl fmt::Display for Progress {
             Self::UnknownOwner { job, delete_command } => write!(
                 f,
                 "A Cloud Run Job '{job}' exists, but the worker can't tell whether this flow run or another one created \
-                 it, because it has no label of a flow run. The worker did not delete it. If it belongs to this flow \
+                 it, because the jobs of this flow run carry no label of it. The worker did not delete it. If it belongs to this flow \
                  run, delete it: {delete_command}"
             ),
             Self::LeftRunning { job, delete_command, error } => write!(
@@ -127,7 +129,8 @@ fn write_unreported(f: &mut fmt::Formatter<'_>, unreported: u32) -> fmt::Result 
     if unreported == 0 { Ok(()) } else { write!(f, " ({unreported} more of these since the last line)") }
 }
 
-/// A duration in its largest unit that leaves no rest: `6 h`, `90 min`, `20 s`.
+/// A duration in its largest unit that leaves no rest: `6 h`, `90 min`, `20 s`. Fractions of a second are shown below one
+/// second only.
 fn describe_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
