@@ -86,37 +86,3 @@ impl From<TokenError> for AttemptError {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use tokio::net::TcpListener;
-
-    use super::*;
-
-    async fn failure(address: &str, timeout: Duration) -> AttemptError {
-        let client = reqwest::Client::builder().no_proxy().timeout(timeout).build().unwrap();
-        client.execute(client.get(address).build().unwrap()).await.unwrap_err().into()
-    }
-
-    #[tokio::test]
-    async fn a_failed_connection_names_its_host_and_cause_and_had_no_effect() {
-        _ = rustls::crypto::ring::default_provider().install_default();
-        let refused = failure("http://127.0.0.1:1", Duration::from_secs(5)).await;
-        assert!(
-            refused.message.starts_with("could not connect to 127.0.0.1: Connection refused"),
-            "{}",
-            refused.message
-        );
-        assert!(!refused.maybe_done);
-    }
-
-    #[tokio::test]
-    async fn a_server_that_does_not_answer_is_a_timeout_and_may_have_done_it() {
-        _ = rustls::crypto::ring::default_provider().install_default();
-        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", silent.local_addr().unwrap());
-        let late = failure(&address, Duration::from_millis(50)).await;
-        assert_eq!(late.message, "no response in time (setting request_timeout_seconds)");
-        assert!(late.maybe_done);
-    }
-}

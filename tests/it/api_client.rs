@@ -52,11 +52,17 @@ async fn setup_in(period: Duration, responses: Vec<Response>) -> Setup {
 async fn setup_with(project: &str, period: Duration, responses: Vec<Response>) -> Setup {
     let hangs = responses.contains(&Response::Hang);
     let queue = Queue::start(responses).await;
+    let address = queue.address.clone();
+    setup_at(&address, project, period, hangs, queue)
+}
+
+/// A client of the server at this address.
+fn setup_at(address: &str, project: &str, period: Duration, hangs: bool, queue: Queue) -> Setup {
     let retried: Arc<Mutex<Vec<_>>> = Arc::default();
     let rate_limited: Arc<Mutex<Vec<_>>> = Arc::default();
     let transport = Transport {
         http: http_client(false).unwrap(),
-        endpoint: Endpoint::emulator(&queue.address, "us-east1").unwrap(),
+        endpoint: Endpoint::emulator(address, "us-east1").unwrap(),
         project: project.into(),
         region: "us-east1".into(),
         tokens: TokenSource::new(Principal::new(Credentials::ApplicationDefault, true), Arc::new(GcpAuth::default())),
@@ -425,4 +431,22 @@ async fn names_that_are_unsafe_in_a_path_are_not_sent() {
         assert_eq!((error.kind, error.attempts), (ErrorKind::InvalidRequest, 0), "{project} {job}");
         assert!(queue.requests().is_empty());
     }
+}
+
+#[tokio::test]
+async fn a_failed_connection_names_its_host_and_cause() {
+    let queue = Queue::start(vec![]).await;
+    // Nothing listens on port 1.
+    let Setup { client, .. } = setup_at("127.0.0.1:1", "my-project", PERIOD, false, queue);
+    let error = failed(client.get_job("j").await);
+    assert!(error.message.starts_with("could not connect to 127.0.0.1: Connection refused"), "{error}");
+    assert!(!failed(start(&client).await).maybe_done);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_respond_is_a_timeout() {
+    let Setup { client, .. } = setup(vec![Response::Hang; 9]).await;
+    let error = failed(start(&client).await);
+    assert_eq!(error.message, "no response in time (setting request_timeout_seconds)");
+    assert!(error.maybe_done);
 }
