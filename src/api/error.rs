@@ -198,8 +198,9 @@ impl ApiError {
                 }
                 // After the create, the project is known to exist. A kill begins with a read, maybe of another project.
                 permission if permission.starts_with("run.") => format!(
-                    "The worker's account lacks {permission} on project '{project}'{}: grant it roles/run.developer (gcloud projects add-iam-policy-binding {project} \
-                     --member=serviceAccount:ACCOUNT --role=roles/run.developer).",
+                    "The worker's account lacks {permission} on project '{project}'{}: grant it roles/run.developer \
+                     (gcloud projects add-iam-policy-binding {project} --member=serviceAccount:ACCOUNT \
+                     --role=roles/run.developer).",
                     if matches!(self.method, ApiMethod::CreateJob | ApiMethod::GetJob) {
                         ", or there is no such project"
                     } else {

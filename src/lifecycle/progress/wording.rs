@@ -80,8 +80,8 @@ impl fmt::Display for Progress {
             Self::UnknownOwner { job, delete_command } => write!(
                 f,
                 "A Cloud Run Job '{job}' exists, but the worker can't tell whether this flow run or another one created \
-                 it, because the jobs of this flow run carry no label of it. The worker did not delete it. If it belongs to this flow \
-                 run, delete it: {delete_command}"
+                 it, because the jobs of this flow run carry no label of it. The worker did not delete it. If it belongs \
+                 to this flow run, delete it: {delete_command}"
             ),
             Self::LeftRunning { job, delete_command, error } => write!(
                 f,
