@@ -589,15 +589,16 @@ proptest! {
     fn transient_faults_do_not_end_a_run(
         faults in proptest::collection::vec(fault(), 0..12), full in any::<bool>(), end in end(),
     ) {
-        // Four pauses of a quarter of a minute are as long as the wait for readiness.
+        // More than two pauses of 15 s, with those of the other faults, are longer than the wait for a taken name.
         let mut long_pauses = 0;
         let is_transient = |fault: &Fault| {
             long_pauses += u32::from(*fault == Fault::RefusedForAWhile);
-            !matches!(fault, Fault::Forbidden) && (*fault != Fault::RefusedForAWhile || long_pauses < 4)
+            !matches!(fault, Fault::Forbidden) && (*fault != Fault::RefusedForAWhile || long_pauses < 3)
         };
         let faults: Vec<_> = faults.into_iter().filter(is_transient).collect();
         let mut world = World { end, full_until: SECOND * if full { 900 } else { 0 }, ..World::default() };
-        let ran = run(&mut world, plan(), &faults);
+        let plan = world::Plan { ready_timeout: 600 * SECOND, ..plan() };
+        let ran = run(&mut world, plan, &faults);
         match ran.result {
             Ok(Outcome::Succeeded) => prop_assert_eq!(end, End::Succeeded),
             Ok(Outcome::Failed(_)) => prop_assert!(end != End::Succeeded),
