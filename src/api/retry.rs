@@ -2,12 +2,7 @@
 
 use std::time::Duration;
 
-use super::{
-    attempt_error::AttemptError,
-    error::RetryBudget,
-    error_kind::ErrorKind,
-    method::{ApiMethod, MethodRow},
-};
+use super::{attempt_error::AttemptError, error::RetryBudget, error_kind::ErrorKind, method::ApiMethod};
 
 /// Maximum number of attempts while it is unclear whether the credentials were rejected or the token endpoint failed.
 const AMBIGUOUS_ATTEMPTS: u32 = 3;
@@ -78,7 +73,6 @@ pub(super) enum RetryVerdict {
 pub(super) struct RetryState {
     policy: RetryPolicy,
     method: ApiMethod,
-    row: MethodRow,
     attempts: u32,
     /// Time spent on attempts and on the pauses between them.
     elapsed: Duration,
@@ -87,7 +81,7 @@ pub(super) struct RetryState {
 
 impl RetryState {
     pub(super) fn new(policy: RetryPolicy, method: ApiMethod) -> Self {
-        Self { policy, method, row: method.row(), attempts: 0, elapsed: Duration::ZERO, has_renewed_token: false }
+        Self { policy, method, attempts: 0, elapsed: Duration::ZERO, has_renewed_token: false }
     }
 
     /// Counts a failed attempt that took `took`, and decides what follows. `random` is a random number from 0 to 1.
@@ -129,7 +123,7 @@ impl RetryState {
         }
         // A second start would run the job twice, and after a delete the name may be another job's. The caller finds out
         // what happened.
-        !failure.maybe_done || self.row.repeatable
+        !failure.maybe_done || self.method.row().repeatable
     }
 }
 

@@ -77,6 +77,7 @@ pub async fn run(
         let call: Pin<Box<dyn Future<Output = Event> + Send + '_>> = match command {
             Command::WatchExecution(watch) => Box::pin(async {
                 sleep(pause).await;
+                // Moves it into this future, which borrows everything else.
                 let watch = watch;
                 let age = began.elapsed().saturating_sub(watch.since);
                 Event::ExecutionRead(poll(&poller, &client, &job, &watch, age, &reporter).await)

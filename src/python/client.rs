@@ -52,6 +52,7 @@ impl Client {
     #[new]
     #[pyo3(signature = (*, project, region, credentials, settings))]
     fn new(
+        py: Python<'_>,
         project: String,
         region: String,
         credentials: &ClientCredentials,
@@ -65,7 +66,8 @@ impl Client {
         .map_err(|error| exceptions::from_endpoint(&error))?;
         let principal = Principal::new(credentials.0.clone(), endpoint.is_local());
         let transport = Transport {
-            http: pooled_client(endpoint.may_use_proxy())?,
+            // The first client reads the system's root certificates.
+            http: py.detach(|| pooled_client(endpoint.may_use_proxy()))?,
             quotas: QUOTAS.queues(&endpoint.scope(&project), settings.quota_period),
             quota_wait_max: settings.quota_wait_max,
             endpoint,

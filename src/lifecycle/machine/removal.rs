@@ -155,6 +155,11 @@ impl Removal {
         let Stage::Checking(unclear) = self.stage else { return RemovalStep::Call(Duration::ZERO, self) };
         self.stage = Stage::Deleting;
         match response {
+            // A read of a young job may lag and show an earlier one of its name. That says nothing about ours.
+            Ok(job) if now < self.settled_at && self.ownership.is_other_job(&job) => {
+                let pause = self.pauses.pause();
+                self.check_after(pause, now, unclear)
+            }
             Ok(job) if self.ownership.is_deleted_or_replaced(&job) => RemovalStep::Deleted,
             Ok(job) if self.ownership.owner_of(&job) == Owner::Us && self.has_time(now) && self.deletes_left > 0 => {
                 // The delete did not find the job that this read finds. The API needs time.
@@ -363,6 +368,27 @@ mod tests {
                 RemovalStep::Call(..) | RemovalStep::Retry(..) => unreachable!("drive returns at the end"),
             }
         }
+    }
+
+    #[test]
+    fn a_lagging_read_of_an_earlier_job_does_not_show_that_ours_is_deleted() {
+        let read = |uid: &str| {
+            let mut job = Job::default();
+            job.metadata.uid = Some(uid.to_owned());
+            Event::JobRead(Ok(job))
+        };
+        let lost = Event::Deleted(Err(World::error(ApiMethod::DeleteJob, ErrorKind::Unavailable, true)));
+        let after = |removal: Removal, now, event| match removal.step(now, event) {
+            RemovalStep::Call(_, removal) | RemovalStep::Retry(_, removal, _) => removal,
+            end => panic!("{end:?}"),
+        };
+        let settled_at = 10 * SECOND;
+        let removal = Removal::read_first(Ownership::default(), settled_at, RetryPolicy::default());
+        let removal = after(removal, SECOND, read("ours"));
+        let removal = after(removal, SECOND, lost);
+        let removal = after(removal, 2 * SECOND, read("earlier"));
+        assert_eq!(removal.command(), Command::ReadJob);
+        assert!(matches!(removal.step(settled_at, read("later")), RemovalStep::Deleted));
     }
 
     #[test]
