@@ -36,7 +36,7 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use tempfile::TempDir;
@@ -68,7 +68,8 @@ pub struct Emulator {
     state: Arc<EmulatorState>,
     /// Set to true to stop the server.
     shutdown: watch::Sender<bool>,
-    server: JoinHandle<()>,
+    /// Taken by the first stop.
+    server: Mutex<Option<JoinHandle<()>>>,
     /// Removed when the emulator is dropped. None when the configuration names a directory.
     _temporary_logs: Option<TempDir>,
 }
@@ -124,7 +125,7 @@ impl Emulator {
         state.set_faults(faults);
         let (shutdown, is_shut_down) = watch::channel(false);
         let server = tokio::spawn(http::serve(state.clone(), listener, address, is_shut_down));
-        Ok(Self { state, shutdown, server, _temporary_logs: temporary_logs })
+        Ok(Self { state, shutdown, server: Mutex::new(Some(server)), _temporary_logs: temporary_logs })
     }
 
     /// The address that the emulator listens on.
@@ -187,10 +188,9 @@ impl Emulator {
         // example because it hangs in a dead network file system.
         let _ = timeout(STOP_GRACE * 2, async { while executions.join_next().await.is_some() {} }).await;
         executions.shutdown().await;
-        self.server.abort();
-        // The listener is closed only when its task is gone.
-        while !self.server.is_finished() {
-            tokio::task::yield_now().await;
+        if let Some(server) = self.abort_server() {
+            // The listener is closed only when its task is gone.
+            let _ = server.await;
         }
         if let Executor::Process(executor) = &self.state.executor {
             executor.guardian.dismiss();
@@ -198,11 +198,19 @@ impl Emulator {
     }
 }
 
+impl Emulator {
+    fn abort_server(&self) -> Option<JoinHandle<()>> {
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        server.abort();
+        Some(server)
+    }
+}
+
 impl Drop for Emulator {
     fn drop(&mut self) {
         // Detached tasks go on, so that processes get SIGTERM and their grace period first.
         self.state.shut_down().detach_all();
-        self.server.abort();
+        self.abort_server();
     }
 }
 
