@@ -1,6 +1,6 @@
 """The Rust core, as Python sees it."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -218,8 +218,12 @@ class Client:
         owner_label: tuple[str, str] | None = None,
         keep_job: bool,
         ready_timeout_seconds: float,
+        log: Callable[[int, str], object],
     ) -> Run:
-        """Starts a run: creates the job, waits until it is ready, starts one execution, watches it and deletes the job.
+        """Starts a run: creates the job, waits until it is ready, starts one execution and watches it to its end.
+
+        Before each start, the iteration yields an event of kind `confirm_start`, and the run waits for
+        `Run.confirm_start` or `Run.give_up`. After its end, the job is deleted in the background.
 
         Args:
             body: The job.
@@ -227,6 +231,8 @@ class Client:
             owner_label: Key and value of the label that tells this job from other jobs of the same name.
             keep_job: Whether to keep the job after it has completed.
             ready_timeout_seconds: Longest wait for the job to become ready, in seconds.
+            log: Called with a level of Python's `logging` and a message, for each line about the deletion of the job.
+                Called on another thread, also after the run has ended.
 
         Raises:
             ValueError: If the body can't be written as JSON, or the name is not a valid job name.
@@ -249,6 +255,18 @@ class Client:
             ValueError: If the name is not a valid job name.
         """
 
+def drain_deletions(seconds: float) -> Awaitable[None]:
+    """Waits until the jobs of all runs that have ended are deleted, with short pauses between calls.
+
+    Then it gives up the deletions that are left, and logs a line for each.
+
+    Args:
+        seconds: Longest wait.
+
+    Raises:
+        ValueError: If `seconds` is negative or not a number.
+    """
+
 @final
 class Run:
     """A run, or a kill, in progress: an asynchronous iterator of its events, which ends with the run.
@@ -261,7 +279,35 @@ class Run:
 
     @property
     def status_code(self) -> int | None:
-        """0: succeeded. 1: failed. -1: deleted while it ran. None before the end."""
+        """0: succeeded. 1: failed. -1: deleted while it ran, or given up before its start.
+
+        None before the end, and if the run was given up while its execution ran.
+        """
+
+    @property
+    def outcome(self) -> str | None:
+        """How the run ended: "succeeded", "failed", "removed", "not_started" or "left_running".
+
+        "removed": the job or its execution was deleted while it ran. "not_started": given up before a start request
+        can have taken effect. "left_running": given up while its execution ran, or may have; the job stays. None
+        before the end, and if the iteration raised an exception.
+        """
+
+    def confirm_start(self) -> None:
+        """Answers an event of kind `confirm_start`: the run starts its job."""
+
+    def give_up(self, reason: str) -> None:
+        """Tells the run that it is no longer wanted. Never blocks; may be called at any time, and again.
+
+        If no start request can have taken effect, the run ends at once as "not_started", and its job is deleted.
+        Otherwise only "stopping" ends it: after one more look at the execution, as that shows, or as "left_running".
+
+        Args:
+            reason: "cancelled", "ended" or "deleted": what became of the flow run. "stopping": the worker stops.
+
+        Raises:
+            ValueError: If the reason is another one.
+        """
 
     def close(self) -> None:
         """Stops watching."""

@@ -59,6 +59,15 @@ class CloudRunWorkerSettings(PrefectBaseSettings):
     retry_max_delay_seconds: float = Field(
         default=30.0, gt=0, description="Upper bound of all pauses between two attempts, in seconds."
     )
+    watch_retry_max_seconds: float = Field(
+        # The longest time-out of a task.
+        default=604800.0,
+        ge=0,
+        description=(
+            "Longest time that a run goes on watching while its execution can't be read, in seconds. Default: a week, "
+            "as long as a task may run."
+        ),
+    )
     quota_wait_max_seconds: float = Field(
         default=21600.0,
         ge=0,

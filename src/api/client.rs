@@ -42,13 +42,19 @@ impl CloudRunClient {
     }
 
     /// Creates a job from `body`, and returns it with the fields that the service adds.
-    pub async fn create_job(&self, name: &str, body: &JobBody) -> ApiResult<Job> {
-        self.call(Request { body: Some(body.0.reveal()), ..Request::new(ApiMethod::CreateJob, name) }).await
+    pub async fn create_job(&self, name: &str, body: &JobBody, guard: &dyn Guard) -> ApiResult<Job> {
+        let request = Request::new(ApiMethod::CreateJob, name);
+        self.call(Request { body: Some(body.0.reveal()), guard: Some(guard), ..request }).await
     }
 
     /// Reads a job.
     pub async fn get_job(&self, name: &str) -> ApiResult<Job> {
         self.call(Request::new(ApiMethod::GetJob, name)).await
+    }
+
+    // TEMPORARY
+    pub async fn find_job(&self, name: &str, _label: Option<(&str, &str)>) -> ApiResult<Option<Job>> {
+        self.get_job(name).await.map(Some)
     }
 
     /// Deletes a job. The service stops its executions in the background.

@@ -5,8 +5,16 @@ use std::{future::ready, pin::Pin, time::Duration};
 /// A job that was read at most this long ago may be run or deleted without another read.
 pub const FRESH_READ_MAX_AGE: Duration = Duration::from_secs(1);
 
-/// Decides whether a start or a delete may be sent once its quota admits it. `()` lets every call pass.
+/// Decides whether a write may be sent once its quota admits it, and hears of its attempts. `()` lets every call pass.
 pub trait Guard: Send + Sync {
+    /// How long ago the caller has read the job.
+    fn read_age(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Called before each attempt, with true, and after each one that failed: whether the call may have taken effect.
+    fn attempted(&self, _maybe_done: bool) {}
+
     /// Waits until the call may be sent.
     fn wait_until_open(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(ready(()))

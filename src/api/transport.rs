@@ -11,7 +11,7 @@ use super::{
     endpoint::Endpoint,
     error::{ApiError, ApiResult, RetryBudget},
     error_kind::ErrorKind,
-    guard::FRESH_READ_MAX_AGE,
+    guard::{FRESH_READ_MAX_AGE, Guard},
     http::{Request, authorize},
     method::{ApiMethod, Quota},
     quota::{Permit, QuotaQueues},
@@ -81,11 +81,13 @@ impl Transport {
 
             // In a box, so that the many calls that wait for a permit take little memory.
             let began = Instant::now();
+            call.tell_guard(true);
             let failure = match Box::pin(self.attempt(request)).await {
                 Ok(response) => return Ok(response),
                 Err(failure) => failure,
             };
             let error = call.record(&failure);
+            call.tell_guard(call.maybe_done);
             if failure.kind == ErrorKind::RateLimited {
                 permit.refused(failure.retry_after);
                 call.last_refusal = Some(error);
@@ -189,8 +191,7 @@ impl<'a> PendingCall<'a> {
             attempts: 0,
             maybe_done: false,
             last_refusal: None,
-            // The callers of guarded methods have just read the job.
-            checked_at: Some(Instant::now()),
+            checked_at: Instant::now().checked_sub(request.guard.map_or(Duration::ZERO, Guard::read_age)),
             retries: RetryState::new(transport.retry, method),
         }
     }
@@ -244,6 +245,10 @@ impl<'a> PendingCall<'a> {
             return Ok(None);
         }
         Ok(Some(permit))
+    }
+
+    fn tell_guard(&self, maybe_done: bool) {
+        self.request.guard.into_iter().for_each(|guard| guard.attempted(maybe_done));
     }
 
     /// Counts a failed attempt, and makes the error that the call has if it is the last one.

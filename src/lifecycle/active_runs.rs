@@ -97,6 +97,12 @@ impl ActiveRun {
         KillWatch(self.kills.clone())
     }
 
+    /// Waits until a kill is in progress.
+    pub(super) async fn kill_begun(&mut self) {
+        // The sender lives as long as `self`, so there is no error.
+        _ = self.kills.wait_for(|kills| kills.in_progress > 0).await;
+    }
+
     /// Waits until a kill has deleted the job.
     pub(super) async fn killed(&mut self) {
         // The sender lives as long as `self`, so there is no error.

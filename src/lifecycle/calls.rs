@@ -1,9 +1,16 @@
 //! Sends a command's call to the API, and guards the calls that can't be taken back.
 
-use std::pin::Pin;
+use std::{
+    pin::Pin,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{join, sync::watch, time::Instant};
 
 use super::{
     active_runs::KillWatch,
+    control::ConfirmStart,
     machine::{
         Ownership,
         protocol::{Command, Event},
@@ -11,27 +18,75 @@ use super::{
 };
 use crate::api::{ApiMethod, CloudRunClient, ErrorKind, Guard, JobBody};
 
+/// A start that the caller confirmed at most this long ago is sent without asking again.
+const FRESH_CONFIRMATION_MAX_AGE: Duration = Duration::from_secs(2);
+
 /// Stands before a start or a delete of a job.
 pub(super) struct JobGuard<'a> {
     pub(super) client: &'a CloudRunClient,
     pub(super) job: &'a str,
     pub(super) ownership: Ownership,
-    /// The kills that hold a start back. `None` before a delete.
-    pub(super) kills: Option<KillWatch>,
+    /// How long ago the job was read.
+    pub(super) read_age: Duration,
+    /// What holds a start back. `None` before a delete.
+    pub(super) start: Option<StartGuard>,
+}
+
+/// Stands before a start, in addition.
+pub(super) struct StartGuard {
+    /// The kills that hold it back.
+    kills: KillWatch,
+    /// Asks the caller whether the run is still to be started.
+    confirm: Option<ConfirmStart>,
+    /// When the caller last confirmed it.
+    confirmed_at: Mutex<Instant>,
+    /// Tells whether the start may have taken effect.
+    maybe_done: watch::Sender<bool>,
+}
+
+impl StartGuard {
+    /// For a start that was confirmed just now.
+    pub(super) fn new(kills: KillWatch, confirm: Option<ConfirmStart>, maybe_done: watch::Sender<bool>) -> Self {
+        Self { kills, confirm, confirmed_at: Mutex::new(Instant::now()), maybe_done }
+    }
+
+    /// Asks the caller again, if its last answer is old.
+    async fn confirm(&self) {
+        let Some(confirm) = &self.confirm else { return };
+        let confirmed_at = *self.confirmed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if confirmed_at.elapsed() > FRESH_CONFIRMATION_MAX_AGE {
+            confirm().await;
+            *self.confirmed_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
+    }
 }
 
 impl Guard for JobGuard<'_> {
+    fn read_age(&self) -> Duration {
+        self.read_age
+    }
+
+    fn attempted(&self, maybe_done: bool) {
+        self.start.iter().for_each(|start| _ = start.maybe_done.send_replace(maybe_done));
+    }
+
     fn wait_until_open(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async {
-            if let Some(kills) = &self.kills {
-                kills.none_in_progress().await;
+            if let Some(start) = &self.start {
+                start.kills.none_in_progress().await;
             }
         })
     }
 
     fn still_valid(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
         Box::pin(async {
-            match self.client.get_job(self.job).await {
+            let confirmed = async {
+                if let Some(start) = &self.start {
+                    start.confirm().await;
+                }
+            };
+            let (job, ()) = join!(self.client.get_job(self.job), confirmed);
+            match job {
                 Ok(job) => !self.ownership.is_deleted_or_replaced(&job),
                 Err(error) => error.kind != ErrorKind::NotFound,
             }
@@ -39,24 +94,45 @@ impl Guard for JobGuard<'_> {
     }
 }
 
-/// Sends the command and returns its response. `guard` stands before a start or a delete. `body` is the job to create.
-pub(super) async fn send(
+/// Hears of the attempts of a create.
+pub(super) struct CreateGuard(pub(super) watch::Sender<bool>);
+
+impl Guard for CreateGuard {
+    fn attempted(&self, maybe_done: bool) {
+        self.0.send_replace(maybe_done);
+    }
+}
+
+/// Creates the job from `body`.
+pub(super) async fn create(
     client: &CloudRunClient,
     job: &str,
     body: Option<&JobBody>,
-    command: Command,
-    guard: &JobGuard<'_>,
+    maybe_done: watch::Sender<bool>,
 ) -> Event {
+    Event::Created(match body {
+        Some(body) => client.create_job(job, body, &CreateGuard(maybe_done)).await,
+        // The machine sends no second create after the job exists.
+        None => Err(Box::new(client.no_body_error(ApiMethod::CreateJob, job))),
+    })
+}
+
+/// Sends the command and returns its response. `guard` stands before a start or a delete.
+///
+/// Not for a create ([`create`]) and for what is not a call of the API.
+pub(super) async fn send(client: &CloudRunClient, job: &str, command: Command, guard: &JobGuard<'_>) -> Event {
     match command {
-        Command::CreateJob => Event::Created(match body {
-            Some(body) => client.create_job(job, body).await,
-            // The machine sends no second create after the job exists.
-            None => Err(Box::new(client.no_body_error(ApiMethod::CreateJob, job))),
-        }),
+        Command::CreateJob => Event::Created(Err(Box::new(client.no_body_error(ApiMethod::CreateJob, job)))),
         Command::ReadJob => Event::JobRead(client.get_job(job).await),
+        Command::FindJob => {
+            let label = guard.ownership.label.as_ref().map(|(key, value)| (key.as_str(), value.as_str()));
+            Event::JobListed(client.find_job(job, label).await)
+        }
+        Command::ConfirmStart => Event::StartConfirmed,
         Command::RunJob => Event::RunResponse(client.run_job(job, guard).await),
         Command::ListExecutions => Event::ExecutionsListed(client.list_executions(job).await),
         Command::WatchExecution(watch) => Event::ExecutionRead(client.get_execution(&watch.execution).await),
+        Command::CancelExecution(execution) => Event::ExecutionCancelled(client.cancel_execution(&execution).await),
         Command::DeleteJob => Event::Deleted(client.delete_job(job, guard).await),
     }
 }

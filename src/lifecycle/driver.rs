@@ -2,17 +2,22 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until},
+};
 
 use super::{
-    active_runs::ActiveRuns,
-    calls::{JobGuard, send},
+    active_runs::{ActiveRun, ActiveRuns},
+    calls::{JobGuard, StartGuard, create, send},
+    control::RunControl,
+    janitor::Janitor,
     machine::{
         Machine, Next,
-        protocol::{Command, Event, ExecutionWatch, Outcome, Plan, RunError},
+        protocol::{Command, Event, ExecutionWatch, GiveUp, KillEffect, Outcome, Plan, RunError},
     },
     poller::{Poller, Pollers},
-    progress::{Progress, ProgressSink, Reporter},
+    progress::{Progress, Reporter},
     subscriptions::{PollResult, poll_pause},
 };
 use crate::api::{ApiResult, CloudRunClient, JobBody, Transport, types::Execution};
@@ -24,10 +29,12 @@ pub struct ProcessState {
     pub active_runs: ActiveRuns,
     /// The pollers of their executions.
     pub pollers: Pollers,
+    /// Deletes the jobs of runs that have ended.
+    pub janitor: Janitor,
 }
 
-/// Runs a job to its end: creates it from `body`, waits until it is ready, starts one execution, watches it and deletes
-/// the job. Reports its progress to `sink`.
+/// Runs a job: creates it from `body`, waits until it is ready, starts one execution and watches it to its end. Then the
+/// process's janitor deletes the job.
 ///
 /// Dropping the future stops at once and leaves everything as it is: an execution goes on.
 ///
@@ -35,20 +42,21 @@ pub struct ProcessState {
 /// the kill has deleted the job.
 ///
 /// # Errors
-/// When the job could not be started, or a call failed for good while the execution was watched.
+/// When the job could not be started, or its execution could not be read for
+/// [`watch_retry_max`](Plan::watch_retry_max).
 pub async fn run(
     transport: Transport,
     process: &ProcessState,
     body: JobBody,
     plan: Plan,
-    sink: ProgressSink,
+    control: RunControl,
 ) -> Result<Outcome, RunError> {
     let began = Instant::now();
-    let reporter = Reporter::new(sink);
+    let reporter = Reporter::new(control.sink.clone());
     let mut active_run = process.active_runs.register(transport.job_address(&plan.job), plan.owner_label.clone());
     let poller = process.pollers.for_transport(&transport);
     let on_notice = reporter.notices(&transport.project, &transport.region);
-    let client = CloudRunClient::new(Transport { on_notice, ..transport });
+    let client = CloudRunClient::new(Transport { on_notice, ..transport.clone() });
     let job = plan.job.clone();
     // Dropped after the creation: a thousand watched runs need not keep their bodies.
     let mut body = Some(body);
@@ -63,43 +71,89 @@ pub async fn run(
         }
         let (pause, command, machine) = match step.next {
             Next::Send { pause, command, machine } => (pause, command, machine),
-            Next::Finish(mut result) => {
+            Next::Finish { mut result, cleanup } => {
                 // The run may see that its job is gone before the kill hears that its delete succeeded.
                 if let Err(RunError::RemovedBeforeStart { killed, .. }) = &mut result {
                     *killed |= active_run.is_killed();
                 }
                 reporter.report_summary();
+                if let Some(cleanup) = cleanup {
+                    process.janitor.take_over(&transport, cleanup, began, control.deletion_sink);
+                }
                 return result;
             }
         };
-        let (kills, ownership) = (active_run.kills(), machine.ownership().clone());
+        // Whether the pending call may have taken effect, for the calls that can't be taken back.
+        let (maybe_done, is_maybe_done) = watch::channel(false);
         // Each kind of call is boxed on its own: a call's future is large, and a run spends most of its time waiting.
+        let (call_control, read_age) = (&control, machine.read_age(began.elapsed() + pause));
+        let (kills, ownership) = (active_run.kills(), machine.ownership().clone());
         let call: Pin<Box<dyn Future<Output = Event> + Send + '_>> = match command {
             Command::WatchExecution(watch) => Box::pin(async {
                 sleep(pause).await;
                 // Moves it into this future, which borrows everything else.
                 let watch = watch;
                 let age = began.elapsed().saturating_sub(watch.since);
-                Event::ExecutionRead(poll(&poller, &client, &job, &watch, age, &reporter).await)
+                tokio::select! {
+                    execution = poll(&poller, &client, &job, &watch, age, &reporter) => Event::ExecutionRead(execution),
+                    () = sleep_until(began + watch.until.unwrap_or_default()), if watch.until.is_some() => Event::WatchPaused,
+                }
+            }),
+            Command::CreateJob => Box::pin(async {
+                sleep(pause).await;
+                create(&client, &job, body.as_ref(), maybe_done).await
+            }),
+            Command::ConfirmStart => Box::pin(async {
+                sleep(pause).await;
+                call_control.confirm_start().await;
+                Event::StartConfirmed
             }),
             command => Box::pin(async {
                 sleep(pause).await;
-                // Kills don't hold a delete back: they want the same, and may wait for the end of this run.
-                let kills = (command == Command::RunJob).then_some(kills);
-                let guard = JobGuard { client: &client, job: &job, ownership, kills };
-                send(&client, &job, body.as_ref(), command, &guard).await
+                // Nothing holds a delete back: a kill wants the same, and may wait for the end of this run.
+                let start = (command == Command::RunJob)
+                    .then(|| StartGuard::new(kills, call_control.confirm_start.clone(), maybe_done));
+                let guard = JobGuard { client: &client, job: &job, ownership, read_age, start };
+                send(&client, &job, command, &guard).await
             }),
         };
-        let event = if machine.ends_on_kill() {
-            tokio::select! {
-                biased;
-                () = active_run.killed() => Event::Killed,
-                event = call => event,
-            }
-        } else {
-            call.await
+        let mut orders = control.clone();
+        let event = tokio::select! {
+            biased;
+            () = killed(&mut active_run, machine.kill_effect(), is_maybe_done.clone()) => Event::Killed,
+            event = given_up(&mut orders, &machine, is_maybe_done) => event,
+            event = call => event,
         };
         step = machine.step(began.elapsed(), event);
+    }
+}
+
+/// Waits for a kill that ends the run.
+async fn killed(run: &mut ActiveRun, effect: KillEffect, mut maybe_done: watch::Receiver<bool>) {
+    match effect {
+        KillEffect::None => std::future::pending().await,
+        KillEffect::OnceDeleted => run.killed().await,
+        KillEffect::UnlessCreated => {
+            run.kill_begun().await;
+            until_not(&mut maybe_done).await;
+        }
+    }
+}
+
+/// Waits until the caller gives the run up in a way that ends it.
+async fn given_up(control: &mut RunControl, machine: &Machine, mut maybe_done: watch::Receiver<bool>) -> Event {
+    let reason = control.given_up(|reason| machine.give_up(reason) != GiveUp::Ignored).await;
+    if machine.give_up(reason) == GiveUp::UnlessSent {
+        until_not(&mut maybe_done).await;
+    }
+    let maybe_done = *maybe_done.borrow();
+    Event::GivenUp { reason, maybe_done }
+}
+
+/// Waits until the pending call can't have taken effect. Never ends if its last attempt may have.
+async fn until_not(maybe_done: &mut watch::Receiver<bool>) {
+    if maybe_done.wait_for(|maybe_done| !maybe_done).await.is_err() {
+        std::future::pending().await
     }
 }
 
@@ -118,7 +172,9 @@ async fn poll(
             if let Some(error) = rejection {
                 reporter.report(Progress::PollingIndividually { error: *error });
             }
-            sleep(poll_pause(age, watch.max_pause)).await;
+            if !watch.is_last_look {
+                sleep(poll_pause(age, watch.max_pause)).await;
+            }
             Box::pin(client.get_execution(&watch.execution)).await
         }
     }

@@ -31,7 +31,7 @@ pub async fn kill(
     let reporter = Reporter::new(sink);
     reporter.report(Progress::Killing { job: job.to_owned() });
     let pending_kill = active_runs.kill(&transport.job_address(job), owner_label.as_ref());
-    // A job that is being created would not be found yet.
+    // A job that is being created would not be found yet. A run that has not sent its create gives it up.
     let created_at = pending_kill.jobs_created().await;
     let began = Instant::now();
     // Reads of a job that was just created may lag.
@@ -49,8 +49,9 @@ pub async fn kill(
     let mut pause = Duration::ZERO;
     loop {
         sleep(pause).await;
-        let guard = JobGuard { client: &client, job, ownership: removal.ownership().clone(), kills: None };
-        let event = send(&client, job, None, removal.command(), &guard).await;
+        let ownership = removal.ownership().clone();
+        let guard = JobGuard { client: &client, job, ownership, read_age: Duration::ZERO, start: None };
+        let event = send(&client, job, removal.command(), &guard).await;
         (pause, removal) = match removal.step(began.elapsed(), event) {
             RemovalStep::Call(pause, removal) => (pause, removal),
             RemovalStep::Retry(pause, removal, error) => {
@@ -63,7 +64,7 @@ pub async fn kill(
                 reporter.report(Progress::Deleted { job: job.to_owned() });
                 return Ok(());
             }
-            RemovalStep::NotOurs => return Err(Box::new(not_ours)),
+            RemovalStep::NotOurs | RemovalStep::UnknownOwner => return Err(Box::new(not_ours)),
             RemovalStep::Missing(error) | RemovalStep::Failed(error) => return Err(error),
         };
     }

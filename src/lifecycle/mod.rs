@@ -1,13 +1,16 @@
 //! The lifecycle of a flow run's job, from its creation to its deletion.
 //!
 //! [`machine`] decides and does no I/O. [`driver`] sends the calls that it decides on. The [`poller`] reads the
-//! executions of many runs at once. [`kill`] deletes a job early, and tells the job's run through [`active_runs`].
+//! executions of many runs at once. The [`janitor`] deletes the jobs of runs that have ended. [`kill`] deletes a job
+//! early, and tells the job's run through [`active_runs`]. A run's caller speaks to it through [`control`].
 //! [`progress`] words the log lines.
 
 pub mod active_runs;
 mod backoff;
 mod calls;
+pub mod control;
 pub mod driver;
+pub mod janitor;
 pub mod kill;
 pub mod machine;
 pub mod poller;

@@ -29,7 +29,7 @@ static TOKENS: LazyLock<TokenCache> =
     LazyLock::new(|| TokenCache::new(Arc::new(GcpAuth::with_fallback(Arc::new(GoogleAuth)))));
 
 /// The state that the runs of this process share.
-static PROCESS: LazyLock<ProcessState> = LazyLock::new(ProcessState::default);
+pub(super) static PROCESS: LazyLock<ProcessState> = LazyLock::new(ProcessState::default);
 
 /// The quotas that the calls of this process wait for.
 static QUOTAS: LazyLock<QuotaRegistry> = LazyLock::new(QuotaRegistry::default);
@@ -45,6 +45,7 @@ pub(super) fn check_api_endpoint(text: &str) -> PyResult<()> {
 pub(super) struct Client {
     transport: Transport,
     poll_interval: Duration,
+    watch_retry_max: Duration,
 }
 
 #[pymethods]
@@ -79,10 +80,10 @@ impl Client {
             attempt_timeout: settings.request_timeout,
             on_notice: Arc::new(|_notice| {}),
         };
-        Ok(Self { transport, poll_interval: settings.poll_interval })
+        Ok(Self { transport, poll_interval: settings.poll_interval, watch_retry_max: settings.watch_retry_max })
     }
 
-    #[pyo3(signature = (body, *, job, owner_label=None, keep_job, ready_timeout_seconds))]
+    #[pyo3(signature = (body, *, job, owner_label=None, keep_job, ready_timeout_seconds, log))]
     fn run_job(
         &self,
         body: &Bound<'_, PyAny>,
@@ -90,6 +91,7 @@ impl Client {
         owner_label: Option<(String, String)>,
         keep_job: bool,
         #[pyo3(from_py_with = seconds)] ready_timeout_seconds: Duration,
+        log: Py<PyAny>,
     ) -> PyResult<Run> {
         check_job_name(&job)?;
         let body = JobBody::from(json::from_python(body)?);
@@ -103,12 +105,13 @@ impl Client {
             ready_timeout: ready_timeout_seconds,
             poll_interval: self.poll_interval,
             quota_wait_max: transport.quota_wait_max,
+            watch_retry_max: self.watch_retry_max,
             settle_time: Plan::settle_time_of(transport.attempt_timeout),
             retry: transport.retry,
             seed: fastrand::u64(..),
         };
         let location = JobLocation::new(&transport, &plan.job);
-        Ok(Run::start(location, |sink| driver::run(transport, &PROCESS, body, plan, sink)))
+        Ok(Run::start(location, log, |control| driver::run(transport, &PROCESS, body, plan, control)))
     }
 
     #[pyo3(signature = (job, *, owner_label=None))]
@@ -116,7 +119,7 @@ impl Client {
         check_job_name(&job)?;
         let location = JobLocation::new(&self.transport, &job);
         let transport = self.transport.clone();
-        Ok(Run::start(location, |sink| async move {
+        Ok(Run::start_kill(location, |sink| async move {
             kill::kill(transport, &PROCESS.active_runs, &job, owner_label, sink).await?;
             Ok(Outcome::Removed)
         }))

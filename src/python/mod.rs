@@ -4,6 +4,7 @@ mod client;
 mod emulator;
 mod exceptions;
 mod google_auth;
+mod janitor;
 mod job;
 mod json;
 mod run;
@@ -30,6 +31,8 @@ mod _core {
     #[pymodule_export]
     use super::google_auth::{default_credentials_file, read_key_file};
     #[pymodule_export]
+    use super::janitor::drain_deletions;
+    #[pymodule_export]
     use super::job::{
         added_labels, base_job_body, check_base_job_body, check_job_body, container_env, is_job_name, job_name,
         sanitize_labels,
@@ -43,6 +46,8 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        super::runtime::init(module.py())
+        super::runtime::init(module.py())?;
+        // Exit hooks run in the reverse order: the deletions end before the runtime closes.
+        super::janitor::init(module.py())
     }
 }

@@ -1,21 +1,28 @@
 //! A run or a kill in progress, as an asynchronous iterator of its events.
+//!
+//! Python can speak to a run: it confirms each start, and gives the run up.
 
 use std::sync::{Arc, OnceLock};
 
-use pyo3::{exceptions::PyStopAsyncIteration, prelude::*};
+use pyo3::{
+    exceptions::{PyStopAsyncIteration, PyValueError},
+    prelude::*,
+};
 use pyo3_async_runtimes::tokio::get_runtime;
 use tokio::{
-    sync::{Mutex, mpsc},
+    sync::{Mutex, mpsc, watch},
     task::AbortHandle,
 };
 
 use super::{
     exceptions::{self, JobLocation},
+    janitor::log_sink,
     runtime::awaitable,
 };
 use crate::lifecycle::{
-    machine::protocol::{Outcome, RunError},
-    progress::{Progress, ProgressSink},
+    control::{ConfirmStart, RunControl},
+    machine::protocol::{GiveUpReason, Outcome, RunError},
+    progress::{Level, Progress, ProgressSink},
 };
 
 /// See `_core.pyi`.
@@ -41,6 +48,8 @@ impl From<Progress> for RunEvent {
 
 enum RunMessage {
     Progress(Progress),
+    /// The run asks whether it is to start its job.
+    ConfirmStart,
     End(Result<Outcome, RunError>),
 }
 
@@ -60,6 +69,14 @@ impl<'py> IntoPyObject<'py> for NextEvent {
         let location = &*self.location;
         match self.message.map(|message| *message) {
             Some(RunMessage::Progress(progress)) => Bound::new(py, RunEvent::from(progress)),
+            Some(RunMessage::ConfirmStart) => Bound::new(
+                py,
+                RunEvent {
+                    kind: "confirm_start",
+                    level: Level::Debug as i32,
+                    message: "The job is ready; asking whether the flow run is still to be started".to_owned(),
+                },
+            ),
             Some(RunMessage::End(Err(error))) => Err(exceptions::from_run(py, &error, location)),
             _ if self.has_ended => Err(PyStopAsyncIteration::new_err(())),
             _ => Err(exceptions::internal(py, location, "The run was closed before its end")),
@@ -67,48 +84,123 @@ impl<'py> IntoPyObject<'py> for NextEvent {
     }
 }
 
+type Messages = mpsc::UnboundedSender<Box<RunMessage>>;
+
 /// See `_core.pyi`.
 #[pyclass(frozen, module = "prefect_gcp._core")]
 pub(super) struct Run {
     // Boxed, because a channel allocates space for 32 messages at its creation.
     messages: Arc<Mutex<mpsc::UnboundedReceiver<Box<RunMessage>>>>,
-    status_code: Arc<OnceLock<i32>>,
+    outcome: Arc<OnceLock<Outcome>>,
     location: Arc<JobLocation>,
     task: AbortHandle,
+    orders: Orders,
+}
+
+/// What Python tells a run.
+#[derive(Clone, Default)]
+struct Orders {
+    /// How many starts were confirmed.
+    confirmed: watch::Sender<u64>,
+    give_up: watch::Sender<Option<GiveUpReason>>,
 }
 
 impl Run {
-    /// Starts a run on the runtime's threads. It needs neither the GIL nor a thread of its own. `run` gets the sink for its
-    /// progress.
-    pub(super) fn start<F>(location: JobLocation, run: impl FnOnce(ProgressSink) -> F) -> Self
+    /// Starts a run on the runtime's threads. It needs neither the GIL nor a thread of its own. `run` gets its control.
+    /// `log` is a Python callable `(level, message)` for the job's deletion.
+    pub(super) fn start<F>(location: JobLocation, log: Py<PyAny>, run: impl FnOnce(RunControl) -> F) -> Self
+    where
+        F: Future<Output = Result<Outcome, RunError>> + Send + 'static,
+    {
+        Self::spawn(location, |orders, messages| {
+            let confirm: ConfirmStart = {
+                let (confirmed, messages) = (orders.confirmed.clone(), messages.clone());
+                Arc::new(move || {
+                    let mut confirmed = confirmed.subscribe();
+                    // Fails once Python has dropped the run, which aborts it.
+                    _ = messages.send(Box::new(RunMessage::ConfirmStart));
+                    // The closure keeps the sender, so there is no error.
+                    Box::pin(async move { _ = confirmed.changed().await })
+                })
+            };
+            run(RunControl {
+                sink: sink_of(messages),
+                deletion_sink: log_sink(log),
+                confirm_start: Some(confirm),
+                give_up: orders.give_up.subscribe(),
+            })
+        })
+    }
+
+    /// The same for a kill, which gets a sink for its progress.
+    pub(super) fn start_kill<F>(location: JobLocation, kill: impl FnOnce(ProgressSink) -> F) -> Self
+    where
+        F: Future<Output = Result<Outcome, RunError>> + Send + 'static,
+    {
+        Self::spawn(location, |_, messages| kill(sink_of(messages)))
+    }
+
+    fn spawn<F>(location: JobLocation, work: impl FnOnce(&Orders, &Messages) -> F) -> Self
     where
         F: Future<Output = Result<Outcome, RunError>> + Send + 'static,
     {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let sink = {
-            let sender = sender.clone();
-            // Fails once Python has dropped the run.
-            Arc::new(move |progress| _ = sender.send(Box::new(RunMessage::Progress(progress))))
-        };
-        let run = run(sink);
+        let orders = Orders::default();
+        let work = work(&orders, &sender);
         let task = get_runtime().spawn(async move {
-            let result = run.await;
+            let result = work.await;
             _ = sender.send(Box::new(RunMessage::End(result)));
         });
         Self {
             messages: Arc::new(Mutex::new(receiver)),
-            status_code: Arc::default(),
+            outcome: Arc::default(),
             location: Arc::new(location),
             task: task.abort_handle(),
+            orders,
         }
     }
+}
+
+/// Sends progress to Python's iteration.
+fn sink_of(messages: &Messages) -> ProgressSink {
+    let messages = messages.clone();
+    // Fails once Python has dropped the run.
+    Arc::new(move |progress| _ = messages.send(Box::new(RunMessage::Progress(progress))))
 }
 
 #[pymethods]
 impl Run {
     #[getter]
     fn status_code(&self) -> Option<i32> {
-        self.status_code.get().copied()
+        self.outcome.get().and_then(code_of)
+    }
+
+    #[getter]
+    fn outcome(&self) -> Option<&'static str> {
+        self.outcome.get().map(name_of)
+    }
+
+    fn confirm_start(&self) {
+        self.orders.confirmed.send_modify(|count| *count += 1);
+    }
+
+    fn give_up(&self, reason: &str) -> PyResult<()> {
+        let reason = match reason {
+            "cancelled" => GiveUpReason::FlowRunCancelled,
+            "ended" => GiveUpReason::FlowRunEnded,
+            "deleted" => GiveUpReason::FlowRunDeleted,
+            "stopping" => GiveUpReason::WorkerStopping,
+            _ => return Err(PyValueError::new_err(format!("{reason:?} is no reason to give a run up"))),
+        };
+        self.orders.give_up.send_if_modified(|current| {
+            // A worker that stops lets go of more than any other reason does.
+            let changes = *current != Some(GiveUpReason::WorkerStopping);
+            if changes {
+                *current = Some(reason);
+            }
+            changes
+        });
+        Ok(())
     }
 
     /// Stops watching. Dropping the run does the same.
@@ -121,14 +213,13 @@ impl Run {
     }
 
     fn __anext__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let (messages, status_code, location) =
-            (self.messages.clone(), self.status_code.clone(), self.location.clone());
+        let (messages, outcome, location) = (self.messages.clone(), self.outcome.clone(), self.location.clone());
         awaitable(py, async move {
             let message = messages.lock().await.recv().await;
-            if let Some(RunMessage::End(Ok(outcome))) = message.as_deref() {
-                _ = status_code.set(code_of(outcome));
+            if let Some(RunMessage::End(Ok(end))) = message.as_deref() {
+                _ = outcome.set(end.clone());
             }
-            NextEvent { message, has_ended: status_code.get().is_some(), location }
+            NextEvent { message, has_ended: outcome.get().is_some(), location }
         })
     }
 
@@ -148,10 +239,21 @@ impl Drop for Run {
 }
 
 /// The status codes that alerts and automations use.
-fn code_of(outcome: &Outcome) -> i32 {
+fn code_of(outcome: &Outcome) -> Option<i32> {
     match outcome {
-        Outcome::Succeeded => 0,
-        Outcome::Failed(_) => 1,
-        Outcome::Removed => -1,
+        Outcome::Succeeded => Some(0),
+        Outcome::Failed(_) => Some(1),
+        Outcome::Removed | Outcome::NotStarted => Some(-1),
+        Outcome::LeftRunning => None,
+    }
+}
+
+fn name_of(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Succeeded => "succeeded",
+        Outcome::Failed(_) => "failed",
+        Outcome::Removed => "removed",
+        Outcome::NotStarted => "not_started",
+        Outcome::LeftRunning => "left_running",
     }
 }

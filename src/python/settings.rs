@@ -27,6 +27,8 @@ pub(super) struct ClientSettings {
     retry_initial_delay: Duration,
     #[pyo3(attribute("retry_max_delay_seconds"), from_py_with = seconds)]
     retry_max_delay: Duration,
+    #[pyo3(attribute("watch_retry_max_seconds"), from_py_with = seconds)]
+    pub(super) watch_retry_max: Duration,
     #[pyo3(attribute("quota_wait_max_seconds"), from_py_with = seconds)]
     pub(super) quota_wait_max: Duration,
     #[pyo3(attribute("quota_period_seconds"), from_py_with = seconds)]

@@ -103,7 +103,7 @@ async fn every_call_has_its_path_and_no_token_for_an_emulator() {
         .map(|body| Response::Http(200, body))
         .to_vec();
     let Setup { queue, client, .. } = setup(responses).await;
-    client.create_job("j", &json!({"kind": "Job", "metadata": {"name": "j"}}).into()).await.unwrap();
+    client.create_job("j", &json!({"kind": "Job", "metadata": {"name": "j"}}).into(), &()).await.unwrap();
     client.get_job("j").await.unwrap();
     client.delete_job("j", &()).await.unwrap();
     start(&client).await.unwrap();
@@ -133,7 +133,7 @@ async fn the_timeout_is_sent_as_a_string_like_every_int64() {
     let Setup { queue, client, .. } = setup(vec![Response::Http(200, JOB)]).await;
     let task =
         |timeout: Value| json!({"spec": {"template": {"spec": {"template": {"spec": {"timeoutSeconds": timeout}}}}}});
-    client.create_job("j", &task(json!(600)).into()).await.unwrap();
+    client.create_job("j", &task(json!(600)).into(), &()).await.unwrap();
     assert_eq!(serde_json::from_str::<Value>(&queue.requests()[0].body).unwrap(), task(json!("600")));
 }
 
@@ -253,7 +253,7 @@ async fn waits_for_a_quota_do_not_use_up_the_retry_budget() {
         let began = std::time::Instant::now();
         for _ in 0..2 {
             match call {
-                "create" => drop(client.create_job("j", &json!({}).into()).await.unwrap()),
+                "create" => drop(client.create_job("j", &json!({}).into(), &()).await.unwrap()),
                 _ => drop(start(&client).await.unwrap()),
             }
         }
@@ -268,7 +268,7 @@ async fn waits_for_a_quota_do_not_use_up_the_retry_budget() {
 #[tokio::test]
 async fn a_quota_that_admits_nothing_ends_the_call() {
     let Setup { client, .. } = setup(vec![Response::Http(429, RATE); 100]).await;
-    let error = failed(client.create_job("j", &json!({}).into()).await);
+    let error = failed(client.create_job("j", &json!({}).into(), &()).await);
     assert!(error.kind == ErrorKind::RateLimited, "{error}");
     assert_eq!(error.exhausted, Some(RetryBudget::QuotaWait));
     assert!(error.to_string().contains("per-minute quota"), "{error}");
@@ -348,7 +348,7 @@ async fn a_delete_that_waited_for_its_quota_is_not_sent_to_another_job() {
         [vec![Response::Http(200, JOB); 10], vec![Response::Http(429, RATE)], vec![Response::Http(200, "{}"); 2]];
     let Setup { queue, client, .. } = setup_in(Duration::from_secs(2), responses.concat()).await;
     for _ in 0..10 {
-        client.create_job("j", &json!({}).into()).await.unwrap();
+        client.create_job("j", &json!({}).into(), &()).await.unwrap();
     }
     // The quota refuses this one, and is used up for two seconds.
     let late = tokio::spawn({
@@ -385,11 +385,11 @@ async fn a_list_of_many_jobs_asks_for_few_fields_and_fits_into_a_url() {
 #[tokio::test]
 async fn a_conflict_says_whether_an_earlier_attempt_may_have_caused_it() {
     let Setup { client, .. } = setup(vec![Response::Drop, Response::Http(409, TAKEN)]).await;
-    let error = failed(client.create_job("j", &json!({}).into()).await);
+    let error = failed(client.create_job("j", &json!({}).into(), &()).await);
     assert_eq!((error.kind, error.maybe_done), (ErrorKind::AlreadyExists, true));
 
     let Setup { client, .. } = setup(vec![Response::Http(429, QUOTA), Response::Http(409, TAKEN)]).await;
-    assert!(!failed(client.create_job("j", &json!({}).into()).await).maybe_done);
+    assert!(!failed(client.create_job("j", &json!({}).into(), &()).await).maybe_done);
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use serde_json::json;
 /// Calls the method. The match has no wildcard, so a method that is added later can't be forgotten here.
 async fn make(client: &CloudRunClient, method: ApiMethod) -> ApiResult<()> {
     match method {
-        ApiMethod::CreateJob => client.create_job("j", &json!({}).into()).await.map(drop),
+        ApiMethod::CreateJob => client.create_job("j", &json!({}).into(), &()).await.map(drop),
         ApiMethod::GetJob => client.get_job("j").await.map(drop),
         ApiMethod::DeleteJob => client.delete_job("j", &()).await,
         ApiMethod::RunJob => client.run_job("j", &()).await.map(drop),

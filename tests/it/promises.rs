@@ -50,7 +50,7 @@ async fn foreign_job(emulator: &Emulator) {
     let client = CloudRunClient::new(transport(emulator));
     let mut body = body("j");
     body["metadata"]["labels"][LABEL] = json!("another");
-    client.create_job("j", &body.into()).await.unwrap();
+    client.create_job("j", &body.into(), &()).await.unwrap();
 }
 
 #[tokio::test]

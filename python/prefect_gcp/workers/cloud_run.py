@@ -427,8 +427,12 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
             owner_label=(_FLOW_RUN_ID_LABEL, str(flow_run.id)) if is_labelled else None,
             keep_job=bool(configuration.keep_job),
             ready_timeout_seconds=configuration.timeout or _DEFAULT_TIMEOUT,
+            log=logger.log,
         ) as run:
             async for event in run:
+                if event.kind == "confirm_start":
+                    run.confirm_start()
+                    continue
                 logger.log(event.level, event.message)
                 if event.kind == "started" and task_status is not None:
                     task_status.started(job)

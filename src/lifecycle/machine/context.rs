@@ -5,7 +5,6 @@ use std::{mem, time::Duration};
 use super::{
     ownership::Ownership,
     protocol::{Event, Plan, RunError},
-    state::{Readiness, State, Transition},
 };
 use crate::{
     api::{ApiError, ApiMethod, ErrorKind},
@@ -32,6 +31,10 @@ pub(super) struct RunContext {
     pub(super) last_seen: Duration,
     /// Whether the response to a start request was lost.
     pub(super) maybe_started: bool,
+    /// Until when a start whose response was lost may still take effect, although no execution was found.
+    pub(super) lost_start_until: Option<Duration>,
+    /// Spreads the calls of runs that wait together.
+    pub(super) random: fastrand::Rng,
     /// Progress that was not handed out yet.
     pub(super) reports: Vec<Progress>,
 }
@@ -47,10 +50,9 @@ impl RunContext {
         self.report(Progress::UnknownOwner { job, delete_command });
     }
 
-    /// Reports that a job of ours may exist that nobody will delete.
-    pub(super) fn report_leaked(&mut self, error: ApiError) {
-        let (job, delete_command) = (self.plan.job.clone(), self.plan.delete_command());
-        self.report(Progress::Leaked { job, delete_command, error });
+    /// Reports where the log of the execution is, if that is known.
+    pub(super) fn report_log(&mut self, log: Option<&String>) {
+        self.reports.extend(log.cloned().map(|uri| Progress::Log { uri }));
     }
 
     /// Reports that an execution of ours may go on without being watched.
@@ -91,12 +93,8 @@ impl RunContext {
         now >= self.created_at + READ_LAG && mem::replace(not_found, true)
     }
 
-    /// Sends `jobs.run` for a job that is ready.
-    pub(super) fn send_start(&mut self, mut readiness: Readiness) -> Transition {
-        if readiness.starts.capacity_wait.is_none() {
-            self.report(Progress::Submitting { job: self.plan.job.clone() });
-        }
-        readiness.starts.sent += 1;
-        Transition::to(Duration::ZERO, State::Starting(readiness))
+    /// A pause between half and one and a half of this one.
+    pub(super) fn spread(&mut self, pause: Duration) -> Duration {
+        pause.mul_f64(0.5 + self.random.f64())
     }
 }

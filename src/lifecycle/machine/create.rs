@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::{
-    cleanup,
     context::{FIRST_PAUSE, RECHECK_PAUSE, RunContext},
+    finish,
     ownership::Owner,
     ready,
-    state::{Creating, Leftover, NameTaken, Readiness, Starts, State, Transition},
+    state::{Creating, NameTaken, Readiness, Starts, State, Transition},
 };
 use crate::{
     api::{ApiError, ApiResult, ErrorKind, types::Job},
@@ -28,7 +28,7 @@ pub(super) fn created(run: &mut RunContext, now: Duration, creating: Creating, r
         let since = creating.taken_since.unwrap_or(now);
         Transition::to(Duration::ZERO, State::NameTaken(NameTaken { since, maybe_done, error }))
     } else if maybe_done {
-        check_leftover(run, now, error)
+        end_in_doubt(run, now, error)
     } else {
         Transition::fail(error)
     }
@@ -87,48 +87,16 @@ pub(super) fn name_holder_read(
             let pause = failed.pause_at_least(RECHECK_PAUSE);
             Transition::to(pause, State::NameTaken(NameTaken { since, maybe_done, error }))
         }
-        Err(_) if maybe_done => check_leftover(run, now, error),
+        Err(_) if maybe_done => end_in_doubt(run, now, error),
         _ => Transition::fail(error),
     }
 }
 
-/// Looks for a job after creates that failed, one of which may have taken effect or still may.
-fn check_leftover(run: &mut RunContext, now: Duration, error: Box<ApiError>) -> Transition {
+/// Ends the run after creates that failed, one of which may have taken effect or still may.
+fn end_in_doubt(run: &mut RunContext, now: Duration, error: Box<ApiError>) -> Transition {
     let (job, max_wait) = (run.plan.job.clone(), run.plan.settle_time);
     run.report(Progress::CheckingLeftover { job, max_wait, error: (*error).clone() });
-    let settled_at = now + run.plan.settle_time;
-    Transition::to(Duration::ZERO, State::CheckingLeftover(Leftover { settled_at, error: error.into() }))
-}
-
-/// Takes a read that looks for a job left by a failed create.
-pub(super) fn leftover_read(
-    run: &mut RunContext,
-    now: Duration,
-    leftover: Leftover,
-    response: ApiResult<Job>,
-) -> Transition {
-    let failed = match response {
-        Ok(job) if run.ownership.is_deleted_or_replaced(&job) => return Transition::fail(leftover.error),
-        Ok(job) if run.ownership.owner_of(&job) == Owner::Us => {
-            // It may have been created only now.
-            (run.last_seen, run.created_at) = (now, now);
-            return cleanup::begin(run, now, Err(leftover.error));
-        }
-        Ok(_owner_is_unknown) => {
-            run.report_unknown_owner();
-            return Transition::fail(leftover.error);
-        }
-        Err(failed) => failed,
-    };
-    let is_missing = failed.kind == ErrorKind::NotFound;
-    let extra_time = if is_missing { Duration::ZERO } else { run.plan.retry.max_elapsed };
-    if (is_missing || failed.may_pass()) && now < leftover.settled_at + extra_time {
-        return Transition::to(failed.pause_at_least(RECHECK_PAUSE), State::CheckingLeftover(leftover));
-    }
-    if !is_missing {
-        run.report_leaked(*failed);
-    }
-    Transition::fail(leftover.error)
+    finish::finish_in_doubt(run, now + run.plan.settle_time, Err(error.into()))
 }
 
 fn has_executions(job: &Job) -> bool {

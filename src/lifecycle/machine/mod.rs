@@ -68,9 +68,13 @@
 //! [`create`] until the job exists, [`ready`] until it can be started, [`start`] until there is an execution, [`recover`]
 //! if the response to the start was lost, [`watch`] until the execution has ended, [`cleanup`] until the job is deleted.
 
+mod absence;
 mod cleanup;
 mod context;
+mod count;
 mod create;
+mod ending;
+mod finish;
 mod ownership;
 pub mod protocol;
 mod ready;
@@ -82,15 +86,16 @@ mod watch;
 
 use std::{mem, time::Duration};
 
+pub use self::cleanup::{Cleanup, CleanupStep};
+use self::{
+    context::RunContext,
+    protocol::{Command, Event, GiveUp, GiveUpReason, KillEffect, Outcome, Plan, RunError},
+    state::{Count, Creating, State, Transition, Watch},
+};
 pub(super) use self::{
     context::READ_LAG,
     ownership::Ownership,
     removal::{Removal, RemovalStep},
-};
-use self::{
-    context::RunContext,
-    protocol::{Command, Event, Outcome, Plan, RunError},
-    state::{Creating, State, Transition},
 };
 use super::progress::Progress;
 use crate::api::{ApiError, ApiMethod, ErrorKind};
@@ -124,7 +129,12 @@ pub enum Next {
         machine: Box<Machine>,
     },
     /// The run has ended.
-    Finish(Result<Outcome, RunError>),
+    Finish {
+        /// How.
+        result: Result<Outcome, RunError>,
+        /// The deletion of its job. `None` if there is none, or it is to be kept or left alone.
+        cleanup: Option<Box<Cleanup>>,
+    },
 }
 
 impl Machine {
@@ -133,10 +143,12 @@ impl Machine {
         let creating = Progress::Creating { job: plan.job.clone() };
         let run = RunContext {
             ownership: Ownership { uid: None, label: plan.owner_label.clone() },
+            random: fastrand::Rng::with_seed(plan.seed),
             plan,
             created_at: now,
             last_seen: now,
             maybe_started: false,
+            lost_start_until: None,
             reports: vec![creating],
         };
         let first = State::Creating(Creating { taken_since: None, maybe_done: false });
@@ -150,11 +162,9 @@ impl Machine {
         let transition = match (state, event) {
             (State::Creating(creating), Event::Created(job)) => create::created(&mut run, now, creating, job),
             (State::NameTaken(taken), Event::JobRead(job)) => create::name_holder_read(&mut run, now, taken, job),
-            (State::CheckingLeftover(leftover), Event::JobRead(job)) => {
-                create::leftover_read(&mut run, now, leftover, job)
-            }
             (State::AwaitingReady(readiness), Event::JobRead(job)) => ready::job_read(&mut run, now, readiness, job),
             (State::AwaitingCapacity(check), Event::JobRead(job)) => start::capacity_check(&mut run, now, check, job),
+            (State::Confirming(readiness), Event::StartConfirmed) => start::confirmed(&mut run, readiness),
             (State::Starting(readiness), Event::RunResponse(execution)) => {
                 start::run_response(&mut run, now, readiness, execution)
             }
@@ -165,13 +175,20 @@ impl Machine {
             (State::Watching(watch), Event::ExecutionRead(execution)) => {
                 watch::execution_read(&mut run, now, watch, execution)
             }
-            (State::ConfirmingGone(watch), Event::JobRead(job)) => watch::confirm_gone(&mut run, now, watch, job),
+            (State::Watching(watch), Event::WatchPaused) => count::begin(now, watch),
+            (State::ConfirmingGone(watch), Event::JobRead(job)) => absence::job_read(&mut run, now, watch, job),
+            (State::FindingJob(watch), Event::JobListed(job)) => absence::job_listed(&mut run, now, watch, job),
             (State::ConfirmingCancelled(cancelled), Event::JobRead(job)) => {
-                watch::confirm_cancelled(&mut run, now, cancelled, job)
+                ending::confirm_cancelled(&mut run, now, cancelled, job)
             }
-            (State::CleaningUp(clean_up), event) => {
-                cleanup::advance(&mut run, clean_up.result, clean_up.removal.step(now, event))
+            (State::CountingExecutions(count), Event::JobRead(job)) => count::job_read(&run, now, count, job),
+            (State::CountingExecutions(count), Event::ExecutionsListed(executions)) => {
+                count::executions_listed(&mut run, now, count, executions)
             }
+            (State::CancellingDuplicates(duplicates), Event::ExecutionCancelled(response)) => {
+                count::cancelled(&mut run, now, duplicates, response)
+            }
+            (state, Event::GivenUp { maybe_done, .. }) => given_up(&mut run, now, state, maybe_done),
             (state, Event::Killed) => killed(&mut run, state),
             // The driver never sends an event for another state. If it did, sending the command again would be safe,
             // except for `jobs.run`.
@@ -184,9 +201,19 @@ impl Machine {
         Self::advance(run, transition)
     }
 
-    /// Whether a kill that has deleted the job ends the run at once, whatever the pending command's response.
-    pub fn ends_on_kill(&self) -> bool {
-        self.state.ends_on_kill()
+    /// Which kill ends the run, whatever the pending command's response ([`Event::Killed`]).
+    pub fn kill_effect(&self) -> KillEffect {
+        self.state.kill_effect()
+    }
+
+    /// Whether an order to give up ends the run, whatever the pending command's response ([`Event::GivenUp`]).
+    pub fn give_up(&self, reason: GiveUpReason) -> GiveUp {
+        self.state.give_up(reason)
+    }
+
+    /// The age at `now` of the last read of the job.
+    pub(super) fn read_age(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.run.last_seen)
     }
 
     /// What tells this run's job from other jobs of the same name.
@@ -206,28 +233,58 @@ impl Machine {
                 let command = state.command(&run.plan);
                 Next::Send { pause, command, machine: Box::new(Self { run, state }) }
             }
-            Transition::Finish(result) => Next::Finish(result),
+            Transition::Finish { result, cleanup } => Next::Finish { result, cleanup },
         };
         Step { reports, next }
     }
 }
 
-/// Ends the run after a kill in this process has deleted its job.
+/// Ends the run because of a kill in this process: it has deleted the job, or it came before the job was created.
 fn killed(run: &mut RunContext, state: State) -> Transition {
     match state {
-        State::Watching(_) | State::ConfirmingGone(_) | State::ConfirmingCancelled(_) => watch::removed(run, true),
         State::Starting(_) => {
             run.maybe_started = true;
             Transition::fail(run.removed_before_start(true))
         }
-        State::AwaitingReady(_) | State::AwaitingCapacity(_) | State::Recovering(_) => {
-            Transition::fail(run.removed_before_start(true))
+        State::Creating(_)
+        | State::NameTaken(_)
+        | State::AwaitingReady(_)
+        | State::AwaitingCapacity(_)
+        | State::Confirming(_)
+        | State::Recovering(_) => Transition::fail(run.removed_before_start(true)),
+        State::Watching(_)
+        | State::ConfirmingGone(_)
+        | State::FindingJob(_)
+        | State::ConfirmingCancelled(_)
+        | State::CountingExecutions(_)
+        | State::CancellingDuplicates(_) => ending::removed(run, true),
+    }
+}
+
+/// Ends a run that is no longer wanted. `maybe_done`: whether the pending command may have taken effect.
+fn given_up(run: &mut RunContext, now: Duration, state: State, maybe_done: bool) -> Transition {
+    match state {
+        State::Creating(Creating { maybe_done: earlier, .. }) => {
+            finish::give_up(run, now, false, earlier || maybe_done)
         }
-        // The kill replaced the response to the create, which may have taken effect.
-        State::Creating(creating) => {
-            Transition::to(Duration::ZERO, State::Creating(Creating { maybe_done: true, ..creating }))
+        State::NameTaken(taken) => finish::give_up(run, now, false, taken.maybe_done),
+        State::Starting(readiness) if maybe_done => {
+            let cause = Box::new(lost_start_response(&run.plan));
+            recover::begin(run, readiness, now, cause)
         }
-        state => Transition::to(Duration::ZERO, state),
+        State::AwaitingReady(_) | State::AwaitingCapacity(_) | State::Confirming(_) | State::Starting(_) => {
+            finish::give_up(run, now, true, false)
+        }
+        State::Recovering(_) => finish::leave_running(run),
+        State::Watching(watch)
+        | State::ConfirmingGone(watch)
+        | State::FindingJob(watch)
+        | State::CountingExecutions(Count { watch, .. }) => {
+            Transition::to(Duration::ZERO, State::Watching(Watch { is_last_look: true, lost_start: None, ..watch }))
+        }
+        state @ (State::ConfirmingCancelled(_) | State::CancellingDuplicates(_)) => {
+            Transition::to(Duration::ZERO, state)
+        }
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Plan {
     pub settle_time: Duration,
     /// Longest wait for a quota or a limit that keeps `jobs.run` from starting an execution.
     pub quota_wait_max: Duration,
+    /// Longest time that a run goes on watching while its execution can't be read.
+    pub watch_retry_max: Duration,
     /// Budget for deleting the job and for finding a lost start while the API fails.
     pub retry: RetryPolicy,
     /// Seed of this run's random pauses, so that runs that wait together don't retry together.
@@ -63,12 +65,18 @@ pub enum Command {
     CreateJob,
     /// Read the job: [`Event::JobRead`].
     ReadJob,
+    /// Find the job by a list: [`Event::JobListed`].
+    FindJob,
+    /// Ask the caller whether the job is still to be started: [`Event::StartConfirmed`], or [`Event::GivenUp`] if it is not.
+    ConfirmStart,
     /// Start an execution: [`Event::RunResponse`].
     RunJob,
     /// List the job's executions: [`Event::ExecutionsListed`].
     ListExecutions,
     /// Wait for an update of an execution: [`Event::ExecutionRead`].
     WatchExecution(ExecutionWatch),
+    /// Cancel the execution of this name: [`Event::ExecutionCancelled`].
+    CancelExecution(String),
     /// Delete the job: [`Event::Deleted`].
     DeleteJob,
 }
@@ -87,31 +95,90 @@ pub struct ExecutionWatch {
     pub is_running: bool,
     /// Longest pause between two reads.
     pub max_pause: Duration,
+    /// When the wait ends without an update ([`Event::WatchPaused`]), in the machine's time.
+    pub until: Option<Duration>,
+    /// Whether the run ends after the next read, whatever it shows. It is due at once.
+    pub is_last_look: bool,
 }
 
-/// The response to a command, or a kill.
+/// Why a run is no longer wanted.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum GiveUpReason {
+    /// The flow run is cancelled, or is being cancelled.
+    FlowRunCancelled,
+    /// The flow run has ended without this run.
+    FlowRunEnded,
+    /// The flow run was deleted.
+    FlowRunDeleted,
+    /// The worker stops.
+    WorkerStopping,
+}
+
+/// Whether an order to give up ends the run.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum GiveUp {
+    /// It does not: the run is past the point.
+    Ignored,
+    /// It does, and cuts the pending call short.
+    AtOnce,
+    /// It does as long as the pending call can't have taken effect.
+    UnlessSent,
+}
+
+/// Which kill ends a run.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum KillEffect {
+    /// None: the run is about to end anyway, or a create of it may have taken effect and its response will tell.
+    None,
+    /// A kill that begins, as long as the pending create can't have taken effect.
+    UnlessCreated,
+    /// A kill that has deleted the job.
+    OnceDeleted,
+}
+
+/// The response to a command, a kill, or an order to give up.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// Response to [`Command::CreateJob`].
     Created(ApiResult<Job>),
     /// Response to [`Command::ReadJob`].
     JobRead(ApiResult<Job>),
+    /// Response to [`Command::FindJob`].
+    JobListed(ApiResult<Option<Job>>),
+    /// Response to [`Command::ConfirmStart`]: the job is to be started.
+    StartConfirmed,
     /// Response to [`Command::RunJob`].
     RunResponse(ApiResult<Execution>),
     /// Response to [`Command::ListExecutions`].
     ExecutionsListed(ApiResult<Vec<Execution>>),
     /// Response to [`Command::WatchExecution`].
     ExecutionRead(ApiResult<Execution>),
+    /// The wait of [`Command::WatchExecution`] ended without an update.
+    WatchPaused,
+    /// Response to [`Command::CancelExecution`].
+    ExecutionCancelled(ApiResult<Execution>),
     /// Response to [`Command::DeleteJob`].
     Deleted(ApiResult<()>),
-    /// A kill in this process has deleted the job. It replaces the response to the pending command. Sent only if
-    /// [`Machine::ends_on_kill`](super::Machine::ends_on_kill).
+    /// A kill in this process ends the run. It replaces the response to the pending command. Sent only as
+    /// [`Machine::kill_effect`](super::Machine::kill_effect) says.
     Killed,
+    /// The run is no longer wanted. Replaces the response to the pending command. Sent only as
+    /// [`Machine::give_up`](super::Machine::give_up) says.
+    GivenUp {
+        /// Why.
+        reason: GiveUpReason,
+        /// Whether the pending command may have taken effect.
+        maybe_done: bool,
+    },
 }
 
-/// How a started run ended.
+/// How a run ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Outcome {
+    /// It was given up, and no start request can have taken effect.
+    NotStarted,
+    /// It was given up while its execution ran, or may have. The job stays.
+    LeftRunning,
     /// Every task succeeded.
     Succeeded,
     /// The execution failed or was cancelled; the service's message.

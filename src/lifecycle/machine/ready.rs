@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    cleanup,
     context::{RECHECK_PAUSE, RunContext},
+    finish,
     protocol::RunError,
     state::{Readiness, State, Transition},
 };
@@ -38,13 +38,13 @@ pub(super) fn job_read(
             match condition {
                 Some(Condition { status: ConditionStatus::True, .. }) => {
                     readiness.failing_since = None;
-                    return run.send_start(readiness);
+                    return Transition::to(Duration::ZERO, State::Confirming(readiness));
                 }
                 Some(failing @ Condition { status: ConditionStatus::False, .. }) => {
                     let failing_since = *readiness.failing_since.get_or_insert(now);
                     if is_final(failing) || now >= failing_since + READY_GRACE {
                         let (job, condition) = (run.plan.job.clone(), describe_condition(failing));
-                        return cleanup::begin(run, now, Err(RunError::NotReady { job, condition }));
+                        return finish::finish(run, now, Err(RunError::NotReady { job, condition }));
                     }
                 }
                 _ => readiness.failing_since = None,
@@ -62,14 +62,14 @@ pub(super) fn job_read(
             least_pause = RECHECK_PAUSE;
         }
         Err(error) if error.may_pass() => least_pause = error.pause_at_least(Duration::ZERO),
-        Err(error) => return cleanup::begin(run, now, Err(error.into())),
+        Err(error) => return finish::finish(run, now, Err(error.into())),
     }
 
     let deadline = readiness.since + run.plan.ready_timeout;
     if now >= deadline {
         let (job, seconds) = (run.plan.job.clone(), run.plan.ready_timeout.as_secs());
         let condition = readiness.reported.unwrap_or_else(|| "no condition".to_owned());
-        return cleanup::begin(run, now, Err(RunError::ReadyTimeout { job, seconds, condition }));
+        return finish::finish(run, now, Err(RunError::ReadyTimeout { job, seconds, condition }));
     }
     // The last read is at the deadline, not one pause after it.
     let pause = readiness.pauses.pause().min(deadline.saturating_sub(now)).max(least_pause);

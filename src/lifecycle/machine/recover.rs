@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    cleanup,
     context::{MAX_STARTS, RunContext},
+    finish,
     ownership::Owner,
     protocol::RunError,
     state::{JobStatusVerdict, Readiness, Recovery, State, Transition},
@@ -21,6 +21,10 @@ use crate::{
 /// First and longest pause between two rounds of the search.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long after its search a start whose response was lost may still take effect. After another start, the run looks for
+/// a second execution for so long.
+const LOST_START_MAX: Duration = Duration::from_secs(600);
 
 /// Begins the search, whatever became of the start.
 pub(super) fn begin(run: &mut RunContext, readiness: Readiness, now: Duration, cause: Box<ApiError>) -> Transition {
@@ -78,9 +82,10 @@ pub(super) fn executions_listed(
         search_again(run, now, recovery, Duration::ZERO)
     } else if recovery.readiness.starts.sent < MAX_STARTS {
         run.report(Progress::NotStarted { job: run.plan.job.clone() });
-        run.send_start(recovery.readiness)
+        run.lost_start_until = Some(now + LOST_START_MAX);
+        Transition::to(Duration::ZERO, State::Confirming(recovery.readiness))
     } else {
-        cleanup::begin(run, now, Err(recovery.cause.into()))
+        finish::finish(run, now, Err(recovery.cause.into()))
     }
 }
 

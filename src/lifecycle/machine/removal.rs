@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::{
+    context::READ_LAG,
     ownership::{Owner, Ownership},
     protocol::{Command, Event},
 };
@@ -32,6 +33,8 @@ pub(in crate::lifecycle) struct Removal {
     deletes_left: u32,
     /// Whether a delete whose response was lost may have deleted the job.
     maybe_deleted: bool,
+    /// Whether a job stays of which it can't be told whose it is.
+    spares_unknown: bool,
     pauses: Backoff,
     stage: Stage,
 }
@@ -57,6 +60,8 @@ pub(in crate::lifecycle) enum RemovalStep {
     Deleted,
     /// The job of this name is not ours.
     NotOurs,
+    /// There is a job of this name, and nobody can tell whose it is. It was to be spared.
+    UnknownOwner,
     /// There is no such job.
     Missing(Box<ApiError>),
     /// The job can't be deleted, or it is unknown whether it was.
@@ -76,6 +81,7 @@ impl Removal {
             deadline: None,
             deletes_left: retry.max_attempts,
             maybe_deleted: false,
+            spares_unknown: false,
             pauses: Backoff::new(FIRST_PAUSE, MAX_PAUSE),
             stage: Stage::Deleting,
         }
@@ -85,6 +91,16 @@ impl Removal {
     pub(in crate::lifecycle) fn read_first(ownership: Ownership, settled_at: Duration, retry: RetryPolicy) -> Self {
         let stage = Stage::Finding { not_found: false };
         Self { stage, ..Self::delete_first(ownership, settled_at, retry) }
+    }
+
+    /// Leaves a job alone of which it can't be told whose it is.
+    pub(in crate::lifecycle) fn sparing_unknown_owners(self) -> Self {
+        Self { spares_unknown: true, ..self }
+    }
+
+    /// From when on a 404 means that the job is gone.
+    pub(super) fn settled_at(&self) -> Duration {
+        self.settled_at
     }
 
     /// What tells the job from other jobs of its name.
@@ -115,14 +131,21 @@ impl Removal {
         match response {
             Ok(job) if self.ownership.owner_of(&job) == Owner::SomebodyElse => RemovalStep::NotOurs,
             Ok(job) if job.metadata.deletion_timestamp.is_some() => RemovalStep::Deleted,
+            Ok(job) if self.spares_unknown && self.ownership.owner_of(&job) == Owner::Unknown => {
+                RemovalStep::UnknownOwner
+            }
             Ok(job) => {
+                // It may have been created only now, by a create whose response was lost.
+                if now < self.settled_at {
+                    self.settled_at = self.settled_at.max(now + READ_LAG);
+                }
                 self.ownership.uid = job.metadata.uid.or(self.ownership.uid);
                 self.stage = Stage::Deleting;
                 RemovalStep::Call(Duration::ZERO, self)
             }
             Err(error) if error.kind == ErrorKind::NotFound && (!not_found || now < self.settled_at) => {
                 self.stage = Stage::Finding { not_found: true };
-                RemovalStep::Call(SECOND_READ_PAUSE, self)
+                RemovalStep::Call(self.pauses.pause().max(SECOND_READ_PAUSE), self)
             }
             Err(error) if error.kind == ErrorKind::NotFound => RemovalStep::Missing(error),
             Err(error) => RemovalStep::Failed(error),

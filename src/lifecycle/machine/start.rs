@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    cleanup,
     context::{FIRST_PAUSE, MAX_STARTS, RECHECK_PAUSE, RunContext},
+    finish,
     ownership::Owner,
     ready, recover,
     state::{CapacityCheck, CapacityWait, Readiness, Starts, State, Transition},
@@ -21,6 +21,15 @@ use crate::{
 /// Average first and longest pause between two starts while there is no capacity.
 const FIRST_START_PAUSE: Duration = Duration::from_secs(2);
 const MAX_START_PAUSE: Duration = Duration::from_secs(60);
+
+/// Sends `jobs.run`: the job is ready, and the caller wants it started.
+pub(super) fn confirmed(run: &mut RunContext, mut readiness: Readiness) -> Transition {
+    if readiness.starts.capacity_wait.is_none() {
+        run.report(Progress::Submitting { job: run.plan.job.clone() });
+    }
+    readiness.starts.sent += 1;
+    Transition::to(Duration::ZERO, State::Starting(readiness))
+}
 
 /// Takes the response to `jobs.run`.
 pub(super) fn run_response(
@@ -49,7 +58,7 @@ pub(super) fn run_response(
         Err(error) if readiness.starts.sent < max_starts_despite(error.kind) => {
             Transition::to(error.pause_at_least(RECHECK_PAUSE), State::AwaitingReady(readiness))
         }
-        Err(error) => cleanup::begin(run, now, Err(error.into())),
+        Err(error) => finish::finish(run, now, Err(error.into())),
     }
 }
 
@@ -69,18 +78,16 @@ fn await_capacity(run: &mut RunContext, now: Duration, starts: Starts, error: Ap
         Some(wait) => wait,
         None => {
             run.report(Progress::AwaitingCapacity { error: error.clone(), max_wait: quota_wait_max });
-            let (pauses, random) =
-                (Backoff::new(FIRST_START_PAUSE, MAX_START_PAUSE), fastrand::Rng::with_seed(run.plan.seed));
-            CapacityWait { since: now, pauses, refusals: 0, random }
+            CapacityWait { since: now, pauses: Backoff::new(FIRST_START_PAUSE, MAX_START_PAUSE), refusals: 0 }
         }
     };
     // Without an attempt, the start is still waiting for its per-minute quota.
     wait.refusals += u32::from(error.attempts > 0);
-    let pause = error.pause_at_least(wait.pauses.pause().mul_f64(0.5 + wait.random.f64()));
+    let pause = error.pause_at_least(run.spread(wait.pauses.pause()));
     if now.saturating_add(pause) > wait.since + quota_wait_max {
         let (attempts, elapsed) = (wait.refusals, now.saturating_sub(wait.since));
         let error = ApiError { attempts, elapsed, exhausted: Some(RetryBudget::QuotaWait), ..error };
-        return cleanup::begin(run, now, Err(Box::new(error).into()));
+        return finish::finish(run, now, Err(Box::new(error).into()));
     }
     let starts_sent = starts.sent.saturating_sub(1);
     Transition::to(pause, State::AwaitingCapacity(CapacityCheck { wait, starts_sent, not_found: false }))

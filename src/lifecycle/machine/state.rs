@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    protocol::{Command, ExecutionWatch, Outcome, Plan, RunError},
-    removal::Removal,
+    cleanup::Cleanup,
+    protocol::{Command, ExecutionWatch, GiveUp, GiveUpReason, KillEffect, Outcome, Plan, RunError},
 };
 use crate::api::ApiError;
 use crate::lifecycle::backoff::Backoff;
@@ -17,25 +17,29 @@ pub(super) enum State {
     /// The create was refused because a job of this name exists. If an earlier create of ours made that job, it is ours.
     /// A job that is being deleted frees the name soon. Any other job ends the run.
     NameTaken(NameTaken),
-    /// The run has failed, but its job may exist: a create that failed may still take effect, and a read that found
-    /// nothing may have lagged. A job of ours is deleted.
-    CheckingLeftover(Leftover),
     /// The job is ours, and no execution of it is known.
     AwaitingReady(Readiness),
     /// The job is ready, but `jobs.run` was refused because a quota or a limit is used up.
     AwaitingCapacity(CapacityCheck),
+    /// The job is ready. The caller is asked whether it is still to be started.
+    Confirming(Readiness),
     /// `jobs.run` was sent.
     Starting(Readiness),
     /// The response to `jobs.run` was lost.
     Recovering(Recovery),
     /// There is one execution.
     Watching(Watch),
-    /// The execution is not found. The job tells whether it was deleted, or whether the read lags.
+    /// The execution is not found. The job tells whether it was deleted, or has ended, or whether the read is wrong.
     ConfirmingGone(Watch),
+    /// Reads find neither the execution nor the job. A list tells whether the job is gone.
+    FindingJob(Watch),
     /// The execution was cancelled. The job tells whether that happened because it is being deleted.
     ConfirmingCancelled(Cancelled),
-    /// The job is being deleted.
-    CleaningUp(CleanUp),
+    /// The job was started again after a start whose response was lost. The job, and then the list of its executions, tell
+    /// whether there are two.
+    CountingExecutions(Count),
+    /// There are several executions. All but the oldest are being cancelled.
+    CancellingDuplicates(Duplicates),
 }
 
 /// Data of [`State::Creating`].
@@ -55,15 +59,6 @@ pub(super) struct NameTaken {
     pub(super) maybe_done: bool,
     /// The refusal of the create.
     pub(super) error: Box<ApiError>,
-}
-
-/// Data of [`State::CheckingLeftover`].
-#[derive(Debug)]
-pub(super) struct Leftover {
-    /// From when on a 404 means that there is no job.
-    pub(super) settled_at: Duration,
-    /// The end of the run.
-    pub(super) error: RunError,
 }
 
 /// The wait for a job to become ready.
@@ -96,8 +91,6 @@ pub(super) struct CapacityWait {
     pub(super) pauses: Backoff,
     /// How many starts were refused.
     pub(super) refusals: u32,
-    /// Spreads the starts of runs that wait together.
-    pub(super) random: fastrand::Rng,
 }
 
 /// Data of [`State::AwaitingCapacity`]: the read of the job before the next start.
@@ -144,9 +137,58 @@ pub(super) struct Watch {
     pub(super) since: Duration,
     /// Pauses after reads that gave no update.
     pub(super) pauses: Backoff,
+    /// Pauses after reads that failed in a way that waiting alone does not mend.
+    pub(super) refused_pauses: Backoff,
     pub(super) is_running: bool,
     /// Since when reads don't find the execution.
     pub(super) not_found_since: Option<Duration>,
+    /// Since when reads don't find the job either.
+    pub(super) job_not_found_since: Option<Duration>,
+    /// Since when the execution can't be read.
+    pub(super) unreadable_since: Option<Duration>,
+    /// Whether it was reported that the job shows an execution that reads don't find.
+    pub(super) has_reported_contradiction: bool,
+    /// Whether the run was given up, and ends after the next read.
+    pub(super) is_last_look: bool,
+    /// The search for an execution of a start whose response was lost.
+    pub(super) lost_start: Option<LostStart>,
+}
+
+/// A start whose response was lost, and which did not show an execution before the next start was sent. It may still take
+/// effect.
+#[derive(Clone, Debug)]
+pub(super) struct LostStart {
+    /// When it counts as never carried out.
+    pub(super) deadline: Duration,
+    /// When to look for its execution next.
+    pub(super) next_look: Duration,
+    pub(super) pauses: Backoff,
+    /// Executions of the job that were cancelled, or could not be.
+    pub(super) handled: Vec<String>,
+}
+
+/// Data of [`State::CountingExecutions`].
+#[derive(Debug)]
+pub(super) struct Count {
+    pub(super) watch: Watch,
+    pub(super) lost_start: LostStart,
+    /// Whether the job shows that there is more than one, so that the list is read.
+    pub(super) shows_more: bool,
+}
+
+/// Data of [`State::CancellingDuplicates`].
+#[derive(Debug)]
+pub(super) struct Duplicates {
+    /// The watch of the oldest execution.
+    pub(super) watch: Watch,
+    pub(super) lost_start: LostStart,
+    /// The execution that is being cancelled.
+    pub(super) current: String,
+    /// Those that are cancelled after it.
+    pub(super) others: Vec<String>,
+    pub(super) pauses: Backoff,
+    /// When a cancel that fails is given up.
+    pub(super) deadline: Duration,
 }
 
 /// Data of [`State::ConfirmingCancelled`].
@@ -159,22 +201,14 @@ pub(super) struct Cancelled {
     pub(super) deadline: Duration,
 }
 
-/// Data of [`State::CleaningUp`].
-#[derive(Debug)]
-pub(super) struct CleanUp {
-    /// The end of the run.
-    pub(super) result: Result<Outcome, RunError>,
-    pub(super) removal: Removal,
-}
-
 /// What follows an event.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "it lives for a moment only, and its state is boxed with the machine")]
 pub(super) enum Transition {
     /// Go to `state`, and send its command after `pause`.
     Wait { pause: Duration, state: State },
-    /// The run has ended.
-    Finish(Result<Outcome, RunError>),
+    /// The run has ended. The job is deleted by `cleanup`, if there is one.
+    Finish { result: Result<Outcome, RunError>, cleanup: Option<Box<Cleanup>> },
 }
 
 impl Transition {
@@ -183,9 +217,14 @@ impl Transition {
         Self::Wait { pause, state }
     }
 
-    /// To the end of a run that failed.
+    /// To the end of a run whose job is not to be deleted, or is deleted.
+    pub(super) fn end(result: Result<Outcome, RunError>) -> Self {
+        Self::Finish { result, cleanup: None }
+    }
+
+    /// To the end of a run that failed, and whose job is not to be deleted, or is deleted.
     pub(super) fn fail(error: impl Into<RunError>) -> Self {
-        Self::Finish(Err(error.into()))
+        Self::end(Err(error.into()))
     }
 }
 
@@ -195,15 +234,17 @@ impl State {
         match self {
             Self::Creating(_) => "Creating",
             Self::NameTaken(_) => "NameTaken",
-            Self::CheckingLeftover(_) => "CheckingLeftover",
             Self::AwaitingReady(_) => "AwaitingReady",
             Self::AwaitingCapacity(_) => "AwaitingCapacity",
+            Self::Confirming(_) => "Confirming",
             Self::Starting(_) => "Starting",
             Self::Recovering(_) => "Recovering",
             Self::Watching(_) => "Watching",
             Self::ConfirmingGone(_) => "ConfirmingGone",
+            Self::FindingJob(_) => "FindingJob",
             Self::ConfirmingCancelled(_) => "ConfirmingCancelled",
-            Self::CleaningUp(_) => "CleaningUp",
+            Self::CountingExecutions(_) => "CountingExecutions",
+            Self::CancellingDuplicates(_) => "CancellingDuplicates",
         }
     }
 
@@ -211,37 +252,58 @@ impl State {
     pub(super) fn command(&self, plan: &Plan) -> Command {
         match self {
             Self::Creating(_) => Command::CreateJob,
+            Self::Confirming(_) => Command::ConfirmStart,
             Self::Starting(_) => Command::RunJob,
-            Self::Recovering(Recovery { job_status: Some(_), .. }) => Command::ListExecutions,
+            Self::Recovering(Recovery { job_status: Some(_), .. })
+            | Self::CountingExecutions(Count { shows_more: true, .. }) => Command::ListExecutions,
             Self::NameTaken(_)
-            | Self::CheckingLeftover(_)
             | Self::AwaitingReady(_)
             | Self::AwaitingCapacity(_)
             | Self::Recovering(_)
             | Self::ConfirmingGone(_)
-            | Self::ConfirmingCancelled(_) => Command::ReadJob,
+            | Self::ConfirmingCancelled(_)
+            | Self::CountingExecutions(_) => Command::ReadJob,
+            Self::FindingJob(_) => Command::FindJob,
+            Self::CancellingDuplicates(duplicates) => Command::CancelExecution(duplicates.current.clone()),
             Self::Watching(watch) => Command::WatchExecution(ExecutionWatch {
                 execution: watch.execution.clone(),
                 since: watch.since,
                 is_running: watch.is_running,
                 max_pause: plan.poll_interval,
+                until: watch.lost_start.as_ref().map(|lost| lost.next_look),
+                is_last_look: watch.is_last_look,
             }),
-            Self::CleaningUp(clean_up) => clean_up.removal.command(),
         }
     }
 
-    /// Whether a kill that has deleted the job ends the run at once, whatever the pending command's response.
-    pub(super) fn ends_on_kill(&self) -> bool {
+    /// Which kill ends the run.
+    pub(super) fn kill_effect(&self) -> KillEffect {
         match self {
-            Self::AwaitingReady(_)
+            Self::Creating(Creating { maybe_done: false, .. }) | Self::NameTaken(NameTaken { maybe_done: false, .. }) => {
+                KillEffect::UnlessCreated
+            }
+            Self::Creating(_) | Self::NameTaken(_) => KillEffect::None,
+            _ => KillEffect::OnceDeleted,
+        }
+    }
+
+    /// Whether an order to give up ends the run.
+    pub(super) fn give_up(&self, reason: GiveUpReason) -> GiveUp {
+        match self {
+            Self::Creating(_)
+            | Self::NameTaken(_)
+            | Self::AwaitingReady(_)
             | Self::AwaitingCapacity(_)
-            | Self::Starting(_)
+            | Self::Confirming(_) => GiveUp::AtOnce,
+            Self::Starting(_) => GiveUp::UnlessSent,
+            // An execution may run. Prefect's kill and the engine in the container deal with it.
+            _ if reason != GiveUpReason::WorkerStopping => GiveUp::Ignored,
+            Self::Watching(Watch { is_last_look: false, .. })
             | Self::Recovering(_)
-            | Self::Watching(_)
             | Self::ConfirmingGone(_)
-            | Self::ConfirmingCancelled(_) => true,
-            // There is no job of ours yet, or the run is about to end anyway.
-            Self::Creating(_) | Self::NameTaken(_) | Self::CheckingLeftover(_) | Self::CleaningUp(_) => false,
+            | Self::FindingJob(_)
+            | Self::CountingExecutions(_) => GiveUp::AtOnce,
+            Self::Watching(_) | Self::ConfirmingCancelled(_) | Self::CancellingDuplicates(_) => GiveUp::Ignored,
         }
     }
 }

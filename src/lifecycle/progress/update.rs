@@ -139,6 +139,58 @@ pub enum Progress {
         /// The command that deletes it.
         delete_command: String,
     },
+    /// The job could not be deleted yet. The worker goes on trying.
+    DeletionDelayed {
+        /// Name of the job.
+        job: String,
+        /// The pause before the next attempt.
+        pause: Duration,
+        /// Why.
+        error: ApiError,
+    },
+    /// Reads don't find an execution that its job shows. The watch goes on.
+    ReadsContradict {
+        /// Name of the job.
+        job: String,
+        /// Name of the execution.
+        execution: String,
+    },
+    /// Reads don't find an execution, and its job says nothing about it. It is no longer watched. The job stays.
+    LostSight {
+        /// Name of the job.
+        job: String,
+        /// Name of the execution.
+        execution: String,
+        /// The command that deletes the job.
+        delete_command: String,
+    },
+    /// A start whose response was lost took effect after another start was sent, so the job has two executions.
+    SecondExecution {
+        /// Name of the job.
+        job: String,
+        /// Name of the execution that is watched.
+        oldest: String,
+        /// Name of the younger execution.
+        execution: String,
+        /// Whether the younger one has ended. If not, the worker is about to cancel it.
+        has_ended: bool,
+    },
+    /// A second execution could not be cancelled.
+    NotCancelled {
+        /// Name of the execution.
+        execution: String,
+        /// The command that cancels it.
+        cancel_command: String,
+        /// Why.
+        error: ApiError,
+    },
+    /// The worker stops while the execution runs, or may run. The job stays.
+    LeftForLater {
+        /// Name of the job.
+        job: String,
+        /// The command that deletes it.
+        delete_command: String,
+    },
     /// The execution, if there is one, is no longer watched. The job stays, because deleting it would stop the execution.
     LeftRunning {
         /// Name of the job.
@@ -240,6 +292,12 @@ impl Progress {
             Self::Kept { .. } => "kept",
             Self::Leaked { .. } => "leaked",
             Self::UnknownOwner { .. } => "unknown_owner",
+            Self::DeletionDelayed { .. } => "deletion_delayed",
+            Self::ReadsContradict { .. } => "reads_contradict",
+            Self::LostSight { .. } => "lost_sight",
+            Self::SecondExecution { .. } => "second_execution",
+            Self::NotCancelled { .. } => "not_cancelled",
+            Self::LeftForLater { .. } => "left_for_later",
             Self::LeftRunning { .. } => "left_running",
             Self::Retrying { .. } => "retrying",
             Self::PollFailed { .. } => "poll_failed",
@@ -259,6 +317,11 @@ impl Progress {
             | Self::StartedAnotherJob { .. }
             | Self::Leaked { .. }
             | Self::UnknownOwner { .. }
+            | Self::DeletionDelayed { .. }
+            | Self::ReadsContradict { .. }
+            | Self::LostSight { .. }
+            | Self::SecondExecution { .. }
+            | Self::NotCancelled { .. }
             | Self::LeftRunning { .. }
             | Self::Retrying { .. }
             | Self::RateLimited { .. }

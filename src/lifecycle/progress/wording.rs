@@ -83,6 +83,38 @@ impl fmt::Display for Progress {
                  it, because the jobs of this flow run carry no label of it. The worker did not delete it. If it belongs \
                  to this flow run, delete it: {delete_command}"
             ),
+            Self::DeletionDelayed { job, pause, error } => write!(
+                f,
+                "Cloud Run Job '{job}' could not be deleted yet. The worker tries again in {:.1} s, and goes on for as long \
+                 as it runs. {error}",
+                pause.as_secs_f64()
+            ),
+            Self::ReadsContradict { job, execution } => write!(
+                f,
+                "Reads do not find execution '{execution}', but Cloud Run Job '{job}' shows that it exists. The worker goes \
+                 on watching it"
+            ),
+            Self::LostSight { job, execution, delete_command } => write!(
+                f,
+                "Reads do not find execution '{execution}' any more, and Cloud Run Job '{job}' does not say what became of \
+                 it. The worker no longer watches it, and did not delete the job. If the execution has ended, delete the \
+                 job: {delete_command}"
+            ),
+            Self::SecondExecution { job, oldest, execution, has_ended } => write!(
+                f,
+                "Cloud Run Job '{job}' has a second execution '{execution}', because a start request took effect after \
+                 the worker had sent another one. The worker watches the first one, '{oldest}'. The second one {}",
+                if *has_ended { "has ended already" } else { "is cancelled" }
+            ),
+            Self::NotCancelled { execution, cancel_command, error } => write!(
+                f,
+                "The second execution '{execution}' could not be cancelled. Cancel it: {cancel_command}. {error}"
+            ),
+            Self::LeftForLater { job, delete_command } => write!(
+                f,
+                "The worker stops and no longer watches Cloud Run Job '{job}', whose execution may still run. The worker \
+                 did not delete the job. After the execution has ended, delete it: {delete_command}"
+            ),
             Self::LeftRunning { job, delete_command, error } => write!(
                 f,
                 "No longer watching Cloud Run Job '{job}', whose execution may still run. The job was not deleted. \
@@ -94,7 +126,9 @@ impl fmt::Display for Progress {
             }
             Self::PollFailed { error, pause, unreported } => {
                 let pause = pause.as_secs_f64();
-                write!(f, "Still watching the execution; checking again in {pause:.1} s. {}", error.brief())?;
+                write!(f, "Still watching the execution; checking again in {pause:.1} s. ")?;
+                // What waiting alone does not mend needs somebody to do something.
+                if error.may_pass() { write!(f, "{}", error.brief())? } else { write!(f, "{error}")? }
                 write_unreported(f, *unreported)
             }
             Self::RateLimited { quota, project, region } => write!(

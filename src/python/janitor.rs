@@ -1,0 +1,97 @@
+//! The end of the process's deletions, and their log lines.
+
+use std::{
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+    time::Duration,
+};
+
+use pyo3::prelude::*;
+use pyo3_async_runtimes::tokio::get_runtime;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+
+use super::{
+    client::PROCESS,
+    runtime::{awaitable, enter},
+    settings::seconds,
+};
+use crate::lifecycle::progress::{Progress, ProgressSink};
+
+/// How long the interpreter's exit waits for deletions, in addition to what was waited before.
+const EXIT_WAIT: Duration = Duration::from_secs(8);
+/// How long a drain waits for log lines to be written.
+const LOG_WAIT: Duration = Duration::from_secs(1);
+
+/// Time spent on drains so far.
+static DRAINED: Mutex<Duration> = Mutex::new(Duration::ZERO);
+
+/// The log lines that are being written.
+static LINES: LazyLock<watch::Sender<usize>> = LazyLock::new(|| watch::Sender::new(0));
+
+/// Calls a Python callable `(level, message)` for each line, on another thread. The lines of one deletion are far enough
+/// apart to keep their order.
+pub(super) fn log_sink(log: Py<PyAny>) -> ProgressSink {
+    let log = Arc::new(log);
+    Arc::new(move |progress: Progress| {
+        let line = Line::new(log.clone());
+        enter(move |py| {
+            if let Err(error) = line.log.call1(py, (progress.level() as i32, progress.to_string())) {
+                // A logger that fails must not end the deletion.
+                error.write_unraisable(py, None);
+            }
+        });
+    })
+}
+
+/// A line that is being written. Counted for as long as this value lives.
+struct Line {
+    log: Arc<Py<PyAny>>,
+}
+
+impl Line {
+    fn new(log: Arc<Py<PyAny>>) -> Self {
+        LINES.send_modify(|lines| *lines += 1);
+        Self { log }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        LINES.send_modify(|lines| *lines = lines.saturating_sub(1));
+    }
+}
+
+/// See `_core.pyi`.
+#[pyfunction]
+pub(super) fn drain_deletions<'py>(
+    py: Python<'py>,
+    #[pyo3(from_py_with = seconds)] seconds: Duration,
+) -> PyResult<Bound<'py, PyAny>> {
+    awaitable(py, drain(seconds))
+}
+
+/// Registers the exit hook.
+pub(super) fn init(py: Python<'_>) -> PyResult<()> {
+    py.import("atexit")?.call_method1("register", (wrap_pyfunction!(drain_at_exit, py)?,))?;
+    Ok(())
+}
+
+/// Waits for the deletions that are left when the interpreter exits. Releases the GIL meanwhile.
+#[pyfunction]
+fn drain_at_exit(py: Python<'_>) {
+    let left = EXIT_WAIT.saturating_sub(*DRAINED.lock().unwrap_or_else(PoisonError::into_inner));
+    if !PROCESS.janitor.is_empty() {
+        py.detach(|| get_runtime().block_on(drain(left)));
+    }
+}
+
+async fn drain(limit: Duration) {
+    let began = Instant::now();
+    PROCESS.janitor.drain(limit).await;
+    let mut lines = LINES.subscribe();
+    // Fails only at the time-out: the sender is static.
+    _ = timeout(LOG_WAIT, lines.wait_for(|lines| *lines == 0)).await;
+    *DRAINED.lock().unwrap_or_else(PoisonError::into_inner) += began.elapsed();
+}
