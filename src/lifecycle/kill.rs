@@ -59,7 +59,7 @@ pub async fn kill(
                 reporter.report(Progress::Retrying { notice, unreported: 0 });
                 (pause, removal)
             }
-            RemovalStep::Deleted => {
+            RemovalStep::Deleted | RemovalStep::Gone => {
                 pending_kill.done();
                 reporter.report(Progress::Deleted { job: job.to_owned() });
                 return Ok(());

@@ -6,6 +6,7 @@ use prefect_gcp_core::{
     api::{Credentials, Endpoint, GcpAuth, Principal, QuotaQueues, RetryPolicy, TokenSource, Transport, http_client},
     emulator::{Emulator, EmulatorConfig, ExecutorConfig, Faults, SimulatedOutcome as Simulated},
     lifecycle::{
+        control::RunControl,
         driver::{self, ProcessState},
         machine::protocol::{Outcome, Plan, RunError},
         progress::ProgressSink,
@@ -56,6 +57,7 @@ pub fn plan(job: &str) -> Plan {
         settle_time: Duration::from_secs(5),
         retry: RetryPolicy { max_elapsed: Duration::from_secs(20), ..RetryPolicy::default() },
         quota_wait_max: Duration::from_secs(20),
+        watch_retry_max: Duration::from_secs(3600),
         seed: 7,
     }
 }
@@ -77,7 +79,7 @@ pub fn quiet() -> ProgressSink {
 
 /// A run that no kill can find.
 pub async fn run(transport: Transport, body: Value, plan: Plan, sink: ProgressSink) -> Result<Outcome, RunError> {
-    driver::run(transport, &ProcessState::default(), body.into(), plan, sink).await
+    driver::run(transport, &ProcessState::default(), body.into(), plan, RunControl::new(sink)).await
 }
 
 pub async fn no_jobs(emulator: &Emulator) -> bool {

@@ -11,6 +11,7 @@ use prefect_gcp_core::{
     emulator::{Emulator, EmulatorConfig, EventKind, Faults, SimulatedOutcome as Simulated},
     lifecycle::{
         active_runs::ActiveRuns,
+        control::RunControl,
         driver::{self, ProcessState},
         kill,
         machine::protocol::{Outcome, Plan, RunError},
@@ -116,7 +117,7 @@ impl KillableRun {
         let shared = process.clone();
         let run = tokio::spawn(async move {
             let sink = Arc::new(move |progress| _ = sender.send(progress));
-            driver::run(transport, &shared, body("j").into(), plan, sink).await
+            driver::run(transport, &shared, body("j").into(), plan, RunControl::new(sink)).await
         });
         Self { process, run, reports }
     }
@@ -242,7 +243,7 @@ async fn a_repeated_failure_is_one_log_line_and_the_last_line_counts_the_retries
 async fn a_waiting_run_needs_little_memory() {
     let emulator = emulator(Duration::from_secs(1), Simulated::Success).await;
     let process = ProcessState::default();
-    let run = driver::run(transport(&emulator), &process, body("j").into(), plan("j"), quiet());
+    let run = driver::run(transport(&emulator), &process, body("j").into(), plan("j"), RunControl::new(quiet()));
     let size = size_of_val(&run);
     assert!(size < 4000, "{size} bytes");
 }

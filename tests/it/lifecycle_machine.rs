@@ -7,7 +7,7 @@ use crate::world::{self, End, Fault, JOB, World, condition, plan, run, run_for, 
 use prefect_gcp_core::{
     api::{ApiMethod, ErrorKind, types::ConditionStatus},
     lifecycle::{
-        machine::protocol::{Command, Outcome, RunError},
+        machine::protocol::{Command, GiveUpReason, Outcome, RunError},
         progress::Progress,
     },
 };
@@ -195,13 +195,182 @@ fn lagging_reads_of_a_young_execution_do_not_end_its_watch() {
 }
 
 #[test]
-fn a_permission_error_ends_the_watch_and_leaves_the_execution_alone() {
-    let mut world = World::default();
-    let ran = run(&mut world, plan(), &world::faults_at(&[("execution", Fault::Forbidden)]));
+fn failures_that_say_nothing_about_the_execution_do_not_end_its_watch() {
+    let mut world = World { end: End::Late, ..World::default() };
+    let ran = run_with(&mut world, plan(), |command, world| match command {
+        Command::WatchExecution(_) if world.now < 1_800 * SECOND => Fault::Forbidden,
+        _ => Fault::None,
+    });
+    assert!(matches!(ran.result, Ok(Outcome::Failed(_))), "{:?}", ran.result);
+    let lines: Vec<_> = ran.reports.iter().filter(|progress| progress.kind() == "poll_failed").collect();
+    // Short pauses at first, and one minute later.
+    assert!((30..45).contains(&lines.len()), "{}", lines.len());
+    assert!(
+        lines[0].to_string().contains("Still watching")
+            && lines[0].to_string().contains("grant it roles/run.developer")
+    );
+    assert!(world.job.is_none());
+}
+
+#[test]
+fn a_watch_that_can_not_read_its_execution_ends_after_its_limit_and_leaves_the_job() {
+    let mut world = World { end: End::Late, ..World::default() };
+    let plan = world::Plan { watch_retry_max: 600 * SECOND, ..plan() };
+    let ran = run_with(&mut world, plan, |command, _| match command {
+        Command::WatchExecution(_) => Fault::Forbidden,
+        _ => Fault::None,
+    });
     assert!(matches!(ran.result, Err(RunError::Api(error)) if error.kind == ErrorKind::PermissionDenied));
-    assert!(world.job.is_some());
+    assert!(world.job.is_some() && (600 * SECOND..700 * SECOND).contains(&ran.took), "{:?}", ran.took);
     let line = ran.reports.last().map(ToString::to_string).unwrap();
     assert!(line.contains("gcloud run jobs delete my-job --region my-region --project my-project"), "{line}");
+}
+
+#[test]
+fn an_execution_that_its_job_shows_running_is_not_gone() {
+    let mut world = World { end: End::Late, ..World::default() };
+    let ran = run_with(&mut world, plan(), |command, world| match command {
+        Command::WatchExecution(_) if world.now > 20 * SECOND && world.now < 1_000 * SECOND => Fault::Missing,
+        _ => Fault::None,
+    });
+    assert!(matches!(ran.result, Ok(Outcome::Failed(_))) && !world.interrupted, "{:?}", ran.result);
+    let told = ran.reports.iter().filter(|progress| progress.kind() == "reads_contradict").count();
+    assert_eq!(told, 1);
+}
+
+#[test]
+fn the_job_tells_how_an_execution_ended_that_reads_do_not_find() {
+    for (end, expected) in [(End::Succeeded, true), (End::Failed, false), (End::Cancelled, false)] {
+        let mut world = World { end, ..World::default() };
+        let ran = run_with(&mut world, plan(), |command, _| match command {
+            Command::WatchExecution(_) => Fault::Missing,
+            _ => Fault::None,
+        });
+        let outcome = ran.result.unwrap();
+        assert_eq!(outcome == Outcome::Succeeded, expected);
+        assert!(expected || matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
+        assert!(world.job.is_none());
+    }
+}
+
+#[test]
+fn a_job_that_reads_do_not_find_for_some_time_and_a_list_lacks_is_gone() {
+    let mut world = World { end: End::Late, ..World::default() };
+    world.delete_job_at(60 * SECOND);
+    // Nobody sees the job while it is being deleted.
+    let ran = run_with(&mut world, plan(), |command, world| match command {
+        Command::WatchExecution(_) | Command::ReadJob if world.now > 60 * SECOND => Fault::Missing,
+        _ => Fault::None,
+    });
+    assert!(matches!(ran.result, Ok(Outcome::Removed)), "{:?}", ran.result);
+    assert!(ran.took > 90 * SECOND, "{:?}", ran.took);
+    assert!(world.calls.iter().any(|(command, _)| *command == Command::FindJob));
+}
+
+#[test]
+fn a_list_that_shows_the_job_outweighs_reads_that_do_not_find_it() {
+    let mut world = World { end: End::Late, ..World::default() };
+    let ran = run_with(&mut world, plan(), |command, world| match command {
+        Command::WatchExecution(_) | Command::ReadJob if world.now > 60 * SECOND && world.now < 600 * SECOND => {
+            Fault::Missing
+        }
+        _ => Fault::None,
+    });
+    assert!(matches!(ran.result, Ok(Outcome::Failed(_))) && !world.interrupted, "{:?}", ran.result);
+}
+
+#[test]
+fn the_younger_of_two_executions_is_cancelled_and_the_older_one_watched() {
+    // The first start takes effect after the second one was sent.
+    let mut world = World { end: End::Late, ..World::default() };
+    let late = [("run", Fault::LostBeforeVeryLateEffect)];
+    let ran = run(&mut world, plan(), &world::faults_at(&late));
+    assert!(matches!(ran.result, Ok(Outcome::Failed(_))), "{:?}", ran.result);
+    assert_eq!(world.starts, 2);
+    assert!(world.overlap < 60 * SECOND && !world.interrupted, "{:?}", world.overlap);
+    let line = ran.reports.iter().find(|progress| progress.kind() == "second_execution").map(ToString::to_string);
+    assert!(line.unwrap().ends_with("'my-job-abcd0'. The second one is cancelled"));
+    assert!(world.job.is_none());
+}
+
+#[test]
+fn an_execution_that_came_before_the_one_that_is_watched_is_watched_instead() {
+    let mut world = World { end: End::Late, ..World::default() };
+    // Two starts whose responses are lost; the first takes effect while the second is looked for.
+    let ran = run_with(&mut world, plan(), |command, world| match command {
+        Command::RunJob if world.now < 40 * SECOND => Fault::LostBeforeVeryLateEffect,
+        Command::RunJob if world.now < 60 * SECOND => Fault::LostAfterEffect,
+        Command::ReadJob | Command::ListExecutions if (80..100).contains(&world.now.as_secs()) => Fault::Refused,
+        _ => Fault::None,
+    });
+    assert!(matches!(ran.result, Ok(Outcome::Failed(_))), "{:?}", ran.result);
+    assert!(!world.interrupted && world.overlap < 60 * SECOND, "{:?}", world.overlap);
+}
+
+#[test]
+fn a_second_execution_that_can_not_be_cancelled_is_reported_with_the_command() {
+    let mut world = World { end: End::Late, ..World::default() };
+    let ran = run_with(&mut world, plan(), |command, world| match command {
+        Command::RunJob if world.starts == 0 && world.now < 20 * SECOND => Fault::LostBeforeVeryLateEffect,
+        Command::CancelExecution(_) => Fault::Forbidden,
+        _ => Fault::None,
+    });
+    assert!(matches!(ran.result, Ok(Outcome::Failed(_))), "{:?}", ran.result);
+    let line = ran.reports.iter().find(|progress| progress.kind() == "not_cancelled").map(ToString::to_string).unwrap();
+    assert!(line.contains("gcloud run jobs executions cancel my-job-abcd1 --region my-region"), "{line}");
+}
+
+#[test]
+fn a_run_given_up_before_its_start_ends_at_once_and_leaves_nothing() {
+    // While the job is not ready, and while the region is full.
+    for (ready_after, full_until) in [(50, 0), (1, 1000)] {
+        for keep_job in [false, true] {
+            let mut world = World {
+                ready_after: SECOND * ready_after,
+                full_until: SECOND * full_until,
+                give_up_at: Some((20 * SECOND, GiveUpReason::FlowRunCancelled)),
+                ..World::default()
+            };
+            let ran = run(&mut world, world::Plan { keep_job, ..plan() }, &[]);
+            assert_eq!(ran.result.unwrap(), Outcome::NotStarted);
+            assert!(world.job.is_none() && world.starts == 0);
+        }
+    }
+}
+
+#[test]
+fn a_run_given_up_while_its_execution_runs_ends_only_if_the_worker_stops() {
+    let given_up = |reason, end| {
+        let mut world = World { end, give_up_at: Some((15 * SECOND, reason)), ..World::default() };
+        let ran = run(&mut world, plan(), &[]);
+        assert!(!world.interrupted);
+        (ran.result.unwrap(), world.job.is_some())
+    };
+    assert_eq!(given_up(GiveUpReason::FlowRunCancelled, End::Succeeded), (Outcome::Succeeded, false));
+    assert_eq!(given_up(GiveUpReason::FlowRunEnded, End::Succeeded), (Outcome::Succeeded, false));
+    assert_eq!(given_up(GiveUpReason::WorkerStopping, End::Late), (Outcome::LeftRunning, true));
+    // It has ended since the last read.
+    let mut world = World { give_up_at: Some((22 * SECOND, GiveUpReason::WorkerStopping)), ..World::default() };
+    let ran = run(&mut world, world::Plan { poll_interval: 60 * SECOND, ..plan() }, &[]);
+    assert_eq!(ran.result.unwrap(), Outcome::Succeeded);
+    assert!(world.job.is_none());
+}
+
+#[test]
+fn a_deletion_goes_on_for_as_long_as_it_fails() {
+    for fault in [Fault::Forbidden, Fault::Refused, Fault::LostBeforeEffect, Fault::Page] {
+        let mut world = World::default();
+        let ran = run_with(&mut world, plan(), |command, world| match command {
+            Command::DeleteJob if world.now < 7_200 * SECOND => fault,
+            _ => Fault::None,
+        });
+        assert!(matches!(ran.result, Ok(Outcome::Succeeded)) && ran.took < 60 * SECOND, "the result comes first");
+        assert!(world.job.is_none() && world.now < 3 * 3_600 * SECOND, "{fault:?}: {:?}", world.now);
+        let deletes = world.calls.iter().filter(|(command, _)| *command == Command::DeleteJob).count();
+        assert!(deletes < 400, "{fault:?}: {deletes} deletes");
+        let lines = ran.reports.iter().filter(|progress| progress.kind() == "deletion_delayed").count();
+        assert!((1..=3).contains(&lines), "{fault:?}: {lines} lines");
+    }
 }
 
 #[test]
@@ -372,7 +541,10 @@ fn the_diagram_shows_every_transition_and_no_other() {
             condition("Ready", ConditionStatus::False, if keep_job { "Internal" } else { "ContainerMissing" }, "")
         });
         let full_until = SECOND * if full > 40 { 30 * full } else { 0 };
-        let mut world = World { end, ready, full_until, ready_after: SECOND * ready_after, ..world(interference) };
+        let give_up_at =
+            (ready_after % 9 == 0).then_some((SECOND * (ready_after + full), GiveUpReason::WorkerStopping));
+        let mut world =
+            World { end, ready, full_until, ready_after: SECOND * ready_after, give_up_at, ..world(interference) };
         let quota_wait_max = SECOND * 20 * full;
         let ran = run(&mut world, world::Plan { keep_job, quota_wait_max, ..plan() }, &faults);
         found.extend(ran.states.windows(2).map(|pair| (pair[0].to_owned(), pair[1].to_owned())));
@@ -389,7 +561,37 @@ fn the_diagram_shows_every_transition_and_no_other() {
     let mut freed = World::with_other_job();
     freed.delete_job_at(Duration::ZERO);
     let with_a_freed_name = run(&mut freed, plan(), &[]);
-    for states in [five_starts.states, without_execution.states, with_a_freed_name.states] {
+    let mut unseen = World { end: End::CancelledSoon, ..World::default() };
+    let cancelled_unseen = run_with(&mut unseen, plan(), |command, world| match command {
+        Command::WatchExecution(_) => Fault::Missing,
+        Command::ReadJob if world.starts > 0 && world.now < 60 * SECOND => Fault::Missing,
+        _ => Fault::None,
+    });
+    let mut hidden = World { end: End::Late, ..World::default() };
+    let hidden_for_a_while = run_with(&mut hidden, plan(), |command, world| match command {
+        Command::WatchExecution(_) | Command::ReadJob if world.starts > 0 && world.now < 60 * SECOND => Fault::Missing,
+        _ => Fault::None,
+    });
+    let mut runs = vec![cancelled_unseen, hidden_for_a_while];
+    // A kill at every step of a run with two executions.
+    let late_start = |command: &Command, world: &World| match command {
+        Command::RunJob if world.starts == 0 && world.now < 20 * SECOND => Fault::LostBeforeVeryLateEffect,
+        _ => Fault::None,
+    };
+    let steps = std::cell::RefCell::new(vec![]);
+    run_with(&mut World { end: End::Late, ..World::default() }, plan(), |command, world| {
+        steps.borrow_mut().push(world.now);
+        late_start(command, world)
+    });
+    for at in steps.into_inner() {
+        let mut twice = World { end: End::Late, kill_at: Some(at), ..World::default() };
+        runs.push(run_with(&mut twice, plan(), late_start));
+    }
+    for states in runs.into_iter().map(|ran| ran.states).chain([
+        five_starts.states,
+        without_execution.states,
+        with_a_freed_name.states,
+    ]) {
         found.extend(states.windows(2).map(|pair| (pair[0].to_owned(), pair[1].to_owned())));
     }
     let lines = |transitions: BTreeSet<&(String, String)>| {
@@ -411,12 +613,14 @@ fn fault() -> impl Strategy<Value = Fault> {
         2 => Just(Fault::LostBeforeEffect),
         2 => Just(Fault::LostAfterEffect),
         1 => Just(Fault::LostBeforeLateEffect),
+        1 => Just(Fault::LostBeforeVeryLateEffect),
         1 => Just(Fault::RepeatedAfterEffect),
         2 => Just(Fault::Refused),
         1 => Just(Fault::RefusedForAWhile),
         1 => Just(Fault::Forbidden),
         1 => Just(Fault::Page),
         2 => Just(Fault::Stale),
+        1 => Just(Fault::Missing),
         1 => Just(Fault::Nameless),
         2 => (0..world::ODD.len()).prop_map(Fault::Odd),
     ]
@@ -525,7 +729,7 @@ proptest! {
         let ran = run(&mut world, world::Plan { keep_job, owner_label, ..plan() }, &faults);
 
         prop_assert!(!world.interrupted, "an execution was stopped by {:?}", ran.result);
-        prop_assert!(world.starts <= 1, "started {} times", world.starts);
+        prop_assert!(never_twice(&world, &ran.reports), "{} starts, {:?} at once", world.starts, world.overlap);
         prop_assert!(!world.other_job_touched, "deleted or ran {JOB}, which is not ours");
         let left = world.job.as_ref().is_some_and(|job| job.ours && !job.deleting);
         let told = ran.reports.iter().any(|progress| {
@@ -560,7 +764,7 @@ proptest! {
     ) {
         let mut world = World { end, ..World::default() };
         run_for(&mut world, plan(), &faults, calls);
-        prop_assert!(!world.interrupted && world.starts <= 1);
+        prop_assert!(!world.interrupted);
         let has_ended = world.calls.iter().any(|(command, _)| *command == Command::DeleteJob);
         prop_assert!(world.job.is_some() || has_ended || world.starts == 0);
     }
@@ -575,7 +779,7 @@ proptest! {
         let ran = run(&mut world, plan(), &faults);
         if world.kill_at.is_none() {
             let is_told = match &ran.result {
-                Ok(Outcome::Removed) => world.starts == 1,
+                Ok(Outcome::Removed) => world.starts >= 1,
                 Err(RunError::RemovedBeforeStart { maybe_started, .. }) => world.starts == 0 || *maybe_started,
                 // The run was about to end anyway.
                 Err(_) => ran.states.iter().any(|state| matches!(*state, "CleaningUp" | "CheckingLeftover")),
@@ -602,7 +806,7 @@ proptest! {
         match ran.result {
             Ok(Outcome::Succeeded) => prop_assert_eq!(end, End::Succeeded),
             Ok(Outcome::Failed(_)) => prop_assert!(end != End::Succeeded),
-            Ok(Outcome::Removed) => prop_assert!(false, "nobody removed it"),
+            Ok(end) => prop_assert!(false, "nobody asked for {end:?}"),
             // The client spends its whole budget on a create before the machine gets the failure.
             Err(error) => prop_assert!(
                 matches!(&error, RunError::Api(error) if error.may_pass() && error.method == ApiMethod::CreateJob),
@@ -612,13 +816,136 @@ proptest! {
         let is_left = world.job.as_ref().is_some_and(|job| !job.deleting);
         let is_told = ran.reports.iter().any(reports_a_job_left);
         prop_assert!(!is_left || is_told, "left without a report");
-        prop_assert!(world.starts <= 1);
+        prop_assert!(never_twice(&world, &ran.reports), "{} starts, {:?} at once", world.starts, world.overlap);
         let is_spent = |(command, fault): &(Command, Fault)| match command {
             Command::CreateJob => {
                 !matches!(fault, Fault::None | Fault::Stale | Fault::Nameless | Fault::Missing | Fault::Odd(_))
             }
             _ => false,
         };
-        prop_assert!(world.starts == 1 || world.calls.iter().any(is_spent), "given up without need");
+        prop_assert!(world.starts >= 1 || world.calls.iter().any(is_spent), "given up without need");
     }
+
+    #[test]
+    fn a_run_that_is_given_up_starts_nothing_afterwards_and_leaves_nothing(
+        faults in proptest::collection::vec(fault(), 0..30),
+        at in 0u32..200,
+        reason in give_up_reason(),
+        end in end(),
+        ready_after in 0u32..80,
+        full in any::<bool>(),
+        keep_job in any::<bool>(),
+    ) {
+        let mut world = World {
+            end,
+            ready_after: SECOND * ready_after,
+            full_until: SECOND * if full { 150 } else { 0 },
+            give_up_at: Some((SECOND * at, reason)),
+            ..World::default()
+        };
+        let ran = run(&mut world, world::Plan { keep_job, ..plan() }, &faults);
+        let is_left = world.job.as_ref().is_some_and(|job| !job.deleting);
+        let is_told = ran.reports.iter().any(|progress| {
+            reports_a_job_left(progress)
+                || matches!(progress, Progress::Kept { .. } | Progress::LeftRunning { .. } | Progress::LeftForLater { .. })
+        });
+        prop_assert!(!is_left || is_told, "lost: {:?}", ran.result);
+        // A start that comes later than the run waited for it may meet the deletion.
+        let is_very_late = faults.contains(&Fault::LostBeforeVeryLateEffect);
+        prop_assert!(!world.interrupted || is_very_late, "an execution was stopped by {:?}", ran.result);
+        match ran.result {
+            Ok(Outcome::NotStarted) => {
+                prop_assert!(world.starts == 0 || is_very_late);
+                prop_assert!(!is_left || ran.reports.iter().any(reports_a_job_left), "a job that never ran was left");
+            }
+            Ok(Outcome::LeftRunning) => prop_assert_eq!(reason, GiveUpReason::WorkerStopping),
+            Ok(Outcome::Removed) => prop_assert!(false, "nobody removed it"),
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    #[test]
+    fn no_news_but_that_of_the_execution_ends_its_watch(
+        spells in proptest::collection::vec(spell(), 1..4),
+        end in prop_oneof![Just(End::Succeeded), Just(End::Failed), Just(End::Late)],
+        later in proptest::collection::vec(fault(), 0..10),
+    ) {
+        let mut world = World { end, ..World::default() };
+        let ran = run_with(&mut world, plan(), |command, world| {
+            // The execution has begun by then.
+            let spell = spells.iter().find(|spell| (spell.from..spell.until).contains(&world.now.as_secs()));
+            let counted = world.calls.len() % 17;
+            spell.and_then(|spell| spell.fault_of(command)).or_else(|| {
+                let is_read = !matches!(command, Command::CreateJob | Command::RunJob | Command::DeleteJob);
+                later.get(counted).copied().filter(|fault| is_read && !matches!(fault, Fault::Odd(_) | Fault::Nameless))
+                    .filter(|_| world.now > 10 * SECOND)
+            }).unwrap_or(Fault::None)
+        });
+        match ran.result {
+            Ok(Outcome::Succeeded) => prop_assert_eq!(end, End::Succeeded),
+            Ok(Outcome::Failed(_)) => prop_assert!(end != End::Succeeded),
+            other => prop_assert!(false, "{other:?}"),
+        }
+        prop_assert!(!world.interrupted && world.starts == 1);
+        prop_assert!(world.job.is_none());
+    }
+}
+
+/// Two executions run at the same time for a moment only, unless the younger can't be cancelled.
+fn never_twice(world: &World, reports: &[Progress]) -> bool {
+    let is_told = reports.iter().any(|progress| matches!(progress, Progress::NotCancelled { .. }));
+    world.starts <= 1 || world.overlap < 120 * SECOND || is_told
+}
+
+fn give_up_reason() -> impl Strategy<Value = GiveUpReason> {
+    prop_oneof![
+        1 => Just(GiveUpReason::FlowRunCancelled),
+        1 => Just(GiveUpReason::FlowRunEnded),
+        1 => Just(GiveUpReason::FlowRunDeleted),
+        2 => Just(GiveUpReason::WorkerStopping),
+    ]
+}
+
+/// A time in which some reads fail in one way.
+#[derive(Clone, Copy, Debug)]
+struct Spell {
+    from: u64,
+    until: u64,
+    fault: Fault,
+    of_executions: bool,
+    of_jobs: bool,
+    of_lists: bool,
+}
+
+impl Spell {
+    fn fault_of(&self, command: &Command) -> Option<Fault> {
+        let is_hit = match command {
+            Command::WatchExecution(_) => self.of_executions,
+            Command::ReadJob => self.of_jobs,
+            Command::FindJob | Command::ListExecutions => self.of_lists,
+            _ => false,
+        };
+        is_hit.then_some(self.fault)
+    }
+}
+
+fn spell() -> impl Strategy<Value = Spell> {
+    let faults = [
+        Fault::Missing,
+        Fault::Stale,
+        Fault::Forbidden,
+        Fault::Page,
+        Fault::Refused,
+        Fault::RefusedForAWhile,
+        Fault::LostBeforeEffect,
+    ];
+    let kinds = (proptest::sample::select(faults.to_vec()), any::<bool>(), any::<bool>(), any::<bool>());
+    (10u64..40, 1u64..900, kinds).prop_map(|(from, lasts, (fault, of_executions, of_jobs, of_lists))| Spell {
+        from,
+        until: from + lasts,
+        fault,
+        of_executions,
+        of_jobs,
+        of_lists,
+    })
 }

@@ -11,6 +11,7 @@ use prefect_gcp_core::{
     api::{CloudRunClient, Endpoint, QuotaQueues, Transport},
     emulator::{Emulator, EmulatorConfig, ExecutorConfig, SimulatedOutcome as Simulated},
     lifecycle::{
+        control::RunControl,
         driver::{self, ProcessState},
         machine::protocol::{Outcome, Plan, RunError},
         progress::Progress,
@@ -55,7 +56,7 @@ impl Runs {
                 let sink = Arc::new(move |progress: Progress| {
                     reported.lock().unwrap().push((progress.kind(), progress.to_string()));
                 });
-                driver::run(transport, &process, body(&name).into(), plan, sink).await
+                driver::run(transport, &process, body(&name).into(), plan, RunControl::new(sink)).await
             });
         }
     }

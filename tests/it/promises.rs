@@ -12,6 +12,7 @@ use prefect_gcp_core::{
     emulator::{Emulator, EmulatorConfig, EventKind, SimulatedOutcome as Simulated},
     lifecycle::{
         active_runs::ActiveRuns,
+        control::RunControl,
         driver::{self, ProcessState},
         kill,
         machine::protocol::{Outcome, Plan, RunError},
@@ -193,7 +194,7 @@ async fn cancellation_is_prompt_at_any_moment() {
                 let plan = plan(&name);
                 let run = tokio::spawn(async move {
                     let body = body(&name);
-                    driver::run(transport, &process, body.into(), plan, quiet()).await
+                    driver::run(transport, &process, body.into(), plan, RunControl::new(quiet())).await
                 });
                 tokio::time::sleep(moment).await;
                 let began = Instant::now();
@@ -266,7 +267,9 @@ async fn a_kill_of_a_job_that_stale_reads_do_not_show_stops_its_start() {
     let observer = Arc::new(move |progress: Progress| _ = sender.send(progress.kind()));
     let task = {
         let (transport, process) = (transport(&emulator), process.clone());
-        tokio::spawn(async move { driver::run(transport, &process, body("j").into(), plan("j"), observer).await })
+        tokio::spawn(async move {
+            driver::run(transport, &process, body("j").into(), plan("j"), RunControl::new(observer)).await
+        })
     };
     while updates.recv().await.unwrap() != "created" {}
     kill::kill(transport(&emulator), &process.active_runs, "j", None, quiet()).await.unwrap();

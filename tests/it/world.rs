@@ -6,12 +6,12 @@ pub use prefect_gcp_core::lifecycle::machine::protocol::Plan;
 use prefect_gcp_core::{
     api::{
         ApiError, ApiMethod, ApiResult, ErrorKind, RetryPolicy,
-        types::{Condition, ConditionStatus, Execution, ExecutionReference, JOB_UID_LABEL, Job},
+        types::{CompletionStatus, Condition, ConditionStatus, Execution, ExecutionReference, JOB_UID_LABEL, Job},
     },
     lifecycle::{
         machine::{
-            Machine, Next,
-            protocol::{Command, Event, Outcome, RunError},
+            Cleanup, Machine, Next,
+            protocol::{Command, Event, GiveUp, GiveUpReason, KillEffect, Outcome, RunError},
         },
         progress::Progress,
         subscriptions::poll_pause,
@@ -21,13 +21,14 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 pub const JOB: &str = "my-job";
-const EXECUTION: &str = "my-job-abcde";
 const OWNER: (&str, &str) = ("prefect-io-flow-run-id", "the-flow-run");
 const SECOND: Duration = Duration::from_secs(1);
 /// How long reads may lag.
 const LAG: Duration = Duration::from_secs(9);
 /// How long after its response was lost a create or a start may take effect.
 const LATE: Duration = Duration::from_secs(30);
+/// The same, for a service that is slower than anybody expects: a second start is sent meanwhile.
+const VERY_LATE: Duration = Duration::from_secs(80);
 /// The `Retry-After` of a response.
 const RETRY_AFTER: Duration = Duration::from_secs(15);
 /// More steps than any run takes.
@@ -43,6 +44,8 @@ pub enum Fault {
     LostAfterEffect,
     /// The response is lost, and the server does it half a minute later (a delete: at once).
     LostBeforeLateEffect,
+    /// The same, but a start takes effect later than the run waits for it.
+    LostBeforeVeryLateEffect,
     /// The server does it, the response is lost, and the client's next attempt gets a response.
     RepeatedAfterEffect,
     /// Not done: no connection, or a quota.
@@ -105,7 +108,7 @@ fn odd<T: Serialize + DeserializeOwned>(method: ApiMethod, index: usize, answer:
     if let Some(value) = body.pointer_mut(place) {
         *value = serde_json::from_str(text).unwrap();
     }
-    let is_write = !matches!(method, ApiMethod::GetJob | ApiMethod::GetExecution | ApiMethod::ListExecutions);
+    let is_write = method.is_write();
     let has_name = body.pointer("/metadata/name").is_some_and(Value::is_string);
     match serde_json::from_value(body) {
         Ok(answer) if has_name => Ok(answer),
@@ -142,9 +145,23 @@ pub struct WorldJob {
     pub deleting: bool,
     created: Duration,
     uid: String,
-    started: Option<Duration>,
-    /// When a start whose response was lost takes effect.
-    starts_at: Option<Duration>,
+    /// In the order of their creation.
+    executions: Vec<WorldExecution>,
+    /// When starts whose responses were lost take effect.
+    late_starts: Vec<Duration>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct WorldExecution {
+    name: String,
+    started: Duration,
+    cancelled: Option<Duration>,
+}
+
+impl WorldExecution {
+    fn runs_at(&self, at: Duration, end: End) -> bool {
+        self.started <= at && at < self.started + end.after() && self.cancelled.is_none_or(|cancelled| at < cancelled)
+    }
 }
 
 pub struct World {
@@ -157,8 +174,14 @@ pub struct World {
     pub starts: u32,
     /// Whether somebody else's job was deleted or run although a read could have shown that it was not ours.
     pub other_job_touched: bool,
-    /// Whether our job was deleted while its execution ran or was about to start.
+    /// Whether our job was deleted while its execution ran or was about to start, or its only execution was cancelled.
     pub interrupted: bool,
+    /// How long two executions of our job ran at the same time.
+    pub overlap: Duration,
+    /// Whether the caller has confirmed the next start.
+    pub is_confirmed: bool,
+    /// When the caller gives the run up, and why.
+    pub give_up_at: Option<(Duration, GiveUpReason)>,
     /// The commands so far, each with its fault.
     pub calls: Vec<(Command, Fault)>,
     pub now: Duration,
@@ -185,6 +208,9 @@ impl Default for World {
             starts: 0,
             other_job_touched: false,
             interrupted: false,
+            overlap: Duration::ZERO,
+            is_confirmed: false,
+            give_up_at: None,
             calls: vec![],
             now: Duration::ZERO,
             create_at: None,
@@ -217,6 +243,7 @@ pub fn plan() -> Plan {
         poll_interval: 5 * SECOND,
         settle_time: 45 * SECOND,
         retry: RetryPolicy::default(),
+        watch_retry_max: 7 * 24 * 3600 * SECOND,
         quota_wait_max: 3600 * SECOND,
         seed: 7,
     }
@@ -282,9 +309,13 @@ fn advance(
     for call in 0..calls {
         reports.extend(step.reports);
         match step.next {
-            Next::Finish(result) => {
+            Next::Finish { result, cleanup } => {
                 states.push("[*]");
-                return Some(Ran { result, reports, pauses, took: world.now, states });
+                let took = world.now;
+                if let Some(cleanup) = cleanup {
+                    clean_up(world, cleanup, &mut reports, call, &mut fault);
+                }
+                return Some(Ran { result, reports, pauses, took, states });
             }
             Next::Send { pause, command, machine } => {
                 if states.last() != Some(&machine.state()) {
@@ -293,18 +324,20 @@ fn advance(
                 pauses.push(pause);
                 let same = (machine.state(), command.clone());
                 assert!(delayed.as_ref() != Some(&same) || pause >= RETRY_AFTER, "{same:?} after {pause:?}");
-                // A watch takes one pause of the poller. Any other call takes a moment.
-                let takes = match &command {
-                    Command::WatchExecution(watch) => poll_pause(world.now - watch.since, watch.max_pause),
-                    _ => Duration::from_millis(10),
-                };
-                world.pass(pause + takes);
+                world.pass(pause);
+                let is_paused = world.pass_call(&command);
                 let fault = fault(world, &command, call);
                 world.calls.push((command.clone(), fault));
                 delayed = (fault == Fault::RefusedForAWhile).then_some(same);
-                let may_be_killed = !matches!(machine.state(), "Creating" | "NameTaken");
-                let is_killed = may_be_killed && world.is_killed() && machine.ends_on_kill();
-                let event = if is_killed { Event::Killed } else { world.respond(&command, fault) };
+                let event = if world.is_killed(machine.kill_effect()) {
+                    Event::Killed
+                } else if let Some(event) = world.given_up(&machine, &command, fault, call) {
+                    event
+                } else if is_paused {
+                    Event::WatchPaused
+                } else {
+                    world.respond(&command, fault)
+                };
                 step = machine.step(world.now, event);
             }
         }
@@ -312,10 +345,33 @@ fn advance(
     None
 }
 
+/// Goes on with the deletion of the job until it ends.
+fn clean_up(
+    world: &mut World,
+    mut cleanup: Box<Cleanup>,
+    reports: &mut Vec<Progress>,
+    calls_before: usize,
+    fault: &mut impl FnMut(&World, &Command, usize) -> Fault,
+) {
+    for call in 0..MAX_STEPS {
+        let command = cleanup.command();
+        world.pass(Duration::from_millis(10));
+        let fault = fault(world, &command, calls_before + call);
+        world.calls.push((command.clone(), fault));
+        let event = world.respond(&command, fault);
+        let step = cleanup.step(world.now, event);
+        reports.extend(step.reports);
+        let Some((pause, next)) = step.next else { return };
+        world.pass(pause);
+        cleanup = next;
+    }
+    panic!("no end of the deletion after {MAX_STEPS} calls");
+}
+
 impl WorldJob {
     fn new(ours: bool, created: Duration) -> Self {
         let uid = format!("{ours} {created:?}");
-        Self { ours, deleting: false, created, uid, started: None, starts_at: None }
+        Self { ours, deleting: false, created, uid, executions: vec![], late_starts: vec![] }
     }
 }
 
@@ -339,6 +395,25 @@ impl World {
     fn pass(&mut self, time: Duration) {
         self.change(time);
         self.remember(self.now);
+        let running = |job: &WorldJob| job.executions.iter().filter(|it| it.runs_at(self.now, self.end)).count();
+        if self.job.as_ref().is_some_and(|job| job.ours && !job.deleting && running(job) > 1) {
+            self.overlap += time;
+        }
+    }
+
+    /// The time that a call takes. Returns whether a watch ended without a read.
+    fn pass_call(&mut self, command: &Command) -> bool {
+        // A watch takes one pause of the poller. Any other call takes a moment.
+        let moment = Duration::from_millis(10);
+        let Command::WatchExecution(watch) = command else {
+            self.pass(moment);
+            return false;
+        };
+        let pause = poll_pause(self.now - watch.since, watch.max_pause);
+        let takes = if watch.is_last_look { moment } else { pause };
+        let left = watch.until.map_or(Duration::MAX, |until| until.saturating_sub(self.now));
+        self.pass(takes.min(left));
+        left < takes
     }
 
     fn remember(&mut self, at: Duration) {
@@ -358,8 +433,11 @@ impl World {
             self.job.get_or_insert_with(|| WorldJob::new(true, at));
             self.remember(at);
         }
-        let due = |job: &mut WorldJob| job.starts_at.take_if(|at| *at <= self.now);
-        if let Some(at) = self.job.as_mut().filter(|job| !job.deleting).and_then(due) {
+        let is_due = |job: &&WorldJob| !job.deleting;
+        let starts = self.job.as_ref().filter(is_due).map_or(vec![], |job| job.late_starts.clone());
+        let now = self.now;
+        for at in starts.into_iter().filter(|at| *at <= now) {
+            self.job.iter_mut().for_each(|job| job.late_starts.retain(|other| *other != at));
             self.start_at(at);
             self.remember(at);
         }
@@ -380,9 +458,10 @@ impl World {
     }
 
     /// A kill deletes the job and tells its run. It waits until the run has created its job.
-    fn is_killed(&mut self) -> bool {
+    fn is_killed(&mut self, effect: KillEffect) -> bool {
         let is_there = self.job.as_ref().is_some_and(|job| job.ours && !job.deleting);
-        let is_killed = is_there && self.kill_at.take_if(|at| *at <= self.now).is_some();
+        let counts = is_there && effect == KillEffect::OnceDeleted;
+        let is_killed = counts && self.kill_at.take_if(|at| *at <= self.now).is_some();
         if is_killed {
             self.delete_at = Some(self.now);
             self.pass(Duration::ZERO);
@@ -390,9 +469,22 @@ impl World {
         is_killed
     }
 
+    /// The caller gives the run up. A create is cut short before or after its effect.
+    fn given_up(&mut self, machine: &Machine, command: &Command, fault: Fault, call: usize) -> Option<Event> {
+        let (at, reason) = self.give_up_at.filter(|(at, _)| *at <= self.now)?;
+        match machine.give_up(reason) {
+            GiveUp::Ignored => None,
+            GiveUp::AtOnce if *command == Command::CreateJob && (call + at.as_secs() as usize).is_multiple_of(2) => {
+                _ = self.respond(command, fault);
+                Some(Event::GivenUp { reason, maybe_done: true })
+            }
+            GiveUp::AtOnce | GiveUp::UnlessSent => Some(Event::GivenUp { reason, maybe_done: false }),
+        }
+    }
+
     fn respond(&mut self, command: &Command, fault: Fault) -> Event {
         match command {
-            Command::CreateJob if fault == Fault::LostBeforeLateEffect => {
+            Command::CreateJob if matches!(fault, Fault::LostBeforeLateEffect | Fault::LostBeforeVeryLateEffect) => {
                 self.create_at = Some(self.now + LATE);
                 Event::Created(Err(error(ApiMethod::CreateJob, ErrorKind::Unavailable, true)))
             }
@@ -409,12 +501,17 @@ impl World {
                 Event::Deleted(Err(error(ApiMethod::DeleteJob, ErrorKind::NotFound, false)))
             }
             Command::DeleteJob => Event::Deleted(self.write(ApiMethod::DeleteJob, unrepeated(fault), Self::delete)),
+            Command::ConfirmStart => {
+                self.is_confirmed = true;
+                Event::StartConfirmed
+            }
+            Command::RunJob if !std::mem::take(&mut self.is_confirmed) => panic!("a start was not confirmed"),
             Command::RunJob if self.now < self.full_until => {
                 Event::RunResponse(Err(error(ApiMethod::RunJob, ErrorKind::LimitReached, false)))
             }
-            Command::RunJob if fault == Fault::LostBeforeLateEffect => {
-                let at = self.now + LATE;
-                self.job.iter_mut().for_each(|job| job.starts_at = Some(at));
+            Command::RunJob if matches!(fault, Fault::LostBeforeLateEffect | Fault::LostBeforeVeryLateEffect) => {
+                let at = self.now + if fault == Fault::LostBeforeLateEffect { LATE } else { VERY_LATE };
+                self.job.iter_mut().for_each(|job| job.late_starts.push(at));
                 Event::RunResponse(Err(error(ApiMethod::RunJob, ErrorKind::Unavailable, true)))
             }
             // The start does not find the job that was read a moment ago.
@@ -429,10 +526,23 @@ impl World {
                 let answer = self.read(ApiMethod::GetJob, fault, |world, at| world.read_job(fault, at));
                 Event::JobRead(distorted(ApiMethod::GetJob, fault, answer))
             }
+            Command::FindJob => {
+                // A list that lacks a job that exists is not of this world: nobody could tell then.
+                let fault = if fault == Fault::Missing { Fault::None } else { fault };
+                let answer = self.read(ApiMethod::ListJobs, fault, |world, at| match world.read_job(fault, at) {
+                    Err(ErrorKind::NotFound) => Ok(None),
+                    job => job.map(Some),
+                });
+                Event::JobListed(answer)
+            }
             Command::WatchExecution(watch) => {
-                assert_eq!(watch.execution, EXECUTION);
-                let answer = self.read(ApiMethod::GetExecution, fault, Self::read_execution);
+                let name = &watch.execution;
+                let answer = self.read(ApiMethod::GetExecution, fault, |world, at| world.read_execution(name, at));
                 Event::ExecutionRead(distorted(ApiMethod::GetExecution, fault, answer))
+            }
+            Command::CancelExecution(name) => {
+                let answer = self.write(ApiMethod::CancelExecution, fault, |world| world.cancel(name));
+                Event::ExecutionCancelled(answer)
             }
             Command::ListExecutions => {
                 Event::ExecutionsListed(
@@ -451,7 +561,7 @@ impl World {
         &mut self,
         method: ApiMethod,
         fault: Fault,
-        effect: fn(&mut Self) -> Result<T, ErrorKind>,
+        effect: impl Fn(&mut Self) -> Result<T, ErrorKind>,
     ) -> ApiResult<T> {
         let answer = self.try_to_write(method, fault, effect);
         self.remember(self.now);
@@ -462,11 +572,11 @@ impl World {
         &mut self,
         method: ApiMethod,
         fault: Fault,
-        effect: fn(&mut Self) -> Result<T, ErrorKind>,
+        effect: impl Fn(&mut Self) -> Result<T, ErrorKind>,
     ) -> ApiResult<T> {
         match fault {
             Fault::LostBeforeEffect => Err(error(method, ErrorKind::Unavailable, true)),
-            Fault::LostAfterEffect | Fault::LostBeforeLateEffect => {
+            Fault::LostAfterEffect | Fault::LostBeforeLateEffect | Fault::LostBeforeVeryLateEffect => {
                 _ = effect(self);
                 Err(error(method, ErrorKind::Unavailable, true))
             }
@@ -494,6 +604,7 @@ impl World {
             Fault::LostBeforeEffect
             | Fault::LostAfterEffect
             | Fault::LostBeforeLateEffect
+            | Fault::LostBeforeVeryLateEffect
             | Fault::RepeatedAfterEffect
             | Fault::Refused => Err(error(method, ErrorKind::Unavailable, false)),
             Fault::RefusedForAWhile => Err(delayed(error(method, ErrorKind::Unavailable, false))),
@@ -522,26 +633,44 @@ impl World {
     fn delete(&mut self) -> Result<(), ErrorKind> {
         let job = self.job.take().ok_or(ErrorKind::NotFound)?;
         self.touched(&job);
-        let runs = job.started.is_some() && self.now < self.forgets_at && !job.deleting && {
-            job.started.is_some_and(|started| self.now < started + self.end.after())
-        };
-        self.interrupted |= job.ours && (runs || job.starts_at.is_some());
+        let runs = job.executions.iter().any(|it| it.runs_at(self.now, self.end));
+        // If one has ended, the other one is a duplicate.
+        let has_ended = job.executions.iter().any(|it| it.cancelled.is_none() && !it.runs_at(self.now, self.end));
+        let is_stopped = runs && !has_ended && self.now < self.forgets_at && !job.deleting;
+        let starts_soon = job.late_starts.iter().any(|at| *at < self.now + LATE);
+        self.interrupted |= job.ours && (is_stopped || (starts_soon && job.executions.is_empty()));
         Ok(())
     }
 
     fn start(&mut self) -> Result<Execution, ErrorKind> {
         self.job.as_ref().filter(|job| !job.deleting).ok_or(ErrorKind::NotFound)?;
-        self.start_at(self.now);
+        let name = self.start_at(self.now);
         self.remember(self.now);
-        self.read_execution(self.now)
+        self.read_execution(&name, self.now)
     }
 
-    fn start_at(&mut self, at: Duration) {
-        let Some(mut job) = self.job.take() else { return };
+    fn start_at(&mut self, at: Duration) -> String {
+        let Some(mut job) = self.job.take() else { return String::new() };
         self.touched(&job);
         self.starts += u32::from(job.ours);
-        job.started.get_or_insert(at);
+        let name = format!("{JOB}-abcd{}", job.executions.len());
+        job.executions.push(WorldExecution { name: name.clone(), started: at, cancelled: None });
         self.job = Some(job);
+        name
+    }
+
+    /// An execution is cancelled only if an older one of the same job stays.
+    fn cancel(&mut self, name: &str) -> Result<Execution, ErrorKind> {
+        let (now, end) = (self.now, self.end);
+        let job = self.job.as_mut().ok_or(ErrorKind::NotFound)?;
+        let place = job.executions.iter().position(|it| it.name == name).ok_or(ErrorKind::NotFound)?;
+        self.interrupted |= !job.executions[..place].iter().any(|older| older.cancelled.is_none());
+        if !job.executions[place].runs_at(now, end) {
+            return Err(ErrorKind::InvalidRequest);
+        }
+        job.executions[place].cancelled = Some(now);
+        self.remember(now);
+        self.read_execution(name, now)
     }
 
     /// A read may lag, so a worker can't notice that a job was replaced just before its call.
@@ -564,33 +693,50 @@ impl World {
         };
         let ready = self.ready.clone().unwrap_or_else(|| condition("Ready", status, "", ""));
         answer.status.conditions = vec![ready];
-        if job.started.is_some_and(|started| started <= at) {
-            answer.status.execution_count = Some(1);
-            let name = if fault == Fault::Nameless { String::new() } else { EXECUTION.into() };
-            answer.status.latest_created_execution = Some(ExecutionReference { name, ..ExecutionReference::default() });
+        let executions: Vec<_> = job.executions.iter().filter(|execution| execution.started <= at).collect();
+        if let Some(latest) = executions.last() {
+            answer.status.execution_count = i64::try_from(executions.len()).ok();
+            let name = if fault == Fault::Nameless { String::new() } else { latest.name.clone() };
+            let completion_status = Some(match self.end {
+                _ if latest.cancelled.is_some_and(|cancelled| cancelled <= at) => CompletionStatus::ExecutionCancelled,
+                _ if latest.runs_at(at, self.end) => CompletionStatus::ExecutionRunning,
+                End::Succeeded => CompletionStatus::ExecutionSucceeded,
+                End::Failed | End::Late => CompletionStatus::ExecutionFailed,
+                End::Cancelled | End::CancelledSoon => CompletionStatus::ExecutionCancelled,
+            });
+            let deletion_timestamp = (at >= self.forgets_at).then(|| "now".to_owned());
+            let reference = ExecutionReference { name, completion_status, deletion_timestamp, ..Default::default() };
+            answer.status.latest_created_execution = Some(reference);
         }
         Ok(answer)
     }
 
     fn list(&self, fault: Fault, at: Duration) -> Vec<Execution> {
-        let mut executions: Vec<_> = self.read_execution(at).into_iter().collect();
+        let names = self.job_at(at).map_or(vec![], |job| job.executions.iter().map(|it| it.name.clone()).collect());
+        let mut executions: Vec<_> = names.iter().rev().flat_map(|name| self.read_execution(name, at)).collect();
         if fault == Fault::Nameless {
             executions.iter_mut().for_each(|execution| *execution = Execution::default());
         }
         executions
     }
 
-    fn read_execution(&self, at: Duration) -> Result<Execution, ErrorKind> {
+    fn read_execution(&self, name: &str, at: Duration) -> Result<Execution, ErrorKind> {
         let job = self.job_at(at).ok_or(ErrorKind::NotFound)?;
-        let is_there = |started: &Duration| *started <= at && at < self.forgets_at;
-        let started = job.started.filter(is_there).ok_or(ErrorKind::NotFound)?;
+        let is_there = |it: &&WorldExecution| it.name == name && it.started <= at && at < self.forgets_at;
+        let found = job.executions.iter().find(is_there).ok_or(ErrorKind::NotFound)?;
         let mut execution = Execution::default();
-        execution.metadata.name = EXECUTION.into();
+        execution.metadata.name = name.into();
         execution.metadata.labels = BTreeMap::from([(JOB_UID_LABEL.into(), job.uid.clone())]);
+        let seconds = found.started.as_secs();
+        let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+        execution.metadata.creation_timestamp =
+            Some(format!("2026-11-26T{hours:02}:{minutes:02}:{:02}Z", seconds % 60));
         execution.status.log_uri = Some("https://logs".into());
         let (status, reason, message) = match self.end {
-            _ if job.deleting => (ConditionStatus::False, "Cancelled", "cancelled"),
-            _ if at < started + self.end.after() => (ConditionStatus::Unknown, "", ""),
+            _ if job.deleting || found.cancelled.is_some_and(|cancelled| cancelled <= at) => {
+                (ConditionStatus::False, "Cancelled", "cancelled")
+            }
+            _ if at < found.started + self.end.after() => (ConditionStatus::Unknown, "", ""),
             End::Succeeded => (ConditionStatus::True, "", "fine"),
             End::Failed | End::Late => (ConditionStatus::False, "NonZeroExitCode", "exit 1"),
             End::Cancelled | End::CancelledSoon => (ConditionStatus::False, "Cancelled", "cancelled"),

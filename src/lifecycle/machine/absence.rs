@@ -7,9 +7,10 @@
 use std::time::Duration;
 
 use super::{
-    context::{READ_LAG, RunContext},
+    context::{JOB_GONE_AFTER, READ_LAG, RunContext},
     ending,
     ownership::Owner,
+    protocol::Outcome,
     state::{State, Transition, Watch},
     watch,
 };
@@ -21,8 +22,6 @@ use crate::{
     lifecycle::progress::Progress,
 };
 
-/// How long reads must not find the job before a list is asked.
-const JOB_GONE_AFTER: Duration = Duration::from_secs(30);
 /// How long reads must not find an execution that its job says nothing about before the watch ends.
 const LOST_AFTER: Duration = Duration::from_secs(300);
 
@@ -52,6 +51,10 @@ pub(super) fn job_listed(
     match response {
         Ok(None) => ending::removed(run, false),
         Ok(Some(job)) => ask(run, now, watch, &job),
+        // Without a list, the reads decide after some more time.
+        Err(error) if !error.may_pass() && watch.job_not_found_since.is_some_and(|since| now >= since + LOST_AFTER) => {
+            lose_sight(run, &watch)
+        }
         Err(error) => watch::look_through(run, now, watch, error),
     }
 }
@@ -67,10 +70,10 @@ fn ask(run: &mut RunContext, now: Duration, mut watch: Watch, job: &Job) -> Tran
     watch.job_not_found_since = None;
     let latest = job.status.latest_created_execution.as_ref();
     match latest.filter(|latest| latest.name == watch.execution).and_then(verdict) {
-        Some(Verdict::Succeeded) => ending::succeeded(run, now),
+        Some(Verdict::Succeeded) => ending::succeeded(run, now, None),
         Some(Verdict::Failed) => {
             let message = "Its job says that the execution failed. The execution itself can't be read".to_owned();
-            ending::failed(run, now, message)
+            ending::failed(run, now, message, None)
         }
         Some(Verdict::Cancelled) => ending::cancelled(run, now, "The execution was cancelled".to_owned()),
         Some(Verdict::Deleted) => ending::execution_deleted(run, now),
@@ -84,12 +87,17 @@ fn ask(run: &mut RunContext, now: Duration, mut watch: Watch, job: &Job) -> Tran
         None if now >= watch.since + READ_LAG
             && watch.not_found_since.is_some_and(|since| now >= since + LOST_AFTER) =>
         {
-            let (job, delete_command) = (run.plan.job.clone(), run.plan.delete_command());
-            run.report(Progress::LostSight { job, execution: watch.execution, delete_command });
-            Transition::end(Ok(super::protocol::Outcome::Removed))
+            lose_sight(run, &watch)
         }
         None => look_again(watch),
     }
+}
+
+/// Ends the run: nobody can tell what became of its execution. The job stays.
+fn lose_sight(run: &mut RunContext, watch: &Watch) -> Transition {
+    let (job, delete_command) = (run.plan.job.clone(), run.plan.delete_command());
+    run.report(Progress::LostSight { job, execution: watch.execution.clone(), delete_command });
+    Transition::end(Ok(Outcome::Removed))
 }
 
 /// What a job says about its latest execution.

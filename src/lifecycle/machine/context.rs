@@ -1,6 +1,6 @@
 //! What all states of a run share.
 
-use std::{mem, time::Duration};
+use std::time::Duration;
 
 use super::{
     ownership::Ownership,
@@ -17,6 +17,8 @@ pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(250);
 pub(super) const RECHECK_PAUSE: Duration = Duration::from_secs(2);
 /// How often `jobs.run` is sent at most.
 pub(super) const MAX_STARTS: u32 = 5;
+/// How long reads must not find the job before a list is asked. A failing API may answer 404 for some seconds.
+pub(super) const JOB_GONE_AFTER: Duration = Duration::from_secs(30);
 /// How long reads of a resource may answer 404 after its creation.
 pub(in crate::lifecycle) const READ_LAG: Duration = Duration::from_secs(10);
 
@@ -86,11 +88,11 @@ impl RunContext {
         }
     }
 
-    /// Records in `not_found` that a read did not find the job. Returns whether the job counts as deleted now.
-    ///
-    /// Reads of a young job may lag, so the first 404s after the creation don't count. After that, two in a row do.
-    pub(super) fn record_not_found(&self, now: Duration, not_found: &mut bool) -> bool {
-        now >= self.created_at + READ_LAG && mem::replace(not_found, true)
+    /// Records in `since` that a read did not find the job. Returns whether that has lasted so long that a list is to be
+    /// asked. Reads of a young job may lag.
+    pub(super) fn record_not_found(&self, now: Duration, since: &mut Option<Duration>) -> bool {
+        let since = *since.get_or_insert(now);
+        now >= self.created_at.max(since) + JOB_GONE_AFTER
     }
 
     /// A pause between half and one and a half of this one.

@@ -39,7 +39,9 @@ pub(super) fn job_read(run: &RunContext, now: Duration, count: Count, response: 
     let known = 1 + count.lost_start.handled.len();
     let counts_more = job.status.execution_count.and_then(|found| usize::try_from(found).ok()) > Some(known);
     let names_another = job.status.latest_created_execution.is_some_and(|latest| {
-        !latest.name.is_empty() && latest.name != count.watch.execution && !count.lost_start.handled.contains(&latest.name)
+        !latest.name.is_empty()
+            && latest.name != count.watch.execution
+            && !count.lost_start.handled.contains(&latest.name)
     });
     let is_other_job = matches!((&run.ownership.uid, &job.metadata.uid), (Some(ours), Some(uid)) if ours != uid);
     if is_other_job || !(counts_more || names_another) {
@@ -91,7 +93,8 @@ pub(super) fn executions_listed(
     }
     lost_start.handled.extend(ended);
     if watch.execution != oldest {
-        watch = Watch { execution: oldest, is_running: false, not_found_since: None, job_not_found_since: None, ..watch };
+        watch =
+            Watch { execution: oldest, is_running: false, not_found_since: None, job_not_found_since: None, ..watch };
     }
     let Some(current) = to_cancel.next() else {
         return later(now, Count { watch, lost_start, shows_more: false });
@@ -148,8 +151,7 @@ fn cancel(run: &mut RunContext, duplicates: Duplicates) -> Transition {
 
 fn report_not_cancelled(run: &mut RunContext, execution: &str, error: ApiError) {
     let (project, region) = (&run.plan.project, &run.plan.region);
-    let cancel_command =
-        format!("gcloud run jobs executions cancel {execution} --region {region} --project {project}");
+    let cancel_command = format!("gcloud run jobs executions cancel {execution} --region {region} --project {project}");
     run.report(Progress::NotCancelled { execution: execution.to_owned(), cancel_command, error });
 }
 

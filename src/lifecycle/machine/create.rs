@@ -44,7 +44,8 @@ fn adopt(run: &mut RunContext, now: Duration, job: Job) -> Transition {
         pauses: Backoff::new(FIRST_PAUSE, run.plan.poll_interval),
         reported: None,
         failing_since: None,
-        not_found: false,
+        not_found_since: None,
+        finds_job: false,
         starts: Starts::default(),
     };
     ready::job_read(run, now, readiness, Ok(job))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    context::{FIRST_PAUSE, READ_LAG, RunContext},
+    context::{FIRST_PAUSE, JOB_GONE_AFTER, READ_LAG, RunContext},
     finish,
     protocol::Outcome,
     state::{Cancelled, State, Transition},
@@ -20,26 +20,34 @@ use crate::{
 };
 
 /// Takes the `Completed` condition of an execution that has ended. `log`: the address of its log.
-pub(super) fn completed(run: &mut RunContext, now: Duration, completed: &Condition, log: Option<&String>) -> Transition {
+pub(super) fn completed(
+    run: &mut RunContext,
+    now: Duration,
+    completed: &Condition,
+    log: Option<&String>,
+) -> Transition {
     let message = completed.message.clone().unwrap_or_else(|| describe_condition(completed));
-    let transition = match completed.status {
-        ConditionStatus::True => succeeded(run, now),
-        _ if completed.reason.as_deref() == Some("Cancelled") => cancelled(run, now, message),
-        _ => failed(run, now, message),
-    };
-    run.report_log(log);
-    transition
+    match completed.status {
+        ConditionStatus::True => succeeded(run, now, log),
+        _ if completed.reason.as_deref() == Some("Cancelled") => {
+            run.report_log(log);
+            cancelled(run, now, message)
+        }
+        _ => failed(run, now, message, log),
+    }
 }
 
 /// Ends the run: every task succeeded.
-pub(super) fn succeeded(run: &mut RunContext, now: Duration) -> Transition {
+pub(super) fn succeeded(run: &mut RunContext, now: Duration, log: Option<&String>) -> Transition {
     run.report(Progress::Succeeded { job: run.plan.job.clone() });
+    run.report_log(log);
     finish::finish(run, now, Ok(Outcome::Succeeded))
 }
 
 /// Ends the run: the execution failed, as `message` says.
-pub(super) fn failed(run: &mut RunContext, now: Duration, message: String) -> Transition {
+pub(super) fn failed(run: &mut RunContext, now: Duration, message: String, log: Option<&String>) -> Transition {
     run.report(Progress::Failed { job: run.plan.job.clone(), message: message.clone() });
+    run.report_log(log);
     finish::finish(run, now, Ok(Outcome::Failed(message)))
 }
 
@@ -47,7 +55,10 @@ pub(super) fn failed(run: &mut RunContext, now: Duration, message: String) -> Tr
 pub(super) fn cancelled(run: &mut RunContext, now: Duration, message: String) -> Transition {
     let pauses = Backoff::new(FIRST_PAUSE, run.plan.poll_interval);
     let deadline = now + run.plan.retry.max_elapsed;
-    Transition::to(Duration::ZERO, State::ConfirmingCancelled(Cancelled { message, pauses, deadline }))
+    Transition::to(
+        Duration::ZERO,
+        State::ConfirmingCancelled(Cancelled { message, finds_job: false, pauses, deadline }),
+    )
 }
 
 /// Takes a read of the job whose execution was cancelled.
@@ -60,9 +71,8 @@ pub(super) fn confirm_cancelled(
     match response {
         Ok(job) if run.ownership.is_deleted_or_replaced(&job) => removed(run, false),
         Err(error) if error.kind == ErrorKind::NotFound && now >= run.created_at + READ_LAG => {
-            run.report(Progress::Removed { job: run.plan.job.clone(), killed: false });
-            // The execution has ended, so the job can be deleted if this read was wrong.
-            finish::finish_in_doubt(run, now, Ok(Outcome::Removed))
+            cancelled.finds_job = true;
+            Transition::to(Duration::ZERO, State::ConfirmingCancelled(cancelled))
         }
         Err(error) if (error.kind == ErrorKind::NotFound || error.may_pass()) && now < cancelled.deadline => {
             let pause = error.pause_at_least(cancelled.pauses.pause());
@@ -72,7 +82,27 @@ pub(super) fn confirm_cancelled(
             if response.is_ok() {
                 run.last_seen = now;
             }
-            failed(run, now, cancelled.message)
+            failed(run, now, cancelled.message, None)
+        }
+    }
+}
+
+/// Takes the result of a list that should contain the job whose execution was cancelled, and which a read did not find.
+pub(super) fn cancelled_job_listed(
+    run: &mut RunContext,
+    now: Duration,
+    cancelled: Cancelled,
+    response: ApiResult<Option<Job>>,
+) -> Transition {
+    let cancelled = Cancelled { finds_job: false, ..cancelled };
+    match response {
+        Ok(Some(job)) => confirm_cancelled(run, now, cancelled, Ok(job)),
+        Err(error) if error.may_pass() => confirm_cancelled(run, now, cancelled, Err(error)),
+        // Without a list, the read decides.
+        Ok(None) | Err(_) => {
+            run.report(Progress::Removed { job: run.plan.job.clone(), killed: false });
+            // The execution has ended, so the job can be deleted if it is there after all.
+            finish::finish_in_doubt(run, now + JOB_GONE_AFTER, Ok(Outcome::Removed))
         }
     }
 }

@@ -6,46 +6,45 @@
 //! stateDiagram-v2
 //!     [*] --> Creating
 //!     Creating --> NameTaken
-//!     Creating --> CheckingLeftover
 //!     Creating --> AwaitingReady
-//!     Creating --> Starting
-//!     Creating --> CleaningUp
+//!     Creating --> Confirming
 //!     Creating --> [*]
 //!     NameTaken --> Creating
-//!     NameTaken --> CheckingLeftover
 //!     NameTaken --> AwaitingReady
-//!     NameTaken --> Starting
-//!     NameTaken --> CleaningUp
+//!     NameTaken --> Confirming
 //!     NameTaken --> [*]
-//!     CheckingLeftover --> CleaningUp
-//!     CheckingLeftover --> [*]
-//!     AwaitingReady --> Starting
-//!     AwaitingReady --> CleaningUp
+//!     AwaitingReady --> Confirming
 //!     AwaitingReady --> [*]
+//!     Confirming --> Starting
+//!     Confirming --> [*]
 //!     Starting --> AwaitingReady
 //!     Starting --> AwaitingCapacity
 //!     Starting --> Recovering
 //!     Starting --> Watching
-//!     Starting --> CleaningUp
 //!     Starting --> [*]
 //!     AwaitingCapacity --> AwaitingReady
-//!     AwaitingCapacity --> Starting
-//!     AwaitingCapacity --> CleaningUp
+//!     AwaitingCapacity --> Confirming
 //!     AwaitingCapacity --> [*]
-//!     Recovering --> Starting
+//!     Recovering --> Confirming
 //!     Recovering --> Watching
-//!     Recovering --> CleaningUp
 //!     Recovering --> [*]
 //!     Watching --> ConfirmingGone
 //!     Watching --> ConfirmingCancelled
-//!     Watching --> CleaningUp
+//!     Watching --> CountingExecutions
 //!     Watching --> [*]
 //!     ConfirmingGone --> Watching
-//!     ConfirmingGone --> CleaningUp
+//!     ConfirmingGone --> FindingJob
+//!     ConfirmingGone --> ConfirmingCancelled
 //!     ConfirmingGone --> [*]
-//!     ConfirmingCancelled --> CleaningUp
+//!     FindingJob --> Watching
+//!     FindingJob --> ConfirmingCancelled
+//!     FindingJob --> [*]
 //!     ConfirmingCancelled --> [*]
-//!     CleaningUp --> [*]
+//!     CountingExecutions --> Watching
+//!     CountingExecutions --> CancellingDuplicates
+//!     CountingExecutions --> [*]
+//!     CancellingDuplicates --> Watching
+//!     CancellingDuplicates --> [*]
 //! ```
 //!
 //! `tests/it/lifecycle_machine.rs` compares the diagram with all transitions that it finds.
@@ -87,15 +86,15 @@ mod watch;
 use std::{mem, time::Duration};
 
 pub use self::cleanup::{Cleanup, CleanupStep};
-use self::{
-    context::RunContext,
-    protocol::{Command, Event, GiveUp, GiveUpReason, KillEffect, Outcome, Plan, RunError},
-    state::{Count, Creating, State, Transition, Watch},
-};
 pub(super) use self::{
     context::READ_LAG,
     ownership::Ownership,
     removal::{Removal, RemovalStep},
+};
+use self::{
+    context::RunContext,
+    protocol::{Command, Event, GiveUp, GiveUpReason, KillEffect, Outcome, Plan, RunError},
+    state::{Count, Creating, State, Transition, Watch},
 };
 use super::progress::Progress;
 use crate::api::{ApiError, ApiMethod, ErrorKind};
@@ -163,12 +162,16 @@ impl Machine {
             (State::Creating(creating), Event::Created(job)) => create::created(&mut run, now, creating, job),
             (State::NameTaken(taken), Event::JobRead(job)) => create::name_holder_read(&mut run, now, taken, job),
             (State::AwaitingReady(readiness), Event::JobRead(job)) => ready::job_read(&mut run, now, readiness, job),
+            (State::AwaitingReady(readiness), Event::JobListed(job)) => {
+                ready::job_listed(&mut run, now, readiness, job)
+            }
             (State::AwaitingCapacity(check), Event::JobRead(job)) => start::capacity_check(&mut run, now, check, job),
             (State::Confirming(readiness), Event::StartConfirmed) => start::confirmed(&mut run, readiness),
             (State::Starting(readiness), Event::RunResponse(execution)) => {
                 start::run_response(&mut run, now, readiness, execution)
             }
             (State::Recovering(recovery), Event::JobRead(job)) => recover::job_read(&mut run, now, recovery, job),
+            (State::Recovering(recovery), Event::JobListed(job)) => recover::job_listed(&mut run, now, recovery, job),
             (State::Recovering(recovery), Event::ExecutionsListed(executions)) => {
                 recover::executions_listed(&mut run, now, recovery, executions)
             }
@@ -180,6 +183,9 @@ impl Machine {
             (State::FindingJob(watch), Event::JobListed(job)) => absence::job_listed(&mut run, now, watch, job),
             (State::ConfirmingCancelled(cancelled), Event::JobRead(job)) => {
                 ending::confirm_cancelled(&mut run, now, cancelled, job)
+            }
+            (State::ConfirmingCancelled(cancelled), Event::JobListed(job)) => {
+                ending::cancelled_job_listed(&mut run, now, cancelled, job)
             }
             (State::CountingExecutions(count), Event::JobRead(job)) => count::job_read(&run, now, count, job),
             (State::CountingExecutions(count), Event::ExecutionsListed(executions)) => {

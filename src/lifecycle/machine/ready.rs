@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    context::{RECHECK_PAUSE, RunContext},
+    context::{JOB_GONE_AFTER, RECHECK_PAUSE, RunContext},
     finish,
     protocol::RunError,
     state::{Readiness, State, Transition},
@@ -33,7 +33,7 @@ pub(super) fn job_read(
         }
         Ok(job) => {
             run.last_seen = now;
-            readiness.not_found = false;
+            readiness.not_found_since = None;
             let condition = job.ready();
             match condition {
                 Some(Condition { status: ConditionStatus::True, .. }) => {
@@ -56,8 +56,11 @@ pub(super) fn job_read(
             }
         }
         Err(error) if error.kind == ErrorKind::NotFound => {
-            if run.record_not_found(now, &mut readiness.not_found) {
-                return Transition::fail(run.removed_before_start(false));
+            if run.record_not_found(now, &mut readiness.not_found_since) {
+                return Transition::to(
+                    Duration::ZERO,
+                    State::AwaitingReady(Readiness { finds_job: true, ..readiness }),
+                );
             }
             least_pause = RECHECK_PAUSE;
         }
@@ -74,6 +77,26 @@ pub(super) fn job_read(
     // The last read is at the deadline, not one pause after it.
     let pause = readiness.pauses.pause().min(deadline.saturating_sub(now)).max(least_pause);
     Transition::to(pause, State::AwaitingReady(readiness))
+}
+
+/// Takes the result of a list that should contain the job, which reads don't find.
+pub(super) fn job_listed(
+    run: &mut RunContext,
+    now: Duration,
+    readiness: Readiness,
+    response: ApiResult<Option<Job>>,
+) -> Transition {
+    let readiness = Readiness { finds_job: false, ..readiness };
+    match response {
+        Ok(Some(job)) => job_read(run, now, readiness, Ok(job)),
+        Err(error) if error.may_pass() => job_read(run, now, readiness, Err(error)),
+        // Without a list, the reads decide.
+        Ok(None) | Err(_) => {
+            let error = run.removed_before_start(false);
+            // Nothing was started, so the job can be deleted if it is there after all.
+            finish::finish_in_doubt(run, now + JOB_GONE_AFTER, Err(error))
+        }
+    }
 }
 
 /// Whether waiting can't help a job that is `Ready=False`.

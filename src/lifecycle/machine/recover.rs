@@ -31,7 +31,7 @@ pub(super) fn begin(run: &mut RunContext, readiness: Readiness, now: Duration, c
     run.maybe_started = true;
     run.report(Progress::Recovering { error: (*cause).clone() });
     let pauses = Backoff::new(FIRST_PAUSE, MAX_PAUSE);
-    let recovery = Recovery { readiness, since: now, pauses, job_status: None, cause };
+    let recovery = Recovery { readiness, since: now, pauses, finds_job: false, job_status: None, cause };
     Transition::to(Duration::ZERO, State::Recovering(recovery))
 }
 
@@ -50,7 +50,7 @@ pub(super) fn job_read(
         return Transition::fail(run.removed_before_start(false));
     }
     run.last_seen = now;
-    recovery.readiness.not_found = false;
+    recovery.readiness.not_found_since = None;
     let owner = run.ownership.owner_of(&job);
     let has_executions = job.status.execution_count.unwrap_or_default() > 0;
     recovery.job_status = Some(match job.status.latest_created_execution {
@@ -89,10 +89,25 @@ pub(super) fn executions_listed(
     }
 }
 
+/// Takes the result of a list that should contain the job, which reads don't find.
+pub(super) fn job_listed(
+    run: &mut RunContext,
+    now: Duration,
+    mut recovery: Recovery,
+    response: ApiResult<Option<Job>>,
+) -> Transition {
+    recovery.finds_job = false;
+    match response {
+        Ok(None) => Transition::fail(run.removed_before_start(false)),
+        Ok(Some(job)) => job_read(run, now, recovery, Ok(job)),
+        Err(error) => search_again(run, now, recovery, error.pause_at_least(Duration::ZERO)),
+    }
+}
+
 fn read_failed(run: &mut RunContext, now: Duration, mut recovery: Recovery, error: &ApiError) -> Transition {
     let is_missing = error.kind == ErrorKind::NotFound;
-    if is_missing && run.record_not_found(now, &mut recovery.readiness.not_found) {
-        Transition::fail(run.removed_before_start(false))
+    if is_missing && run.record_not_found(now, &mut recovery.readiness.not_found_since) {
+        Transition::to(Duration::ZERO, State::Recovering(Recovery { finds_job: true, ..recovery }))
     } else if is_missing || error.may_pass() {
         search_again(run, now, recovery, error.pause_at_least(Duration::ZERO))
     } else {

@@ -62,6 +62,8 @@ pub(in crate::lifecycle) enum RemovalStep {
     NotOurs,
     /// There is a job of this name, and nobody can tell whose it is. It was to be spared.
     UnknownOwner,
+    /// There is no such job any more, after a delete whose response was lost.
+    Gone,
     /// There is no such job.
     Missing(Box<ApiError>),
     /// The job can't be deleted, or it is unknown whether it was.
@@ -136,7 +138,7 @@ impl Removal {
             }
             Ok(job) => {
                 // It may have been created only now, by a create whose response was lost.
-                if now < self.settled_at {
+                if self.spares_unknown && now < self.settled_at {
                     self.settled_at = self.settled_at.max(now + READ_LAG);
                 }
                 self.ownership.uid = job.metadata.uid.or(self.ownership.uid);
@@ -158,7 +160,7 @@ impl Removal {
         self.deletes_left = self.deletes_left.saturating_sub(1);
         match error.kind {
             // The earlier delete, whose response was lost, deleted it.
-            ErrorKind::NotFound if self.maybe_deleted && now >= self.settled_at => RemovalStep::Deleted,
+            ErrorKind::NotFound if self.maybe_deleted && now >= self.settled_at => RemovalStep::Gone,
             // Somebody else deleted it, or the API does not see it yet. The first check comes at once.
             ErrorKind::NotFound => {
                 let pause = if self.pauses.is_fresh() { Duration::ZERO } else { self.pauses.pause() };
@@ -196,7 +198,7 @@ impl Removal {
             }
             Ok(_) => RemovalStep::Failed(unclear),
             Err(error) if error.kind == ErrorKind::NotFound && now >= self.settled_at => match self.maybe_deleted {
-                true => RemovalStep::Deleted,
+                true => RemovalStep::Gone,
                 false => RemovalStep::Missing(error),
             },
             Err(error) if error.kind == ErrorKind::NotFound => {
@@ -377,7 +379,8 @@ mod tests {
             prop_assert!(!world.stolen);
             let is_left = world.holder.is_some_and(|holder| holder.ours);
             match end {
-                RemovalStep::Deleted => prop_assert!(!is_left),
+                RemovalStep::Deleted | RemovalStep::Gone => prop_assert!(!is_left),
+                RemovalStep::UnknownOwner => prop_assert!(false, "it was not to be spared"),
                 RemovalStep::NotOurs => prop_assert!(world.holder.is_some_and(|holder| !holder.ours)),
                 RemovalStep::Missing(_) => {
                     prop_assert!(!is_left);

@@ -90,7 +90,7 @@ fn await_capacity(run: &mut RunContext, now: Duration, starts: Starts, error: Ap
         return finish::finish(run, now, Err(Box::new(error).into()));
     }
     let starts_sent = starts.sent.saturating_sub(1);
-    Transition::to(pause, State::AwaitingCapacity(CapacityCheck { wait, starts_sent, not_found: false }))
+    Transition::to(pause, State::AwaitingCapacity(CapacityCheck { wait, starts_sent, not_found_since: None }))
 }
 
 /// Takes the read of the job that precedes each start: somebody may have deleted the job during the wait.
@@ -106,7 +106,9 @@ pub(super) fn capacity_check(
             Transition::to(error.pause_at_least(RECHECK_PAUSE), State::AwaitingCapacity(check))
         }
         Err(error)
-            if error.kind == ErrorKind::NotFound && !run.record_not_found(now, &mut check.not_found) && has_time =>
+            if error.kind == ErrorKind::NotFound
+                && !run.record_not_found(now, &mut check.not_found_since)
+                && has_time =>
         {
             Transition::to(RECHECK_PAUSE, State::AwaitingCapacity(check))
         }
@@ -117,7 +119,8 @@ pub(super) fn capacity_check(
                 pauses: Backoff::new(FIRST_PAUSE, run.plan.poll_interval),
                 reported: None,
                 failing_since: None,
-                not_found: check.not_found,
+                not_found_since: check.not_found_since,
+                finds_job: false,
                 starts: Starts { sent: check.starts_sent, capacity_wait: Some(check.wait) },
             };
             ready::job_read(run, now, readiness, response)

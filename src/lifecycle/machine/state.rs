@@ -70,8 +70,10 @@ pub(super) struct Readiness {
     pub(super) reported: Option<String>,
     /// Since when the job is `Ready=False`.
     pub(super) failing_since: Option<Duration>,
-    /// Whether the last read did not find the job.
-    pub(super) not_found: bool,
+    /// Since when reads don't find the job.
+    pub(super) not_found_since: Option<Duration>,
+    /// Whether they don't find it for so long that a list is asked.
+    pub(super) finds_job: bool,
     pub(super) starts: Starts,
 }
 
@@ -99,8 +101,8 @@ pub(super) struct CapacityCheck {
     pub(super) wait: CapacityWait,
     /// How many `jobs.run` requests were sent that were not refused for lack of capacity.
     pub(super) starts_sent: u32,
-    /// Whether the last read did not find the job.
-    pub(super) not_found: bool,
+    /// Since when reads don't find the job.
+    pub(super) not_found_since: Option<Duration>,
 }
 
 /// The search for an execution that may have started.
@@ -113,6 +115,8 @@ pub(super) struct Recovery {
     /// When the response was lost.
     pub(super) since: Duration,
     pub(super) pauses: Backoff,
+    /// Whether reads don't find the job, so that a list is asked.
+    pub(super) finds_job: bool,
     /// What the job's status says in this round; `None` while the job is being read.
     pub(super) job_status: Option<JobStatusVerdict>,
     /// Why the response was lost.
@@ -196,6 +200,8 @@ pub(super) struct Duplicates {
 pub(super) struct Cancelled {
     /// The service's message.
     pub(super) message: String,
+    /// Whether a read did not find the job, so that a list is asked.
+    pub(super) finds_job: bool,
     pub(super) pauses: Backoff,
     /// When a job that can't be read counts as still there.
     pub(super) deadline: Duration,
@@ -256,6 +262,10 @@ impl State {
             Self::Starting(_) => Command::RunJob,
             Self::Recovering(Recovery { job_status: Some(_), .. })
             | Self::CountingExecutions(Count { shows_more: true, .. }) => Command::ListExecutions,
+            Self::AwaitingReady(Readiness { finds_job: true, .. })
+            | Self::Recovering(Recovery { finds_job: true, .. })
+            | Self::ConfirmingCancelled(Cancelled { finds_job: true, .. })
+            | Self::FindingJob(_) => Command::FindJob,
             Self::NameTaken(_)
             | Self::AwaitingReady(_)
             | Self::AwaitingCapacity(_)
@@ -263,7 +273,6 @@ impl State {
             | Self::ConfirmingGone(_)
             | Self::ConfirmingCancelled(_)
             | Self::CountingExecutions(_) => Command::ReadJob,
-            Self::FindingJob(_) => Command::FindJob,
             Self::CancellingDuplicates(duplicates) => Command::CancelExecution(duplicates.current.clone()),
             Self::Watching(watch) => Command::WatchExecution(ExecutionWatch {
                 execution: watch.execution.clone(),
@@ -279,9 +288,8 @@ impl State {
     /// Which kill ends the run.
     pub(super) fn kill_effect(&self) -> KillEffect {
         match self {
-            Self::Creating(Creating { maybe_done: false, .. }) | Self::NameTaken(NameTaken { maybe_done: false, .. }) => {
-                KillEffect::UnlessCreated
-            }
+            Self::Creating(Creating { maybe_done: false, .. })
+            | Self::NameTaken(NameTaken { maybe_done: false, .. }) => KillEffect::UnlessCreated,
             Self::Creating(_) | Self::NameTaken(_) => KillEffect::None,
             _ => KillEffect::OnceDeleted,
         }

@@ -128,7 +128,11 @@ impl fmt::Display for Progress {
                 let pause = pause.as_secs_f64();
                 write!(f, "Still watching the execution; checking again in {pause:.1} s. ")?;
                 // What waiting alone does not mend needs somebody to do something.
-                if error.may_pass() { write!(f, "{}", error.brief())? } else { write!(f, "{error}")? }
+                if error.may_pass() {
+                    write!(f, "{}", error.brief())?
+                } else {
+                    write!(f, "{error}")?
+                }
                 write_unreported(f, *unreported)
             }
             Self::RateLimited { quota, project, region } => write!(
