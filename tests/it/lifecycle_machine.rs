@@ -728,7 +728,9 @@ proptest! {
 
         let ran = run(&mut world, world::Plan { keep_job, owner_label, ..plan() }, &faults);
 
-        prop_assert!(!world.interrupted, "an execution was stopped by {:?}", ran.result);
+        // A start that comes later than the run waited for it may meet the deletion after another failure.
+        let is_very_late = faults.contains(&Fault::LostBeforeVeryLateEffect) && ran.result.is_err();
+        prop_assert!(!world.interrupted || is_very_late, "an execution was stopped by {:?}", ran.result);
         prop_assert!(never_twice(&world, &ran.reports), "{} starts, {:?} at once", world.starts, world.overlap);
         prop_assert!(!world.other_job_touched, "deleted or ran {JOB}, which is not ours");
         let left = world.job.as_ref().is_some_and(|job| job.ours && !job.deleting);

@@ -22,6 +22,8 @@ use crate::{
     lifecycle::progress::Progress,
 };
 
+/// How long reads must not find the job before the watch ends if the job can't be looked for by a list.
+const UNLISTED_AFTER: Duration = Duration::from_secs(3600);
 /// How long reads must not find an execution that its job says nothing about before the watch ends.
 const LOST_AFTER: Duration = Duration::from_secs(300);
 
@@ -51,8 +53,10 @@ pub(super) fn job_listed(
     match response {
         Ok(None) => ending::removed(run, false),
         Ok(Some(job)) => ask(run, now, watch, &job),
-        // Without a list, the reads decide after some more time.
-        Err(error) if !error.may_pass() && watch.job_not_found_since.is_some_and(|since| now >= since + LOST_AFTER) => {
+        // Without a list, the reads decide at last.
+        Err(error)
+            if !error.may_pass() && watch.job_not_found_since.is_some_and(|since| now >= since + UNLISTED_AFTER) =>
+        {
             lose_sight(run, &watch)
         }
         Err(error) => watch::look_through(run, now, watch, error),

@@ -68,22 +68,23 @@ pub(super) fn confirm_cancelled(
     mut cancelled: Cancelled,
     response: ApiResult<Job>,
 ) -> Transition {
-    match response {
-        Ok(job) if run.ownership.is_deleted_or_replaced(&job) => removed(run, false),
-        Err(error) if error.kind == ErrorKind::NotFound && now >= run.created_at + READ_LAG => {
-            cancelled.finds_job = true;
-            Transition::to(Duration::ZERO, State::ConfirmingCancelled(cancelled))
+    let error = match response {
+        Ok(job) if run.ownership.is_deleted_or_replaced(&job) => return removed(run, false),
+        Ok(_) => {
+            run.last_seen = now;
+            return failed(run, now, cancelled.message, None);
         }
-        Err(error) if (error.kind == ErrorKind::NotFound || error.may_pass()) && now < cancelled.deadline => {
-            let pause = error.pause_at_least(cancelled.pauses.pause());
-            Transition::to(pause, State::ConfirmingCancelled(cancelled))
-        }
-        response => {
-            if response.is_ok() {
-                run.last_seen = now;
-            }
-            failed(run, now, cancelled.message, None)
-        }
+        Err(error) => error,
+    };
+    let is_missing = error.kind == ErrorKind::NotFound;
+    if now < cancelled.deadline {
+        cancelled.finds_job = is_missing && now >= run.created_at + READ_LAG;
+        let pause = if cancelled.finds_job { Duration::ZERO } else { error.pause_at_least(cancelled.pauses.pause()) };
+        Transition::to(pause, State::ConfirmingCancelled(cancelled))
+    } else if is_missing {
+        removed_in_doubt(run, now)
+    } else {
+        failed(run, now, cancelled.message, None)
     }
 }
 
@@ -91,20 +92,26 @@ pub(super) fn confirm_cancelled(
 pub(super) fn cancelled_job_listed(
     run: &mut RunContext,
     now: Duration,
-    cancelled: Cancelled,
+    mut cancelled: Cancelled,
     response: ApiResult<Option<Job>>,
 ) -> Transition {
-    let cancelled = Cancelled { finds_job: false, ..cancelled };
+    cancelled.finds_job = false;
     match response {
         Ok(Some(job)) => confirm_cancelled(run, now, cancelled, Ok(job)),
-        Err(error) if error.may_pass() => confirm_cancelled(run, now, cancelled, Err(error)),
-        // Without a list, the read decides.
-        Ok(None) | Err(_) => {
-            run.report(Progress::Removed { job: run.plan.job.clone(), killed: false });
-            // The execution has ended, so the job can be deleted if it is there after all.
-            finish::finish_in_doubt(run, now + JOB_GONE_AFTER, Ok(Outcome::Removed))
+        Err(error) if now < cancelled.deadline => {
+            let pause = error.pause_at_least(cancelled.pauses.pause());
+            Transition::to(pause, State::ConfirmingCancelled(cancelled))
         }
+        // Without a list, the reads decide.
+        Ok(None) | Err(_) => removed_in_doubt(run, now),
     }
+}
+
+/// Ends the run: its execution was cancelled, and its job is not found. As the execution has ended, the job can be deleted
+/// if it is there after all.
+fn removed_in_doubt(run: &mut RunContext, now: Duration) -> Transition {
+    run.report(Progress::Removed { job: run.plan.job.clone(), killed: false });
+    finish::finish_in_doubt(run, now + JOB_GONE_AFTER, Ok(Outcome::Removed))
 }
 
 /// Ends the run: the execution was deleted, and its job was not.
