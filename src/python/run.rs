@@ -114,11 +114,11 @@ impl Run {
     {
         Self::spawn(location, |orders, messages| {
             let confirm: ConfirmStart = {
-                let (confirmed, messages) = (orders.confirmed.clone(), messages.clone());
+                let (confirmed, sender) = (orders.confirmed.clone(), messages.clone());
                 Arc::new(move || {
                     let mut confirmed = confirmed.subscribe();
                     // Fails once Python has dropped the run, which aborts it.
-                    _ = messages.send(Box::new(RunMessage::ConfirmStart));
+                    _ = sender.send(Box::new(RunMessage::ConfirmStart));
                     // The closure keeps the sender, so there is no error.
                     Box::pin(async move { _ = confirmed.changed().await })
                 })
@@ -163,9 +163,9 @@ impl Run {
 
 /// Sends progress to Python's iteration.
 fn sink_of(messages: &Messages) -> ProgressSink {
-    let messages = messages.clone();
+    let sender = messages.clone();
     // Fails once Python has dropped the run.
-    Arc::new(move |progress| _ = messages.send(Box::new(RunMessage::Progress(progress))))
+    Arc::new(move |progress| _ = sender.send(Box::new(RunMessage::Progress(progress))))
 }
 
 #[pymethods]

@@ -77,9 +77,12 @@ pub fn quiet() -> ProgressSink {
     Arc::new(|_| {})
 }
 
-/// A run that no kill can find.
+/// A run that no kill can find, and the deletion of its job.
 pub async fn run(transport: Transport, body: Value, plan: Plan, sink: ProgressSink) -> Result<Outcome, RunError> {
-    driver::run(transport, &ProcessState::default(), body.into(), plan, RunControl::new(sink)).await
+    let process = ProcessState::default();
+    let result = driver::run(transport, &process, body.into(), plan, RunControl::new(sink)).await;
+    process.janitor.drain(Duration::from_secs(60)).await;
+    result
 }
 
 pub async fn no_jobs(emulator: &Emulator) -> bool {

@@ -172,13 +172,33 @@ async fn a_kill_of_a_job_that_is_being_created_waits_for_it() {
     // Long enough for the kill to miss the job and for the run to start it afterwards.
     let late = |seconds: f64, call: &str| json!({"fault": {"delay": seconds}, "calls": [call]});
     emulator.set_faults(faults(&json!({"rules": [late(3.0, "jobs.create"), late(1.0, "jobs.delete")]})));
-    let mut run = KillableRun::start(&emulator);
-    run.reports("creating").await;
+    let run = KillableRun::start(&emulator);
+    while !emulator.counts().contains_key("jobs.create") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let result = run.killed(&emulator).await;
     assert!(is_killed_before_start(&result), "{result:?}");
     assert!(no_jobs(&emulator).await);
     let begun = |kind| emulator.history()[0].events.iter().any(|event| event.kind == kind);
     assert!(!begun(EventKind::ExecutionCreated));
+}
+
+#[tokio::test]
+async fn a_kill_of_a_run_that_has_not_sent_its_create_gives_the_create_up() {
+    let emulator = emulator(Duration::from_secs(600), Simulated::Success).await;
+    // The first call learns that the quota is used up. The second one waits for it.
+    emulator.set_faults(faults(&json!({"quotas": {"writes": 0}})));
+    let mut run = KillableRun::start(&emulator);
+    run.reports("rate_limited").await;
+    let label = Some((LABEL.to_owned(), "this".to_owned()));
+    let kill = kill::kill(transport(&emulator), &run.process.active_runs, "j", label, quiet());
+    let error = tokio::time::timeout(Duration::from_secs(5), kill).await.expect("the kill waits").unwrap_err();
+    assert_eq!(error.kind, ErrorKind::NotFound);
+    let result = tokio::time::timeout(Duration::from_secs(1), run.run).await.unwrap().unwrap();
+    assert!(is_killed_before_start(&result), "{result:?}");
+    emulator.set_faults(Faults::default());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(emulator.history().is_empty());
 }
 
 #[tokio::test]
@@ -234,8 +254,7 @@ async fn a_repeated_failure_is_one_log_line_and_the_last_line_counts_the_retries
     let retries: Vec<_> = lines.iter().filter(|(kind, _)| *kind == "retrying").collect();
     assert_eq!(retries.len(), 1, "{lines:?}");
     assert!(retries[0].1.starts_with("Retrying in ") && retries[0].1.contains("HTTP 503"), "{}", retries[0].1);
-    let (kind, last) = lines.last().unwrap();
-    assert_eq!(*kind, "summary");
+    let (_, last) = lines.iter().find(|(kind, _)| *kind == "summary").unwrap();
     assert!(last.starts_with("Cloud Run Job 'j' was pending for ") && last.ends_with("; 3 retries"), "{last}");
 }
 

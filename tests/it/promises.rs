@@ -209,6 +209,7 @@ async fn cancellation_is_prompt_at_any_moment() {
     }
     assert!(longest < SECOND, "{longest:?}");
     // No call follows a cancellation, and no cancelled run has deleted a job whose execution had not succeeded.
+    process.janitor.drain(60 * SECOND).await;
     tokio::time::sleep(SECOND).await;
     let calls = emulator.counts();
     assert!(calls["jobs.run"] > 1000 && calls["jobs.delete"] > 100, "{calls:?}");
@@ -283,8 +284,14 @@ async fn a_job_that_can_not_be_deleted_is_not_reported_as_deleted() {
     let emulator = quick().await;
     let missing = json!({"status": {"code": 404, "message": "Resource 'j' of kind 'JOB' does not exist."}});
     let rules = json!({"rules": [{"fault": missing, "calls": ["jobs.delete"]}]});
-    let (result, reported) = run_with_faults(&emulator, rules).await;
+    emulator.set_faults(faults(&rules));
+    let (process, reported) = (ProcessState::default(), Arc::new(Mutex::new(vec![])));
+    let sink = reported.clone();
+    let control = RunControl::new(Arc::new(move |progress: Progress| sink.lock().unwrap().push(progress.kind())));
+    let result = driver::run(transport(&emulator), &process, body("j").into(), plan("j"), control).await;
     assert_eq!(result.unwrap(), Outcome::Succeeded);
+    process.janitor.drain(2 * SECOND).await;
+    let reported = reported.lock().unwrap().clone();
     assert!(reported.contains(&"leaked") && !reported.contains(&"deleted"), "{reported:?}");
     assert_eq!(emulator.jobs().len(), 1);
 }

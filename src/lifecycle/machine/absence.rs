@@ -118,8 +118,9 @@ fn verdict(latest: &ExecutionReference) -> Option<Verdict> {
     match latest.completion_status {
         Some(CompletionStatus::ExecutionSucceeded) => Some(Verdict::Succeeded),
         Some(CompletionStatus::ExecutionFailed) => Some(Verdict::Failed),
-        Some(CompletionStatus::ExecutionCancelled) => Some(Verdict::Cancelled),
+        // A deletion cancels the execution first.
         _ if latest.deletion_timestamp.is_some() => Some(Verdict::Deleted),
+        Some(CompletionStatus::ExecutionCancelled) => Some(Verdict::Cancelled),
         Some(CompletionStatus::ExecutionRunning | CompletionStatus::ExecutionPending) => Some(Verdict::Exists),
         _ if latest.completion_timestamp.is_some() => None,
         // A job names its execution from its creation on.
