@@ -1,5 +1,6 @@
 //! The methods of the API as typed calls.
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
@@ -9,7 +10,7 @@ use super::{
     guard::Guard,
     http::Request,
     method::{ApiMethod, ApiPath},
-    response::ApiResponse,
+    response::{ApiResponse, JobList},
     transport::Transport,
     types::{Deletion, Execution, JOB_LABEL, Job, List},
 };
@@ -19,6 +20,9 @@ use crate::{schema::run_v1, secret::Secret};
 /// document, parameter `fields`).
 const PROGRESS_FIELDS: &str =
     "kind,unreachable,metadata/continue,items(metadata/name,status(conditions,runningCount,logUri))";
+
+/// The fields of jobs that [`CloudRunClient::find_job`] asks for. Bodies of jobs may contain secrets.
+const JOB_FIELDS: &str = "kind,unreachable,metadata/continue,items(metadata(name,uid,labels,deletionTimestamp),status)";
 
 /// Maximum number of a list's pages. No real list has so many.
 const MAX_PAGES: usize = 1000;
@@ -52,9 +56,15 @@ impl CloudRunClient {
         self.call(Request::new(ApiMethod::GetJob, name)).await
     }
 
-    // TEMPORARY
-    pub async fn find_job(&self, name: &str, _label: Option<(&str, &str)>) -> ApiResult<Option<Job>> {
-        self.get_job(name).await.map(Some)
+    /// Finds a job by a list of jobs, from every page. `label` (key and value) narrows the list to jobs that carry it.
+    ///
+    /// `None`: the list is complete and does not contain the job.
+    pub async fn find_job(&self, name: &str, label: Option<(&str, &str)>) -> ApiResult<Option<Job>> {
+        let selector = label.map(|(key, value)| format!("{key}={value}"));
+        let mut query = vec![("fields", JOB_FIELDS)];
+        query.extend(selector.iter().map(|selector| ("labelSelector", selector.as_str())));
+        let jobs: Vec<Job> = self.list::<JobList, _>(ApiMethod::ListJobs, &query).await?;
+        Ok(jobs.into_iter().find(|job| job.metadata.name == name))
     }
 
     /// Deletes a job. The service stops its executions in the background.
@@ -84,35 +94,45 @@ impl CloudRunClient {
     ///
     /// An execution that can't be parsed is returned without a name. So an empty list means that there is none.
     pub async fn list_executions(&self, job: &str) -> ApiResult<Vec<Execution>> {
-        self.list(&[("labelSelector", &format!("{JOB_LABEL}={job}"))]).await
+        self.list::<List<Value>, _>(ApiMethod::ListExecutions, &[("labelSelector", &format!("{JOB_LABEL}={job}"))])
+            .await
     }
 
     /// Lists all executions of several jobs, from every page, with their names, conditions, counts of running tasks and
     /// log addresses only.
     pub async fn list_executions_of_jobs(&self, jobs: &[&str]) -> ApiResult<Vec<Execution>> {
         let selector = format!("{JOB_LABEL} in ({})", jobs.join(","));
-        self.list(&[("labelSelector", &selector), ("fields", PROGRESS_FIELDS)]).await
+        self.list::<List<Value>, _>(
+            ApiMethod::ListExecutions,
+            &[("labelSelector", &selector), ("fields", PROGRESS_FIELDS)],
+        )
+        .await
     }
 
-    async fn list(&self, parameters: &[(&str, &str)]) -> ApiResult<Vec<Execution>> {
-        let mut executions = Vec::new();
+    /// Lists resources, from every page. An item that can't be parsed becomes the default value.
+    async fn list<L: ApiResponse + Into<List<Value>>, T: DeserializeOwned + Default>(
+        &self,
+        method: ApiMethod,
+        parameters: &[(&str, &str)],
+    ) -> ApiResult<Vec<T>> {
+        let mut items = Vec::new();
         let mut page_tokens: Vec<String> = Vec::new();
         loop {
             let mut query = parameters.to_vec();
             if let Some(token) = page_tokens.last() {
                 query.push(("continue", token));
             }
-            let list: List<Value> =
-                self.call(Request { query: &query, ..Request::new(ApiMethod::ListExecutions, "") }).await?;
-            executions.extend(list.items.into_iter().map(|item| serde_json::from_value(item).unwrap_or_default()));
+            let page: L = self.call(Request { query: &query, ..Request::new(method, "") }).await?;
+            let list: List<Value> = page.into();
+            items.extend(list.items.into_iter().map(|item| serde_json::from_value(item).unwrap_or_default()));
             match list.metadata.continue_token.filter(|token| !token.is_empty()) {
                 Some(token) if page_tokens.contains(&token) || page_tokens.len() >= MAX_PAGES => {
                     let message = "the list has no last page".to_owned();
-                    let error = self.transport.error(ApiMethod::ListExecutions, "", ErrorKind::Unavailable, message);
+                    let error = self.transport.error(method, "", ErrorKind::Unavailable, message);
                     return Err(Box::new(ApiError { status: Some(200), ..error }));
                 }
                 Some(token) => page_tokens.push(token),
-                None => return Ok(executions),
+                None => return Ok(items),
             }
         }
     }

@@ -24,6 +24,12 @@ const MAX_URL_LENGTH: usize = 2048;
 const QUOTA_PROJECT: &str = "x-goog-user-project";
 /// Maximum time until a connection is made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often an HTTP/2 connection is asked whether the far side still lives, and how long it has to answer. A proxy or a
+/// NAT may keep a dead connection open; all calls of a region share one.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection without calls is kept.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Maximum number of host name look-ups at the same time. Each one holds a thread, for half a minute when the name server
 /// is silent.
 const MAX_HOST_LOOKUPS: usize = 2;
@@ -43,6 +49,10 @@ pub fn http_client(use_proxy: bool) -> Result<reqwest::Client, reqwest::Error> {
         .user_agent(concat!("prefect-gcp-cloud-run/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .http2_keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .http2_keep_alive_while_idle(true)
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
         .dns_resolver(HostLookup::default());
     if use_proxy { builder.build() } else { builder.no_proxy().build() }
 }

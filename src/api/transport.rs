@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use reqwest::{StatusCode, header::RETRY_AFTER};
+use reqwest::StatusCode;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
@@ -124,7 +124,7 @@ impl Transport {
 
         let response = builder.send().await?;
         let status = response.status();
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(retry_after);
+        let retry_after = retry_after(response.headers());
         let body = response.bytes().await?;
         let secret = token_used.as_ref().map(|(token, _)| token.secret());
         let redactor = || Redactor::new(secret, request.body, &[&self.project, &self.region, request.name]);

@@ -12,9 +12,6 @@ use super::{
 };
 use crate::api::{ApiError, ApiMethod, CloudRunClient, ErrorKind, RetryNotice, Transport};
 
-/// Pause before the next read of a job that a list shows and a read does not find.
-const CONTRADICTION_PAUSE: Duration = Duration::from_secs(2);
-
 /// Deletes the job, which stops its executions: Cloud Run sends SIGTERM and, ten seconds later, SIGKILL.
 ///
 /// A job without `owner_label` (key and value) belongs to another flow run and stays. A job that is already being deleted
@@ -48,7 +45,6 @@ pub async fn kill(
     let retry = transport.retry;
     let on_notice = reporter.notices(&transport.project, &transport.region);
     let client = CloudRunClient::new(Transport { on_notice, ..transport });
-    let removal_label = owner_label.clone();
     let mut removal = Removal::read_first(Ownership { uid: None, label: owner_label }, settled_at, retry);
     let mut pause = Duration::ZERO;
     loop {
@@ -63,27 +59,13 @@ pub async fn kill(
                 reporter.report(Progress::Retrying { notice, unreported: 0 });
                 (pause, removal)
             }
-            RemovalStep::Deleted | RemovalStep::Gone => {
+            RemovalStep::Deleted => {
                 pending_kill.done();
                 reporter.report(Progress::Deleted { job: job.to_owned() });
                 return Ok(());
             }
             RemovalStep::NotOurs | RemovalStep::UnknownOwner => return Err(Box::new(not_ours)),
-            RemovalStep::Missing(error) => match find(&client, job, removal_label.as_ref()).await {
-                // A failing API may answer 404 for some seconds.
-                true if began.elapsed() < retry.max_elapsed => {
-                    let ownership = Ownership { uid: None, label: removal_label.clone() };
-                    (CONTRADICTION_PAUSE, Removal::read_first(ownership, settled_at, retry))
-                }
-                _ => return Err(error),
-            },
-            RemovalStep::Failed(error) => return Err(error),
+            RemovalStep::Missing(error) | RemovalStep::Failed(error) => return Err(error),
         };
     }
-}
-
-/// Whether a list shows the job. `label` (key and value) is the job's. A list that fails shows nothing.
-async fn find(client: &CloudRunClient, job: &str, label: Option<&(String, String)>) -> bool {
-    let label = label.map(|(key, value)| (key.as_str(), value.as_str()));
-    matches!(client.find_job(job, label).await, Ok(Some(found)) if found.metadata.deletion_timestamp.is_none())
 }

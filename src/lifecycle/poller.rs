@@ -169,7 +169,17 @@ impl Batch {
                     ErrorKind::InvalidRequest | ErrorKind::PermissionDenied | ErrorKind::NotFound
                 ) =>
             {
-                poller.state().subscriptions.reject(error);
+                let is_refused_for_good = {
+                    let mut state = poller.state();
+                    let is_refused_for_good = state.subscriptions.record_refused_list(Instant::now());
+                    if is_refused_for_good {
+                        state.subscriptions.reject(error);
+                    }
+                    is_refused_for_good
+                };
+                if !is_refused_for_good {
+                    self.read_one_by_one().await;
+                }
             }
             Err(error) => {
                 let failed_lists = poller.state().subscriptions.record_failed_list();

@@ -14,6 +14,9 @@ use crate::api::{ApiError, ApiResult, types::Execution};
 const BATCH_SIZE: usize = 100;
 /// First pause before a read.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// How many lists must be refused, over how much time, before executions are read one by one for good.
+const MIN_REFUSALS: u32 = 3;
+const REFUSED_FOR: Duration = Duration::from_secs(20);
 /// How long lists may lack an execution after its start.
 pub(super) const LIST_LAG: Duration = Duration::from_secs(10);
 
@@ -38,6 +41,8 @@ pub(super) struct Subscription {
     pub(super) job: String,
     pub(super) execution: String,
     is_running: bool,
+    /// Whether the next read is an update, whatever it shows.
+    is_last_look: bool,
     started: Instant,
     max_pause: Duration,
     /// When it is to be read next.
@@ -60,9 +65,10 @@ impl Subscription {
             job: job.to_owned(),
             execution: watch.execution.clone(),
             is_running: watch.is_running,
+            is_last_look: watch.is_last_look,
             started: now.checked_sub(age).unwrap_or(now),
             max_pause: watch.max_pause,
-            due: now + poll_pause(age, watch.max_pause),
+            due: if watch.is_last_look { now } else { now + poll_pause(age, watch.max_pause) },
             missing: 0,
             sender,
         }
@@ -80,6 +86,8 @@ pub(super) struct Subscriptions {
     is_rejected: bool,
     /// How many consecutive lists failed.
     failed_lists: u32,
+    /// How many lists were refused since the last one that succeeded, and since when.
+    refusals: Option<(u32, Instant)>,
 }
 
 impl Subscriptions {
@@ -139,10 +147,18 @@ impl Subscriptions {
         self.failed_lists
     }
 
+    /// Records a list that the API refused at `now`. Returns whether lists are refused altogether: some seconds of refusals
+    /// may come from something in between.
+    pub(super) fn record_refused_list(&mut self, now: Instant) -> bool {
+        let (count, since) = self.refusals.unwrap_or((0, now));
+        self.refusals = Some((count + 1, since));
+        count + 1 >= MIN_REFUSALS && now >= since + REFUSED_FOR
+    }
+
     /// Sends the updates that a list has for a batch. Returns the subscriptions whose execution should be in the list but
     /// is not: those must be read one by one, because a list can lag.
     pub(super) fn apply_list(&mut self, batch: &[u64], executions: Vec<Execution>) -> Vec<(u64, String)> {
-        self.failed_lists = 0;
+        (self.failed_lists, self.refusals) = (0, None);
         let mut executions: HashMap<_, _> =
             executions.into_iter().map(|execution| (execution.metadata.name.clone(), execution)).collect();
         let mut missing = vec![];
@@ -153,7 +169,7 @@ impl Subscriptions {
                     subscription.missing = 0;
                     let began_to_run =
                         !subscription.is_running && execution.status.running_count.unwrap_or_default() > 0;
-                    if execution.completed().is_some() || began_to_run {
+                    if execution.completed().is_some() || began_to_run || subscription.is_last_look {
                         self.deliver(number, PollResult::Update(Box::new(Ok(execution))));
                         continue;
                     }
@@ -161,7 +177,10 @@ impl Subscriptions {
                 None => {
                     subscription.missing += 1;
                     // A young execution gets a second list first, which comes soon.
-                    if subscription.missing > 1 || subscription.started.elapsed() >= LIST_LAG {
+                    if subscription.missing > 1
+                        || subscription.is_last_look
+                        || subscription.started.elapsed() >= LIST_LAG
+                    {
                         missing.push((number, subscription.execution.clone()));
                         continue;
                     }

@@ -450,3 +450,18 @@ async fn a_server_that_does_not_respond_is_a_timeout() {
     assert_eq!(error.message, "no response in time (setting request_timeout_seconds)");
     assert!(error.maybe_done);
 }
+
+#[tokio::test]
+async fn a_job_is_found_by_a_list_or_shown_to_be_absent() {
+    let emulator =
+        crate::driver_support::emulator(Duration::from_secs(1), prefect_gcp_core::emulator::SimulatedOutcome::Success)
+            .await;
+    let client = CloudRunClient::new(crate::driver_support::transport(&emulator));
+    client.create_job("j", &crate::driver_support::body("j").into(), &()).await.unwrap();
+    let label = Some((crate::driver_support::LABEL, "this"));
+    let found = client.find_job("j", label).await.unwrap().unwrap();
+    assert!(found.metadata.uid.is_some());
+    assert!(client.find_job("j", None).await.unwrap().is_some());
+    assert!(client.find_job("another", label).await.unwrap().is_none());
+    assert!(client.find_job("j", Some((crate::driver_support::LABEL, "another"))).await.unwrap().is_none());
+}

@@ -12,10 +12,12 @@ import asyncio
 import logging
 import shlex
 import time
+from contextlib import suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from uuid import UUID, uuid4
 
+import anyio
 from prefect.client.utilities import inject_client
 from prefect.exceptions import InfrastructureNotFound
 from prefect.logging.loggers import PrefectLogAdapter, flow_run_logger, get_logger
@@ -36,12 +38,15 @@ from prefect_gcp.exceptions import (
 from prefect_gcp.models.cloud_run_v2 import SecretKeySelector
 from prefect_gcp.settings import CloudRunWorkerSettings
 from prefect_gcp.utilities import slugify_name
+from prefect_gcp.workers._flow_runs import FlowRunChecks
+from prefect_gcp.workers._places import JobPlace, read_flow_run, record_place, recorded_place
+from prefect_gcp.workers._stop import Stop, give_back, mark_cancelled
 from prefect_gcp.workers._templates import get_base_job_body as _get_base_job_body  # noqa: F401 - people import it here
 from prefect_gcp.workers._templates import get_default_job_body_template as _get_default_job_body_template
 from prefect_gcp.workers._templates import render_configuration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     import anyio.abc
     from google.auth.exceptions import GoogleAuthError
@@ -174,6 +179,63 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
             pydantic.ValidationError: If a rendered value has the wrong type.
         """
         return cls(**await render_configuration(base_job_template, values, cls._get_base_config_defaults, client))
+
+    @classmethod
+    async def resolve_for_flow_run(
+        cls,
+        flow_run: FlowRun,
+        *,
+        client: PrefectClient,
+        work_pool: WorkPool,
+        worker_name: str,
+        worker_id: UUID | None = None,
+        deployment: DeploymentResponse | None = None,
+    ) -> Self:
+        """Makes the configuration of an existing flow run, as Prefect does.
+
+        A cancelled flow run whose job may exist gets a configuration also if its deployment is gone or its job
+        variables have become invalid: from the work pool's template, so that its job can be found and deleted.
+
+        Args:
+            flow_run: The flow run.
+            client: Client of the Prefect API.
+            work_pool: The work pool of the worker.
+            worker_name: Name of the worker.
+            worker_id: Id of the worker.
+            deployment: The flow run's deployment, if it was read already.
+
+        Returns:
+            The prepared configuration.
+
+        Raises:
+            prefect.exceptions.ObjectNotFound: If the deployment or the flow does not exist.
+            ValueError: If the template or the job variables can't be rendered.
+        """
+        try:
+            return await super().resolve_for_flow_run(
+                flow_run,
+                client=client,
+                work_pool=work_pool,
+                worker_name=worker_name,
+                worker_id=worker_id,
+                deployment=deployment,
+            )
+        except Exception:
+            state = flow_run.state
+            is_cancelled = state is not None and (state.is_cancelling() or state.is_cancelled())
+            if not is_cancelled or not flow_run.infrastructure_pid:
+                raise
+            with suppress(Exception):
+                return await cls._for_a_kill(flow_run, flow_run.job_variables or {}, client, work_pool, worker_name)
+            return await cls._for_a_kill(flow_run, {}, client, work_pool, worker_name)
+
+    @classmethod
+    async def _for_a_kill(
+        cls, flow_run: FlowRun, values: dict[str, Any], client: PrefectClient, work_pool: WorkPool, worker_name: str
+    ) -> Self:
+        configuration: Self = await cls.from_template_and_values(work_pool.base_job_template, values, client)
+        configuration.prepare_for_flow_run(flow_run, work_pool=work_pool, worker_name=worker_name)
+        return configuration
 
     def prepare_for_flow_run(
         self,
@@ -375,6 +437,37 @@ class CloudRunWorkerResult(BaseWorkerResult):
     """
 
 
+class _ActiveJob:
+    """The job of a run in progress."""
+
+    def __init__(self, place: JobPlace, client: _core.Client, flow_run: FlowRun, logger: PrefectLogAdapter) -> None:
+        self.place = place
+        self.client = client
+        self.flow_run = flow_run
+        self.logger = logger
+        # Why the run was given up because of its flow run.
+        self.reason: str | None = None
+        self._recording: asyncio.Task[None] | None = None
+
+    def give_up_by(self, run: _core.Run) -> Callable[[str], None]:
+        """Returns a function that gives a run up for a reason."""
+
+        def give_up(reason: str) -> None:
+            self.reason = reason
+            run.give_up(reason)
+
+        return give_up
+
+    def record(self, client: PrefectClient) -> None:
+        """Begins to write the place of the job on the flow run."""
+        self._recording = asyncio.create_task(record_place(client, self.flow_run.id, self.place, self.logger))
+
+    def stop_recording(self) -> None:
+        """Ends that, if it has not ended."""
+        if self._recording is not None:
+            self._recording.cancel()
+
+
 class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVariables, CloudRunWorkerResult]):
     """Runs flow runs as Google Cloud Run jobs."""
 
@@ -386,6 +479,16 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
     _documentation_url = "https://docs.prefect.io/integrations/prefect-gcp"
     _logo_url = "https://cdn.sanity.io/images/3ugk85nk/production/10424e311932e31c477ac2b9ef3d53cefbaad708-250x250.png"
 
+    # A kill mostly waits for responses, and one that waits long must not hold up those of other flow runs.
+    cleanup_max_concurrency: ClassVar[int | None] = 20
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._flow_run_checks = FlowRunChecks(lambda: self._client)
+        # The jobs of the runs in progress, by the id of their flow run.
+        self._active: dict[str, _ActiveJob] = {}
+        self._stop = Stop()
+
     async def setup(self) -> None:
         """Prepares the worker to run.
 
@@ -393,7 +496,24 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
             pydantic.ValidationError: If a setting is invalid, so that the worker fails before it takes a flow run.
         """
         _ = self._settings
+        self._stop = Stop()
         await super().setup()
+
+    async def teardown(self, *exc_info: Any) -> None:
+        """Stops the worker, and waits for the deletion of the jobs of runs that have ended.
+
+        Runs of which nothing was started are given back: their flow runs are Scheduled again, and their jobs deleted.
+        Executions that run go on. All of this takes at most 8 seconds after Prefect has stopped the runs.
+
+        Args:
+            exc_info: The exception that stops the worker, as `__aexit__` gets it.
+        """
+        try:
+            await super().teardown(*exc_info)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._flow_run_checks.stop()
+                await _core.drain_deletions(self._stop.time_left())
 
     async def run(
         self,
@@ -401,14 +521,15 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
         configuration: CloudRunWorkerJobConfiguration,
         task_status: anyio.abc.TaskStatus[Any] | None = None,
     ) -> CloudRunWorkerResult:
-        """Runs a flow run's job to its end, and deletes the job unless `keep_job` is set.
+        """Runs a flow run's job to its end. Then the job is deleted in the background, unless `keep_job` is set.
 
-        If this is cancelled, the worker stops watching the job, and its execution goes on.
+        A flow run that is cancelled, deleted or ended while its job waits for its start is not started. If this is
+        cancelled, a flow run that was not started is given back to the work pool, and an execution that runs goes on.
 
         Args:
             flow_run: The flow run. Its log gets the progress.
             configuration: The prepared configuration.
-            task_status: Gets the job's name when the execution has started.
+            task_status: Gets the job's name when the execution has started. Gets None if the flow run is not started.
 
         Returns:
             The job's name and the status code of its execution.
@@ -420,25 +541,99 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
         logger = self.get_flow_run_logger(flow_run)
         job = configuration.job_name
         is_labelled = _labels(configuration).get(_FLOW_RUN_ID_LABEL) == str(flow_run.id)
-        client = await self._cloud_run_client(configuration)
-        with client.run_job(
-            configuration.job_body,
-            job=job,
-            owner_label=(_FLOW_RUN_ID_LABEL, str(flow_run.id)) if is_labelled else None,
-            keep_job=bool(configuration.keep_job),
-            ready_timeout_seconds=configuration.timeout or _DEFAULT_TIMEOUT,
-            log=logger.log,
-        ) as run:
-            async for event in run:
-                if event.kind == "confirm_start":
+        client, project = await self._cloud_run_client(configuration)
+        active = _ActiveJob(JobPlace(project, configuration.region, job), client, flow_run, logger)
+        self._active[str(flow_run.id)] = active
+        try:
+            with client.run_job(
+                configuration.job_body,
+                job=job,
+                owner_label=(_FLOW_RUN_ID_LABEL, str(flow_run.id)) if is_labelled else None,
+                keep_job=bool(configuration.keep_job),
+                ready_timeout_seconds=configuration.timeout or _DEFAULT_TIMEOUT,
+                log=logger.log,
+            ) as run:
+                try:
+                    with self._flow_run_checks.waiting(flow_run.id, active.give_up_by(run)) as started:
+                        await self._follow(run, active, task_status, started)
+                except asyncio.CancelledError:
+                    await self._let_go(run, active)
+                    raise
+                if run.outcome == "not_started":
+                    await self._not_started(active)
+                    if task_status is not None:
+                        # Prefect then neither reports an error nor that the flow run was submitted.
+                        task_status.started(None)
+                if run.status_code is None:
+                    raise RuntimeError(f"The run of Cloud Run Job {job!r} ended without a result")
+                return CloudRunWorkerResult(identifier=job, status_code=run.status_code)
+        finally:
+            if self._active.get(str(flow_run.id)) is active:
+                del self._active[str(flow_run.id)]
+            active.stop_recording()
+
+    async def _follow(
+        self,
+        run: _core.Run,
+        active: _ActiveJob,
+        task_status: anyio.abc.TaskStatus[Any] | None,
+        started: Callable[[], None],
+    ) -> None:
+        """Logs the events of a run up to its end, and answers its questions."""
+        async for event in run:
+            if event.kind == "confirm_start":
+                if reason := await self._flow_run_checks.check(active.flow_run.id):
+                    active.give_up_by(run)(reason)
+                else:
                     run.confirm_start()
-                    continue
-                logger.log(event.level, event.message)
-                if event.kind == "started" and task_status is not None:
-                    task_status.started(job)
-            if run.status_code is None:
-                raise RuntimeError(f"The run of Cloud Run Job {job!r} ended without a result")
-            return CloudRunWorkerResult(identifier=job, status_code=run.status_code)
+                continue
+            active.logger.log(event.level, event.message)
+            if event.kind == "created" and self._client is not None:
+                active.record(self._client)
+            elif event.kind == "started":
+                started()
+                if task_status is not None:
+                    task_status.started(active.place.job)
+
+    async def _not_started(self, active: _ActiveJob) -> None:
+        """Says why a flow run was not started, and finishes its cancellation."""
+        state = {"cancelled": "cancelled", "deleted": "deleted", "ended": "ended"}.get(active.reason or "", "stopped")
+        active.logger.info(
+            f"Cloud Run Job {active.place.job!r} is not started, because the flow run was {state} while the job waited"
+        )
+        if active.reason == "cancelled" and self._client is not None:
+            await mark_cancelled(self._client, active.flow_run.id)
+
+    async def _let_go(self, run: _core.Run, active: _ActiveJob) -> None:
+        """Ends a run because the worker stops: gives it back, finishes it, or leaves its execution running."""
+        was_given_up = active.reason is not None
+        run.give_up("stopping")
+        flow_run, logger = active.flow_run, active.logger
+        with anyio.move_on_after(self._stop.time_left(), shield=True) as scope:
+            try:
+                async for event in run:
+                    if event.kind != "confirm_start":
+                        logger.log(event.level, event.message)
+                if self._client is None:
+                    return
+                if run.outcome == "not_started":
+                    if was_given_up:
+                        await self._not_started(active)
+                    else:
+                        active.stop_recording()
+                        async with self._stop.room:
+                            await give_back(self._client, flow_run.id, self.name, logger)
+                elif run.status_code:
+                    await self._propose_crashed_state(
+                        flow_run, f"Flow run infrastructure exited with non-zero status code {run.status_code}."
+                    )
+            except Exception as error:
+                logger.warning(f"The worker stops, and could not finish Cloud Run Job {active.place.job!r}: {error}")
+        if scope.cancelled_caught:
+            logger.warning(
+                f"The worker stops, and had no time to finish Cloud Run Job {active.place.job!r}. Check the flow run's "
+                f"state, and whether the {active.place} still exists"
+            )
 
     async def kill_infrastructure(
         self,
@@ -447,6 +642,9 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
         grace_seconds: int = 30,
     ) -> None:
         """Deletes a flow run's job, which stops its execution.
+
+        The job is looked for where this worker runs it, then where the worker that created it has noted on the flow
+        run, and then where the configuration says.
 
         Args:
             infrastructure_pid: Name of the job.
@@ -457,25 +655,61 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
             InfrastructureNotFound: If there is no such job, or it belongs to another flow run.
             CloudRunError: If it can't be deleted.
         """
-        client = await self._cloud_run_client(configuration)
         flow_run_id = _labels(configuration).get(_FLOW_RUN_ID_LABEL)
         owner_label = (_FLOW_RUN_ID_LABEL, flow_run_id) if flow_run_id else None
         if not _core.is_job_name(infrastructure_pid):
             raise InfrastructureNotFound(f"{infrastructure_pid!r} is not a valid Cloud Run job name")
-        try:
-            with client.kill_job(infrastructure_pid, owner_label=owner_label) as kill:
-                async for event in kill:
-                    self._logger.log(event.level, event.message)
-        except CloudRunNotFoundError as error:
-            raise InfrastructureNotFound(
-                f"Cloud Run Job {infrastructure_pid!r} not found in project {error.project!r}, region {error.region!r}"
-            ) from error
+        flow_run = await read_flow_run(self._client, flow_run_id)
+        logger: Any = self._logger if flow_run is None else self.get_flow_run_logger(flow_run)
+        looked: dict[JobPlace, CloudRunNotFoundError] = {}
+        async for place, client in self._places(infrastructure_pid, configuration, flow_run_id, flow_run, logger):
+            if place in looked:
+                continue
+            try:
+                with client.kill_job(infrastructure_pid, owner_label=owner_label) as kill:
+                    async for event in kill:
+                        logger.log(event.level, event.message)
+            except CloudRunNotFoundError as error:
+                looked[place] = error
+            else:
+                return
+        *_, last = looked
+        places = " and ".join(f"project {place.project!r}, region {place.region!r}" for place in looked)
+        logger.warning(
+            f"Cloud Run Job {infrastructure_pid!r} of this flow run was not found in {places}. If its container still "
+            "runs elsewhere, delete the job there: gcloud run jobs delete"
+        )
+        raise InfrastructureNotFound(f"Cloud Run Job {infrastructure_pid!r} not found in {places}") from looked[last]
+
+    async def _places(
+        self,
+        job: str,
+        configuration: CloudRunWorkerJobConfiguration,
+        flow_run_id: str | None,
+        flow_run: FlowRun | None,
+        logger: logging.Logger | PrefectLogAdapter,
+    ) -> AsyncIterator[tuple[JobPlace, _core.Client]]:
+        """The places where a flow run's job may be, the likeliest first."""
+        active = self._active.get(flow_run_id or "")
+        if active is not None and active.place.job == job:
+            yield active.place, active.client
+        noted = recorded_place(flow_run, job) if flow_run is not None else None
+        if noted is not None:
+            try:
+                client = self._client_for(configuration, noted.project, noted.region)
+            except ValueError as error:
+                logger.warning(f"The flow run's labels name a place that can't be used for {job!r}: {error}")
+            else:
+                yield noted, client
+        client, project = await self._cloud_run_client(configuration)
+        yield JobPlace(project, configuration.region, job), client
 
     @cached_property
     def _settings(self) -> CloudRunWorkerSettings:
         return CloudRunWorkerSettings()
 
-    async def _cloud_run_client(self, configuration: CloudRunWorkerJobConfiguration) -> _core.Client:
+    async def _cloud_run_client(self, configuration: CloudRunWorkerJobConfiguration) -> tuple[_core.Client, str]:
+        """Returns a client for the configuration's project and region, and the project."""
         credentials = configuration.credentials or GcpCredentials()
         project = credentials.project or await self._find_project(configuration, credentials)
         if not project:
@@ -483,9 +717,13 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
                 "No Google Cloud project is configured. Set 'project' on the work pool's GCP credentials block. If the "
                 "block has no key, setting GOOGLE_CLOUD_PROJECT in the worker's environment works too"
             )
+        return self._client_for(configuration, project, configuration.region), project
+
+    def _client_for(self, configuration: CloudRunWorkerJobConfiguration, project: str, region: str) -> _core.Client:
+        credentials = configuration.credentials or GcpCredentials()
         return _core.Client(
             project=project,
-            region=configuration.region,
+            region=region,
             credentials=_core.Credentials(
                 service_account_info=credentials._key_text(), service_account_file=credentials.service_account_file
             ),

@@ -3,7 +3,6 @@
 use std::{mem, time::Duration};
 
 use super::{
-    context::JOB_GONE_AFTER,
     ownership::Ownership,
     protocol::{Command, Event, Plan},
     removal::{Removal, RemovalStep},
@@ -16,8 +15,6 @@ use crate::{
 /// First and longest pause between two rounds of a deletion that fails.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(600);
-/// Pause before a job that is not found is looked for again.
-const MISSING_PAUSE: Duration = Duration::from_secs(5);
 /// How long a failure of the deletion is not reported again.
 const QUIET_PERIOD: Duration = Duration::from_secs(3600);
 
@@ -35,8 +32,6 @@ pub struct Cleanup {
     pauses: Backoff,
     /// When a failure was last reported.
     reported_at: Option<Duration>,
-    /// Since when the job is not found, although nothing shows that this deletion deleted it.
-    missing_since: Option<Duration>,
     /// The last failure.
     failure: Option<Box<ApiError>>,
 }
@@ -61,7 +56,6 @@ impl Cleanup {
             is_certain: true,
             pauses: Backoff::new(FIRST_PAUSE, MAX_PAUSE),
             reported_at: None,
-            missing_since: None,
             failure: None,
         }
     }
@@ -98,11 +92,7 @@ impl Cleanup {
         let next_round = Removal::read_first(self.removal.ownership().clone(), now, self.retry);
         let settled_at = self.removal.settled_at();
         let removal = mem::replace(&mut self.removal, next_round);
-        let step = removal.step(now, event);
-        if !matches!(step, RemovalStep::Gone | RemovalStep::Missing(_) | RemovalStep::Call(..)) {
-            self.missing_since = None;
-        }
-        match step {
+        match removal.step(now, event) {
             RemovalStep::Call(pause, removal) => self.go_on(pause, removal, None),
             RemovalStep::Retry(pause, removal, error) => {
                 self.failure = Some(error.clone());
@@ -127,14 +117,7 @@ impl Cleanup {
             }
             // Deleted, or replaced by somebody else's job.
             RemovalStep::Deleted => CleanupStep { reports: vec![Progress::Deleted { job: self.job }], next: None },
-            // A failing API may answer 404 for some seconds.
-            RemovalStep::Gone | RemovalStep::Missing(_)
-                if now < *self.missing_since.get_or_insert(now) + JOB_GONE_AFTER =>
-            {
-                let removal = Removal::read_first(self.removal.ownership().clone(), settled_at, self.retry);
-                self.go_on(MISSING_PAUSE, removal.sparing_unknown_owners(), None)
-            }
-            RemovalStep::Gone | RemovalStep::Missing(_) | RemovalStep::NotOurs => {
+            RemovalStep::Missing(_) | RemovalStep::NotOurs => {
                 let reports = if self.is_certain { vec![Progress::Deleted { job: self.job }] } else { vec![] };
                 CleanupStep { reports, next: None }
             }

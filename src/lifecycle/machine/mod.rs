@@ -54,18 +54,21 @@
 //! Whatever the responses:
 //!
 //! - After the response to a start was lost, `jobs.run` is sent again only if reads of the job and of its executions
-//!   found no execution, and only when the lost start can't take effect any more ([`Plan::settle_time`]).
+//!   found no execution, and only when the lost start should not take effect any more ([`Plan::settle_time`]). If it does
+//!   after all, the younger execution is cancelled.
 //! - A job of ours is deleted, kept because it is to be kept, or reported as left behind.
 //! - A job that may belong to somebody else is never deleted. Reads before repeated calls see to it; only a job that
 //!   replaces ours between such a read and the call can't be noticed.
-//! - A failure that may pass never ends a watch.
-//! - A kill in this process ends the run at once, in every state in which there is a job of ours and the run does not
-//!   delete it itself.
+//! - Only news about the execution ends a watch: its end, its deletion, or a kill. A failed read does so only after
+//!   [`Plan::watch_retry_max`].
+//! - A run that is given up before a start request can have taken effect starts nothing.
+//! - A kill in this process ends the run at once, in every state in which there is a job of ours.
 //!
 //! # Where an event goes on
 //!
 //! [`create`] until the job exists, [`ready`] until it can be started, [`start`] until there is an execution, [`recover`]
-//! if the response to the start was lost, [`watch`] until the execution has ended, [`cleanup`] until the job is deleted.
+//! if the response to the start was lost, [`watch`] until the execution has ended, with [`absence`] if it is not found and
+//! [`count`] if there may be two, [`ending`] and [`finish`] at the end. The [`cleanup`] of the job goes on after that.
 
 mod absence;
 mod cleanup;

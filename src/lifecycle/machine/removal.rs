@@ -45,6 +45,8 @@ enum Stage {
     Finding { not_found: bool },
     /// `jobs.delete` was sent.
     Deleting,
+    /// Looking for the job in a list, because a read failed like this.
+    Listing(Box<ApiError>),
     /// Reading the job after a delete that failed like this.
     Checking(Box<ApiError>),
 }
@@ -62,8 +64,6 @@ pub(in crate::lifecycle) enum RemovalStep {
     NotOurs,
     /// There is a job of this name, and nobody can tell whose it is. It was to be spared.
     UnknownOwner,
-    /// There is no such job any more, after a delete whose response was lost.
-    Gone,
     /// There is no such job.
     Missing(Box<ApiError>),
     /// The job can't be deleted, or it is unknown whether it was.
@@ -115,6 +115,7 @@ impl Removal {
         match self.stage {
             Stage::Deleting => Command::DeleteJob,
             Stage::Finding { .. } | Stage::Checking(_) => Command::ReadJob,
+            Stage::Listing(_) => Command::FindJob,
         }
     }
 
@@ -124,6 +125,7 @@ impl Removal {
             (&Stage::Finding { not_found }, Event::JobRead(job)) => self.found(now, not_found, job),
             (Stage::Deleting, Event::Deleted(response)) => self.deleted(now, response),
             (Stage::Checking(_), Event::JobRead(job)) => self.checked(now, job),
+            (Stage::Listing(_), Event::JobListed(job)) => self.listed(now, job),
             // No driver sends an event for another stage.
             _ => RemovalStep::Call(Duration::ZERO, self),
         }
@@ -149,9 +151,41 @@ impl Removal {
                 self.stage = Stage::Finding { not_found: true };
                 RemovalStep::Call(self.pauses.pause().max(SECOND_READ_PAUSE), self)
             }
-            Err(error) if error.kind == ErrorKind::NotFound => RemovalStep::Missing(error),
+            Err(error) if error.kind == ErrorKind::NotFound => self.list(error),
             Err(error) => RemovalStep::Failed(error),
         }
+    }
+
+    /// Looks for a job that reads don't find in a list: a failing API may answer 404 for some seconds.
+    fn list(mut self, missing: Box<ApiError>) -> RemovalStep {
+        self.stage = Stage::Listing(missing);
+        RemovalStep::Call(Duration::ZERO, self)
+    }
+
+    fn listed(mut self, now: Duration, response: ApiResult<Option<Job>>) -> RemovalStep {
+        let Stage::Listing(missing) = self.stage else { return RemovalStep::Call(Duration::ZERO, self) };
+        self.stage = Stage::Finding { not_found: false };
+        match response {
+            Ok(Some(job)) if self.ownership.owner_of(&job) == Owner::SomebodyElse => self.gone(missing),
+            Ok(Some(job)) if job.metadata.deletion_timestamp.is_some() => RemovalStep::Deleted,
+            Ok(Some(_)) => {
+                self.deadline.get_or_insert(now + self.max_elapsed);
+                let pause = self.pauses.pause().max(SECOND_READ_PAUSE);
+                if self.has_time(now) { RemovalStep::Call(pause, self) } else { RemovalStep::Failed(missing) }
+            }
+            Err(error) if error.may_pass() => {
+                self.deadline.get_or_insert(now + self.max_elapsed);
+                let pause = error.pause_at_least(self.pauses.pause());
+                self.stage = Stage::Listing(missing);
+                if self.has_time(now) { RemovalStep::Retry(pause, self, error) } else { RemovalStep::Failed(error) }
+            }
+            // Without a list, the reads decide.
+            Ok(None) | Err(_) => self.gone(missing),
+        }
+    }
+
+    fn gone(&self, missing: Box<ApiError>) -> RemovalStep {
+        if self.maybe_deleted { RemovalStep::Deleted } else { RemovalStep::Missing(missing) }
     }
 
     fn deleted(mut self, now: Duration, response: ApiResult<()>) -> RemovalStep {
@@ -160,7 +194,7 @@ impl Removal {
         self.deletes_left = self.deletes_left.saturating_sub(1);
         match error.kind {
             // The earlier delete, whose response was lost, deleted it.
-            ErrorKind::NotFound if self.maybe_deleted && now >= self.settled_at => RemovalStep::Gone,
+            ErrorKind::NotFound if self.maybe_deleted && now >= self.settled_at => self.list(error),
             // Somebody else deleted it, or the API does not see it yet. The first check comes at once.
             ErrorKind::NotFound => {
                 let pause = if self.pauses.is_fresh() { Duration::ZERO } else { self.pauses.pause() };
@@ -197,10 +231,7 @@ impl Removal {
                 RemovalStep::Failed(Box::new(ApiError { kind: ErrorKind::Unavailable, message, ..*unclear }))
             }
             Ok(_) => RemovalStep::Failed(unclear),
-            Err(error) if error.kind == ErrorKind::NotFound && now >= self.settled_at => match self.maybe_deleted {
-                true => RemovalStep::Gone,
-                false => RemovalStep::Missing(error),
-            },
+            Err(error) if error.kind == ErrorKind::NotFound && now >= self.settled_at => self.list(error),
             Err(error) if error.kind == ErrorKind::NotFound => {
                 let pause = self.pauses.pause();
                 self.check_after(pause, now, unclear)
@@ -306,6 +337,14 @@ mod tests {
                 (Command::DeleteJob, CallFault::LostAfterEffect | CallFault::LostBeforeEffect) => self.lost += 1,
                 _ => self.failed = true,
             }
+            if *command == Command::FindJob {
+                return Event::JobListed(match (fault, self.read()) {
+                    (CallFault::None, Err(error)) if error.kind == ErrorKind::NotFound => Ok(None),
+                    (CallFault::None, job) => job.map(Some),
+                    (CallFault::Forbidden, _) => Err(lost(ErrorKind::PermissionDenied, false)),
+                    _ => Err(lost(ErrorKind::Unavailable, false)),
+                });
+            }
             if *command == Command::ReadJob {
                 return Event::JobRead(match fault {
                     CallFault::None => self.read(),
@@ -379,7 +418,7 @@ mod tests {
             prop_assert!(!world.stolen);
             let is_left = world.holder.is_some_and(|holder| holder.ours);
             match end {
-                RemovalStep::Deleted | RemovalStep::Gone => prop_assert!(!is_left),
+                RemovalStep::Deleted => prop_assert!(!is_left),
                 RemovalStep::UnknownOwner => prop_assert!(false, "it was not to be spared"),
                 RemovalStep::NotOurs => prop_assert!(world.holder.is_some_and(|holder| !holder.ours)),
                 RemovalStep::Missing(_) => {

@@ -1,0 +1,97 @@
+"""Where the job of a flow run is: written on the flow run when the job exists, so that any worker can find it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from prefect.exceptions import ObjectNotFound
+
+if TYPE_CHECKING:
+    import logging
+
+    from prefect.client.orchestration import PrefectClient
+    from prefect.client.schemas.objects import FlowRun
+    from prefect.logging.loggers import PrefectLogAdapter
+
+# Labels of flow runs.
+_PROJECT_LABEL = "cloud-run.project"
+_REGION_LABEL = "cloud-run.region"
+_JOB_LABEL = "cloud-run.job"
+# First and longest pause between two attempts to write them, in seconds.
+_FIRST_PAUSE = 1.0
+_MAX_PAUSE = 60.0
+
+
+@dataclass(frozen=True)
+class JobPlace:
+    """Where a job is.
+
+    Attributes:
+        project: Project id.
+        region: Region.
+        job: Name of the job.
+    """
+
+    project: str
+    region: str
+    job: str
+
+    def __str__(self) -> str:
+        return f"job {self.job!r} in project {self.project!r}, region {self.region!r}"
+
+
+async def record_place(
+    client: PrefectClient, flow_run_id: UUID, place: JobPlace, logger: logging.Logger | PrefectLogAdapter
+) -> None:
+    """Writes the place of a job on its flow run: as `infrastructure_pid`, and as labels. Repeats it until it succeeds.
+
+    Args:
+        client: Client of the Prefect API.
+        flow_run_id: The flow run.
+        place: The place.
+        logger: Gets a warning if the first attempt fails.
+    """
+    labels: dict[str, bool | int | float | str] = {
+        _PROJECT_LABEL: place.project,
+        _REGION_LABEL: place.region,
+        _JOB_LABEL: place.job,
+    }
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            await client.update_flow_run(flow_run_id, infrastructure_pid=place.job)
+            await client.update_flow_run_labels(flow_run_id, labels)
+        except ObjectNotFound:
+            return
+        except Exception as error:
+            if pause == _FIRST_PAUSE:
+                logger.warning(
+                    f"The worker could not tell Prefect where Cloud Run Job {place.job!r} is: {error!r}. Until it "
+                    "can, a cancelled flow run's job may not be found. The worker tries again"
+                )
+        else:
+            return
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _MAX_PAUSE)
+
+
+def recorded_place(flow_run: FlowRun, job: str) -> JobPlace | None:
+    """Returns the place that a worker wrote on a flow run, if it is that of this job."""
+    labels: dict[str, Any] = dict(flow_run.labels or {})
+    project, region = labels.get(_PROJECT_LABEL), labels.get(_REGION_LABEL)
+    if labels.get(_JOB_LABEL) != job or not isinstance(project, str) or not isinstance(region, str):
+        return None
+    return JobPlace(project, region, job)
+
+
+async def read_flow_run(client: PrefectClient | None, flow_run_id: str | None) -> FlowRun | None:
+    """Reads a flow run. Returns None if that is not possible: a kill goes on without it."""
+    if client is None or flow_run_id is None:
+        return None
+    try:
+        return await client.read_flow_run(UUID(flow_run_id))
+    except Exception:
+        return None
