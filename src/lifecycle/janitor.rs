@@ -73,7 +73,7 @@ impl Janitor {
         let number = self.0.last_number.fetch_add(1, Ordering::Relaxed);
         // Held until the task is entered, so that it can't leave before.
         let mut pending = self.pending();
-        let deletion = Deletion { janitor: self.clone(), number };
+        let deletion = DeletionTask { janitor: self.clone(), number };
         let task = tokio::spawn(deletion.run(transport, cleanup, began, sink.clone(), abandoned.clone(), unfinished));
         pending.insert(number, Pending { task: task.abort_handle(), abandoned, sink });
         self.0.count.send_replace(pending.len());
@@ -112,12 +112,12 @@ impl Janitor {
 }
 
 /// Leaves the list of deletions when it is dropped.
-struct Deletion {
+struct DeletionTask {
     janitor: Janitor,
     number: u64,
 }
 
-impl Deletion {
+impl DeletionTask {
     async fn run(
         self,
         transport: Transport,
@@ -155,7 +155,7 @@ impl Deletion {
     }
 }
 
-impl Drop for Deletion {
+impl Drop for DeletionTask {
     fn drop(&mut self) {
         let mut pending = self.janitor.pending();
         pending.remove(&self.number);

@@ -10,6 +10,7 @@ use pyo3::{exceptions::PyValueError, prelude::*};
 use super::{
     exceptions::{self, JobLocation},
     google_auth::GoogleAuth,
+    janitor::PROCESS,
     json,
     run::Run,
     settings::{ClientCredentials, ClientSettings, seconds},
@@ -18,8 +19,7 @@ use crate::{
     api::{Endpoint, GcpAuth, JobBody, Principal, QuotaRegistry, TokenCache, Transport, check_project, http_client},
     job::name,
     lifecycle::{
-        driver::{self, ProcessState},
-        kill,
+        driver, kill,
         machine::protocol::{Outcome, Plan},
     },
 };
@@ -27,9 +27,6 @@ use crate::{
 /// The tokens of all principals of this process.
 static TOKENS: LazyLock<TokenCache> =
     LazyLock::new(|| TokenCache::new(Arc::new(GcpAuth::with_fallback(Arc::new(GoogleAuth)))));
-
-/// The state that the runs of this process share.
-pub(super) static PROCESS: LazyLock<ProcessState> = LazyLock::new(ProcessState::default);
 
 /// The quotas that the calls of this process wait for.
 static QUOTAS: LazyLock<QuotaRegistry> = LazyLock::new(QuotaRegistry::default);

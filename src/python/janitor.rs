@@ -13,16 +13,21 @@ use tokio::{
 };
 
 use super::{
-    client::PROCESS,
     runtime::{awaitable, enter},
     settings::seconds,
 };
-use crate::lifecycle::progress::{Progress, ProgressSink};
+use crate::lifecycle::{
+    driver::ProcessState,
+    progress::{Progress, ProgressSink},
+};
 
 /// How long the interpreter's exit waits for deletions, in addition to what was waited before.
 const EXIT_WAIT: Duration = Duration::from_secs(8);
 /// How long a drain waits for log lines to be written.
 const LOG_WAIT: Duration = Duration::from_secs(1);
+
+/// The state that the runs of this process share.
+pub(super) static PROCESS: LazyLock<ProcessState> = LazyLock::new(ProcessState::default);
 
 /// Time spent on drains so far.
 static DRAINED: Mutex<Duration> = Mutex::new(Duration::ZERO);

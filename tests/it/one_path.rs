@@ -69,13 +69,15 @@ async fn every_call_waits_for_its_quota_and_is_repeated_and_has_a_typed_error() 
 
     const BUSY: Response = Response::Http(429, r#"{"error": {"code": 429, "message": "Busy."}}"#);
     const FINE: Response = Response::Http(200, r#"{"kind": "ExecutionList", "metadata": {"name": "j"}}"#);
+    const JOBS: Response = Response::Http(200, r#"{"kind": "JobList", "metadata": {}}"#);
     const DENIED: Response = Response::Http(403, r#"{"error": {"code": 403, "message": "No."}}"#);
     let mut calls = 0;
     // The client has no function for the other methods.
     let client_source = include_str!("../../src/api/client.rs");
     let is_called = |method: &ApiMethod| client_source.contains(&format!("ApiMethod::{method:?}"));
     for call in ApiMethod::ALL.into_iter().filter(is_called) {
-        let (client, queue, reported) = client(vec![BUSY, FINE, DENIED, RATE, FINE]).await;
+        let fine = if call == ApiMethod::ListJobs { JOBS } else { FINE };
+        let (client, queue, reported) = client(vec![BUSY, fine, DENIED, RATE, fine]).await;
         let waits_itself = call == ApiMethod::RunJob;
         assert_eq!(make(&client, call).await.is_err(), waits_itself, "{call:?}");
         if waits_itself {

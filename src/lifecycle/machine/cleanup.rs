@@ -51,7 +51,7 @@ impl Cleanup {
         Self {
             job: plan.job.clone(),
             delete_command: plan.delete_command(),
-            removal,
+            removal: removal.patient(),
             retry: plan.retry,
             is_certain: true,
             pauses: Backoff::new(FIRST_PAUSE, MAX_PAUSE),
@@ -109,7 +109,7 @@ impl Cleanup {
                 });
                 self.failure = Some(error);
                 // By then, the name may belong to a job of which nobody can tell whose it is.
-                self.go_on(pause, removal.sparing_unknown_owners(), report)
+                self.go_on(pause, removal.sparing_unknown_owners().patient(), report)
             }
             RemovalStep::UnknownOwner => {
                 let (job, delete_command) = (self.job, self.delete_command);

@@ -35,6 +35,8 @@ pub(in crate::lifecycle) struct Removal {
     maybe_deleted: bool,
     /// Whether a job stays of which it can't be told whose it is.
     spares_unknown: bool,
+    /// Whether reads that do not find the job count only after some time, if there is no list.
+    is_patient: bool,
     pauses: Backoff,
     stage: Stage,
 }
@@ -84,6 +86,7 @@ impl Removal {
             deletes_left: retry.max_attempts,
             maybe_deleted: false,
             spares_unknown: false,
+            is_patient: false,
             pauses: Backoff::new(FIRST_PAUSE, MAX_PAUSE),
             stage: Stage::Deleting,
         }
@@ -98,6 +101,11 @@ impl Removal {
     /// Leaves a job alone of which it can't be told whose it is.
     pub(in crate::lifecycle) fn sparing_unknown_owners(self) -> Self {
         Self { spares_unknown: true, ..self }
+    }
+
+    /// Takes more time to find out that there is no job, because nobody waits for it.
+    pub(in crate::lifecycle) fn patient(self) -> Self {
+        Self { is_patient: true, ..self }
     }
 
     /// From when on a 404 means that the job is gone.
@@ -178,6 +186,10 @@ impl Removal {
                 let pause = error.pause_at_least(self.pauses.pause());
                 self.stage = Stage::Listing(missing);
                 if self.has_time(now) { RemovalStep::Retry(pause, self, error) } else { RemovalStep::Failed(error) }
+            }
+            Err(_) if self.is_patient && now < *self.deadline.get_or_insert(now + self.max_elapsed) => {
+                let pause = self.pauses.pause().max(SECOND_READ_PAUSE);
+                RemovalStep::Call(pause, self)
             }
             // Without a list, the reads decide.
             Ok(None) | Err(_) => self.gone(missing),

@@ -1,0 +1,320 @@
+"""Runs whose flow run changes while they wait, whose worker stops, or whose reads and deletes fail for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from types import SimpleNamespace
+from uuid import uuid4
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.exceptions import InfrastructureNotFound, ObjectNotFound
+from prefect.flows import flow
+from prefect.states import Cancelled, Cancelling, Completed
+
+from prefect_gcp.emulator import Emulator
+from prefect_gcp.workers import _flow_runs
+from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfiguration
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("prefect_server")]
+
+FULL = {"quotas": {"runningExecutions": 0}}
+
+
+@flow
+def a_flow():
+    """A flow run needs one."""
+
+
+@pytest.fixture
+def emulator(monkeypatch):
+    with Emulator(ready_after=0.1, start_after=0.05, delete_after=0.05, executor="simulated", duration=1) as running:
+        monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", running.host)
+        yield running
+
+
+@pytest.fixture
+async def worker():
+    async with CloudRunWorker(work_pool_name="waiting-tests") as running:
+        yield running
+
+
+@pytest.fixture
+async def flow_run() -> FlowRun:
+    async with get_client() as client:
+        return await client.create_flow_run(a_flow)
+
+
+async def read(flow_run: FlowRun) -> FlowRun:
+    async with get_client() as client:
+        return await client.read_flow_run(flow_run.id)
+
+
+async def prepared(flow_run: FlowRun, **values) -> CloudRunWorkerJobConfiguration:
+    values = {"command": "true", "credentials": {"project": "p"}, **values}
+    configuration = await CloudRunWorkerJobConfiguration.from_template_and_values(
+        CloudRunWorker.get_default_base_job_template(), values, client=SimpleNamespace()
+    )
+    configuration.prepare_for_flow_run(flow_run)
+    return configuration
+
+
+class Started:
+    """Stands for anyio's task status."""
+
+    def __init__(self) -> None:
+        self.values: list[str | None] = []
+
+    def started(self, value: str | None) -> None:
+        self.values.append(value)
+
+
+async def until(condition, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+
+
+async def waiting_run(worker, emulator, flow_run, caplog):
+    """A run that waits for a full region, and its task status."""
+    emulator.set_faults(FULL)
+    caplog.set_level(logging.INFO)
+    configuration, status = await prepared(flow_run), Started()
+    task = asyncio.create_task(worker.run(flow_run, configuration, status))
+    await until(lambda: "Cloud Run accepts no more executions for now" in caplog.text)
+    return task, configuration, status
+
+
+@pytest.mark.difference("cancel-while-waiting")
+@pytest.mark.parametrize(
+    ("state", "then", "words"),
+    [
+        (Cancelled(), StateType.CANCELLED, "was cancelled"),
+        (Cancelling(), StateType.CANCELLED, "was cancelled"),
+        (Completed(), StateType.COMPLETED, "was ended"),
+        (None, None, "was deleted"),
+    ],
+    ids=["cancelled", "cancelling", "ended", "deleted"],
+)
+async def test_a_flow_run_that_is_not_wanted_any_more_is_not_started(
+    emulator, worker, flow_run, caplog, state, then, words
+):
+    task, configuration, status = await waiting_run(worker, emulator, flow_run, caplog)
+    async with get_client() as client:
+        if state is None:
+            await client.delete_flow_run(flow_run.id)
+        else:
+            await client.set_flow_run_state(flow_run.id, state, force=True)
+    emulator.set_faults({})
+    result = await asyncio.wait_for(task, 30)
+    assert (result.identifier, result.status_code) == (configuration.job_name, -1)
+    assert status.values == [None]
+    await until(lambda: not emulator.jobs())
+    assert not emulator.executions()
+    assert f"is not started, because the flow run {words} while the job waited" in caplog.text
+    if then is not None:
+        assert (await read(flow_run)).state.type == then
+
+
+async def test_waiting_flow_runs_are_read_regularly(emulator, worker, flow_run, caplog, monkeypatch):
+    monkeypatch.setattr(_flow_runs, "CHECK_INTERVAL", 0.5)
+    # Nothing asks before a start: the job does not become ready.
+    with Emulator(ready_after=600, executor="simulated") as slow:
+        monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", slow.host)
+        task = asyncio.create_task(worker.run(flow_run, await prepared(flow_run)))
+        await until(slow.jobs)
+        async with get_client() as client:
+            await client.set_flow_run_state(flow_run.id, Cancelled(), force=True)
+        assert (await asyncio.wait_for(task, 10)).status_code == -1
+        await until(lambda: not slow.jobs())
+
+
+async def test_many_waiting_flow_runs_are_read_with_few_requests(worker):
+    async with get_client() as client:
+        flow_runs = [await client.create_flow_run(a_flow) for _ in range(8)]
+    requests = []
+    read_flow_runs = worker.client.read_flow_runs
+
+    async def counted(**options):
+        requests.append(options)
+        return await read_flow_runs(**options)
+
+    worker.client.read_flow_runs = counted
+    reasons = await asyncio.gather(*(worker._flow_run_checks.check(flow_run.id) for flow_run in flow_runs))
+    assert reasons == [None] * 8
+    assert len(requests) <= 2
+
+
+async def test_a_prefect_api_that_is_away_ends_no_run(emulator, worker, flow_run, caplog):
+    task, _configuration, _status = await waiting_run(worker, emulator, flow_run, caplog)
+
+    async def fails(*_args, **_options):
+        raise OSError("the server is away")
+
+    worker.client.read_flow_runs = fails
+    emulator.set_faults({})
+    assert (await asyncio.wait_for(task, 60)).status_code == 0
+
+
+async def test_the_place_of_the_job_is_on_the_flow_run_before_the_start(emulator, worker, flow_run, caplog):
+    task, configuration, _status = await waiting_run(worker, emulator, flow_run, caplog)
+    deadline = time.monotonic() + 10
+    while "cloud-run.job" not in (found := await read(flow_run)).labels:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)
+    assert found.infrastructure_pid == configuration.job_name
+    labels = {key: value for key, value in found.labels.items() if key.startswith("cloud-run.")}
+    assert labels == {
+        "cloud-run.project": "p",
+        "cloud-run.region": "us-central1",
+        "cloud-run.job": configuration.job_name,
+    }
+    task.cancel()
+    await asyncio.wait({task})
+
+
+@pytest.mark.difference("kill-finds")
+async def test_a_kill_by_another_worker_finds_a_job_in_its_former_region(emulator, worker, flow_run, caplog):
+    emulator.set_faults({})
+    configuration = await prepared(flow_run)
+    job = configuration.job_name
+    task = asyncio.create_task(worker.run(flow_run, configuration))
+    deadline = time.monotonic() + 10
+    while "cloud-run.job" not in (await read(flow_run)).labels:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+    moved = await prepared(flow_run, region="europe-west1", credentials={"project": "another"})
+    async with CloudRunWorker(work_pool_name="waiting-tests") as other:
+        await other.kill_infrastructure(job, moved)
+    assert (await asyncio.wait_for(task, 20)).status_code in (-1, 1)
+    await until(lambda: not emulator.jobs())
+
+
+async def test_the_process_that_runs_the_flow_run_knows_where_its_job_is(emulator, worker, flow_run, caplog):
+    task, configuration, _status = await waiting_run(worker, emulator, flow_run, caplog)
+    moved = await prepared(flow_run, region="europe-west1")
+    await worker.kill_infrastructure(configuration.job_name, moved)
+    await asyncio.wait({task})
+    await until(lambda: not emulator.jobs())
+
+
+async def test_a_kill_that_finds_nothing_says_where_it_looked(emulator, worker, flow_run, caplog):
+    async with get_client() as client:
+        labels = {"cloud-run.project": "p", "cloud-run.region": "us-east1", "cloud-run.job": "gone"}
+        await client.update_flow_run_labels(flow_run.id, labels)
+    with pytest.raises(InfrastructureNotFound):
+        await worker.kill_infrastructure("gone", await prepared(flow_run))
+    (record,) = [record for record in caplog.records if "was not found in" in record.getMessage()]
+    assert "project 'p', region 'us-east1' and project 'p', region 'us-central1'" in record.getMessage()
+    assert record.flow_run_id == str(flow_run.id)
+
+
+async def test_labels_that_name_no_place_do_no_harm(emulator, worker, flow_run, caplog):
+    async with get_client() as client:
+        labels = {"cloud-run.project": "../p", "cloud-run.region": "evil.example/", "cloud-run.job": "gone"}
+        await client.update_flow_run_labels(flow_run.id, labels)
+    with pytest.raises(InfrastructureNotFound):
+        await worker.kill_infrastructure("gone", await prepared(flow_run))
+    assert "The flow run's labels name a place that can't be used for 'gone'" in caplog.text
+
+
+@pytest.mark.parametrize("variables", [{}, {"timeout": "never"}])
+async def test_a_cancelled_flow_run_of_a_deleted_deployment_has_a_configuration(worker, variables):
+    gone = FlowRun(
+        flow_id=uuid4(), deployment_id=uuid4(), infrastructure_pid="a-job", state=Cancelled(), job_variables=variables
+    )
+    more = {"client": worker.client, "work_pool": worker.work_pool, "worker_name": worker.name}
+    configuration = await CloudRunWorkerJobConfiguration.resolve_for_flow_run(gone, **more)
+    assert configuration.job_body["metadata"]["labels"]["prefect-io-flow-run-id"] == str(gone.id)
+    pending = gone.model_copy(update={"state": None})
+    with pytest.raises(ObjectNotFound):
+        await CloudRunWorkerJobConfiguration.resolve_for_flow_run(pending, **more)
+
+
+@pytest.mark.difference("orderly-stop")
+async def test_a_run_that_was_not_started_is_given_back_when_the_worker_stops(emulator, worker, flow_run, caplog):
+    task, _configuration, _status = await waiting_run(worker, emulator, flow_run, caplog)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 10)
+    given_back = await read(flow_run)
+    assert given_back.state.type == StateType.SCHEDULED
+    assert worker.name in given_back.state.message
+    assert given_back.infrastructure_pid is None
+    await until(lambda: not emulator.jobs())
+    assert "it is scheduled again for another worker" in caplog.text
+
+
+async def test_an_execution_that_runs_is_left_alone_when_the_worker_stops(worker, flow_run, caplog, monkeypatch):
+    caplog.set_level(logging.INFO)
+    with Emulator(ready_after=0.1, executor="simulated", duration=600) as emulator:
+        monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", emulator.host)
+        task = asyncio.create_task(worker.run(flow_run, await prepared(flow_run)))
+        await until(lambda: "is running" in caplog.text)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(task, 10)
+        assert len(emulator.jobs()) == 1
+        assert "runningCount" in emulator.executions()[0]["status"]
+        assert "The worker stops and no longer watches Cloud Run Job" in caplog.text
+
+
+async def test_an_execution_that_has_ended_is_reported_when_the_worker_stops(worker, flow_run, caplog, monkeypatch):
+    caplog.set_level(logging.INFO)
+    with Emulator(ready_after=0.1, executor="simulated", duration=6, outcome="failure") as emulator:
+        monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", emulator.host)
+        configuration = await prepared(flow_run)
+        configuration.job_body["spec"]["template"]["spec"]["template"]["spec"]["maxRetries"] = 0
+        task = asyncio.create_task(worker.run(flow_run, configuration))
+        await until(lambda: "is running" in caplog.text)
+        # No read succeeds until the worker stops, and by then the execution has ended.
+        emulator.set_faults({"rules": [{"fault": {"status": {"code": 503}}, "calls": ["reads"]}]})
+        await until(lambda: "failedCount" in emulator.executions()[0]["status"])
+        emulator.set_faults({})
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(task, 10)
+        await until(lambda: not emulator.jobs())
+    assert (await read(flow_run)).state.type == StateType.CRASHED
+
+
+@pytest.mark.difference("result-first")
+async def test_a_run_ends_before_its_job_is_deleted_and_the_deletion_goes_on(emulator, worker, flow_run, caplog):
+    caplog.set_level(logging.INFO)
+    emulator.set_faults({"rules": [{"fault": {"status": {"code": 403}}, "calls": ["jobs.delete"]}]})
+    configuration = await prepared(flow_run)
+    assert (await asyncio.wait_for(worker.run(flow_run, configuration), 15)).status_code == 0
+    await until(lambda: f"Cloud Run Job '{configuration.job_name}' could not be deleted yet" in caplog.text)
+    assert len(emulator.jobs()) == 1
+    emulator.set_faults({})
+    await until(lambda: not emulator.jobs())
+    await until(lambda: f"Cloud Run Job '{configuration.job_name}' deleted" in caplog.text)
+
+
+async def test_a_worker_that_stops_says_what_it_could_not_delete(emulator, flow_run, caplog, monkeypatch):
+    monkeypatch.setattr("prefect_gcp.workers._stop.GRACE", 1.0)
+    emulator.set_faults({"rules": [{"fault": {"status": {"code": 503}}, "calls": ["jobs.delete"]}]})
+    async with CloudRunWorker(work_pool_name="waiting-tests") as worker:
+        configuration = await prepared(flow_run)
+        await worker.run(flow_run, configuration)
+    assert f"Cloud Run Job '{configuration.job_name}' may still exist. If it does, delete it: gcloud" in caplog.text
+
+
+@pytest.mark.difference("only-news")
+@pytest.mark.parametrize("code", [401, 403, 404])
+async def test_some_seconds_of_refusals_end_no_watch(worker, flow_run, caplog, monkeypatch, code):
+    caplog.set_level(logging.INFO)
+    with Emulator(ready_after=0.1, executor="simulated", duration=6) as emulator:
+        monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", emulator.host)
+        task = asyncio.create_task(worker.run(flow_run, await prepared(flow_run)))
+        await until(lambda: "is running" in caplog.text)
+        refused = {"fault": {"status": {"code": code}}, "calls": ["executions.list", "executions.get"]}
+        emulator.set_faults({"rules": [refused]})
+        await asyncio.sleep(3)
+        emulator.set_faults({})
+        assert (await asyncio.wait_for(task, 40)).status_code == 0
+        await until(lambda: not emulator.jobs())
