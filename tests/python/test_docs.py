@@ -119,9 +119,12 @@ def arms_of_log_lines() -> list[tuple[str, str]]:
     return [(arm.split(" ")[0], worded(arm)) for arm in arms]
 
 
+def python_sources() -> str:
+    return "".join(worded(path.read_text()) for path in sorted((ROOT / "python/prefect_gcp/workers").glob("*.py")))
+
+
 def test_the_log_lines_in_the_docs_are_those_of_the_code():
-    files = ("src/lifecycle/progress/wording.rs", "python/prefect_gcp/workers/cloud_run.py")
-    sources = "".join(worded((ROOT / file).read_text()) for file in files)
+    sources = worded((ROOT / "src/lifecycle/progress/wording.rs").read_text()) + python_sources()
     assert len(documented_log_lines()) > 30
     for line, parts in documented_log_lines().items():
         assert parts, line
@@ -138,10 +141,10 @@ def test_every_log_line_of_the_code_is_in_the_docs():
     for variant, texts in arms:
         assert any(all(part in texts for part in parts) for parts in lines), f"{variant}: {texts}"
     # The warnings of the Python layer.
-    source = worded((ROOT / "python/prefect_gcp/workers/cloud_run.py").read_text())
+    source = python_sources()
     warnings = re.findall(r"\.warning\(\s*f\"([^\"]*)\"", source)
     problems = re.findall(r"\bproblem = f\"([^\"]*)\"", source)
-    assert len(warnings) == 3
+    assert len(warnings) == 8
     assert len(problems) == 2
     for text in warnings + problems:
         assert any(part in text for parts in lines for part in parts if len(part) > 1), text

@@ -233,7 +233,7 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
     async def _for_a_kill(
         cls, flow_run: FlowRun, values: dict[str, Any], client: PrefectClient, work_pool: WorkPool, worker_name: str
     ) -> Self:
-        configuration: Self = await cls.from_template_and_values(work_pool.base_job_template, values, client)
+        configuration: Self = await cls.from_template_and_values(work_pool.base_job_template, values, client=client)
         configuration.prepare_for_flow_run(flow_run, work_pool=work_pool, worker_name=worker_name)
         return configuration
 
