@@ -25,6 +25,7 @@ __all__ = [
     "check_job_body",
     "container_env",
     "default_credentials_file",
+    "drain_deletions",
     "is_job_name",
     "job_name",
     "read_key_file",

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
+
+from prefect.logging.loggers import get_logger
 
 from prefect_gcp import _google_auth
 
@@ -22,6 +25,10 @@ _PAUSE_SECONDS = 10.0
 _TRANSIENT_PAUSE_SECONDS = 1.0
 # Maximum wait for a lookup, in seconds.
 _MAX_WAIT_SECONDS = 120.0
+# A lookup that takes longer than this is reported, in seconds.
+_SLOW_SECONDS = 10.0
+
+_logger = get_logger(__name__)
 
 
 class DefaultProject:
@@ -48,10 +55,13 @@ class DefaultProject:
         Raises:
             google.auth.exceptions.GoogleAuthError: The lookup failed. `retryable` is true if it may succeed later.
         """
-        return _project_or_raise(self._look_up_once().result(_MAX_WAIT_SECONDS))
+        try:
+            return _project_or_raise(self._look_up_once().result(_MAX_WAIT_SECONDS))
+        except concurrent.futures.TimeoutError:
+            raise _late() from None
 
     async def find(self) -> str | None:
-        """Returns the project, like `wait`, without blocking the event loop.
+        """Returns the project, like `wait`, without blocking the event loop. A slow lookup is a line in the log.
 
         Returns:
             The project id, or None if the credentials name no project.
@@ -59,7 +69,18 @@ class DefaultProject:
         Raises:
             google.auth.exceptions.GoogleAuthError: The lookup failed. `retryable` is true if it may succeed later.
         """
-        return _project_or_raise(await asyncio.wrap_future(self._look_up_once()))
+        future = asyncio.wrap_future(self._look_up_once())
+        done, _ = await asyncio.wait({future}, timeout=_SLOW_SECONDS)
+        if not done:
+            _logger.warning(
+                f"The Google Cloud project of the application default credentials is not known after "
+                f"{_SLOW_SECONDS:.0f} s; waiting for up to {_MAX_WAIT_SECONDS:.0f} s. gcloud or the metadata server "
+                "may hang. Setting 'project' on the work pool's GCP credentials block makes the lookup unnecessary"
+            )
+            done, _ = await asyncio.wait({future}, timeout=_MAX_WAIT_SECONDS - _SLOW_SECONDS)
+        if not done:
+            raise _late()
+        return _project_or_raise(future.result())
 
     def _look_up_once(self) -> Future[LookupResult]:
         with self._lock:
@@ -91,6 +112,13 @@ class DefaultProject:
     def _look_up(request: Request) -> str | None:
         credentials, project = _google_auth.load_default_with_project(request)
         return getattr(credentials, "quota_project_id", None) or project
+
+
+def _late() -> GoogleAuthError:
+    from google.auth.exceptions import DefaultCredentialsError
+
+    message = f"no answer within {_MAX_WAIT_SECONDS:.0f} s: gcloud or the metadata server hangs"
+    return DefaultCredentialsError(message, retryable=False)  # type: ignore[no-untyped-call]
 
 
 def _project_or_raise(result: LookupResult) -> str | None:

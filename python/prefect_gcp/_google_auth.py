@@ -280,14 +280,42 @@ def fetch_in_background(
 ) -> None:
     """Gets a new access token in a daemon thread, which does not keep the interpreter from exiting.
 
+    There is one thread for each identity: while it hangs, later callers wait for its result.
+
     Args:
         service_account_info: A service account key as JSON text.
         service_account_file: The file of such a key. Without both, the application default credentials are used.
         scope: The OAuth scope of the token.
         on_token: Is called in the thread with the token or the error.
     """
-    arguments = (service_account_info, service_account_file, scope, on_token)
-    threading.Thread(target=_fetch, args=arguments, name="cloud-run-google-auth", daemon=True).start()
+    identity = (service_account_info, service_account_file, scope)
+    with _fetching_lock:
+        waiting = _fetching.get(identity)
+        if waiting is not None:
+            waiting.append(on_token)
+            return
+        _fetching[identity] = [on_token]
+    try:
+        threading.Thread(target=_fetch_once, args=identity, name="cloud-run-google-auth", daemon=True).start()
+    except BaseException:
+        with _fetching_lock:
+            del _fetching[identity]
+        raise
+
+
+# Who waits for the token of each identity whose thread runs.
+_fetching: dict[tuple[str | None, Path | None, str], list[OnToken]] = {}
+_fetching_lock = threading.Lock()
+
+
+def _fetch_once(service_account_info: str | None, service_account_file: Path | None, scope: str) -> None:
+    def on_token(*result: Any) -> None:
+        with _fetching_lock:
+            waiting = _fetching.pop((service_account_info, service_account_file, scope), [])
+        for tell in waiting:
+            tell(*result)
+
+    _fetch(service_account_info, service_account_file, scope, on_token)
 
 
 def _fetch(service_account_info: str | None, service_account_file: Path | None, scope: str, on_token: OnToken) -> None:

@@ -33,7 +33,7 @@ pub use endpoint::{Endpoint, EndpointError, check_project};
 pub use error::{ApiError, ApiResult, ErrorSource, RetryBudget};
 pub use error_kind::ErrorKind;
 pub use guard::{FRESH_READ_MAX_AGE, Guard};
-pub use http::http_client;
+pub use http::HttpPool;
 pub use method::{ApiMethod, ApiPath, MethodRow, Quota};
 pub use quota::{QuotaQueues, QuotaRegistry};
 pub use retry::RetryPolicy;

@@ -12,7 +12,7 @@ use super::{
     error::{ApiError, ApiResult, RetryBudget},
     error_kind::ErrorKind,
     guard::{FRESH_READ_MAX_AGE, Guard},
-    http::{Request, authorize},
+    http::{HttpPool, Request, authorize},
     method::{ApiMethod, Quota},
     quota::{Permit, QuotaQueues},
     redact::Redactor,
@@ -44,8 +44,8 @@ pub struct RetryNotice {
 /// What all calls to one project and region share.
 #[derive(Clone)]
 pub struct Transport {
-    /// The process's pooled client.
-    pub http: reqwest::Client,
+    /// The process's connections.
+    pub http: HttpPool,
     /// Address of the region's API.
     pub endpoint: Endpoint,
     /// Project id.
@@ -111,7 +111,8 @@ impl Transport {
     }
 
     async fn attempt<T: ApiResponse>(&self, request: &Request<'_>) -> Result<T, AttemptError> {
-        let mut builder = request.build(&self.http, &self.endpoint, &self.project).timeout(self.attempt_timeout);
+        let http = self.http.current();
+        let mut builder = request.build(&http.client, &self.endpoint, &self.project).timeout(self.attempt_timeout);
         let mut token_used = None;
         if self.endpoint.needs_token() {
             // A token look-up may take longer than an attempt may.
@@ -122,10 +123,18 @@ impl Transport {
             token_used = Some((token, generation));
         }
 
-        let response = builder.send().await?;
-        let status = response.status();
-        let retry_after = retry_after(response.headers());
-        let body = response.bytes().await?;
+        let received = async {
+            let response = builder.send().await?;
+            let (status, retry_after) = (response.status(), retry_after(response.headers()));
+            Ok((status, retry_after, response.bytes().await?))
+        };
+        let (status, retry_after, body) = match received.await {
+            Err(error) if reqwest::Error::is_timeout(&error) => {
+                self.http.renew(&http).await;
+                return Err(error.into());
+            }
+            received => received?,
+        };
         let secret = token_used.as_ref().map(|(token, _)| token.secret());
         let redactor = || Redactor::new(secret, request.body, &[&self.project, &self.region, request.name]);
         parse(status, &body, redactor).map_err(|failure| {

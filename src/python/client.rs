@@ -16,7 +16,7 @@ use super::{
     settings::{ClientCredentials, ClientSettings, seconds},
 };
 use crate::{
-    api::{Endpoint, GcpAuth, JobBody, Principal, QuotaRegistry, TokenCache, Transport, check_project, http_client},
+    api::{Endpoint, GcpAuth, HttpPool, JobBody, Principal, QuotaRegistry, TokenCache, Transport, check_project},
     job::name,
     lifecycle::{
         driver, kill,
@@ -65,7 +65,7 @@ impl Client {
         let principal = Principal::new(credentials.0.clone(), endpoint.is_local());
         let transport = Transport {
             // The first client reads the system's root certificates.
-            http: py.detach(|| pooled_client(endpoint.may_use_proxy()))?,
+            http: py.detach(|| connections(endpoint.may_use_proxy()))?,
             quotas: QUOTAS.queues(&endpoint.scope(&project), settings.quota_period),
             quota_wait_max: settings.quota_wait_max,
             endpoint,
@@ -136,14 +136,14 @@ fn check_job_name(job: &str) -> PyResult<()> {
 }
 
 /// The process's connections: one pool through the environment's proxy, and one without it.
-fn pooled_client(use_proxy: bool) -> PyResult<reqwest::Client> {
-    static DIRECT: OnceLock<reqwest::Client> = OnceLock::new();
-    static PROXIED: OnceLock<reqwest::Client> = OnceLock::new();
+fn connections(use_proxy: bool) -> PyResult<HttpPool> {
+    static DIRECT: OnceLock<HttpPool> = OnceLock::new();
+    static PROXIED: OnceLock<HttpPool> = OnceLock::new();
     let pool = if use_proxy { &PROXIED } else { &DIRECT };
-    if let Some(client) = pool.get() {
-        return Ok(client.clone());
+    if let Some(connections) = pool.get() {
+        return Ok(connections.clone());
     }
-    let client = http_client(use_proxy)
+    let connections = HttpPool::new(use_proxy)
         .map_err(|error| PyValueError::new_err(format!("The HTTPS client could not be created: {error}")))?;
-    Ok(pool.get_or_init(|| client).clone())
+    Ok(pool.get_or_init(|| connections).clone())
 }

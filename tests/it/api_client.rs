@@ -9,8 +9,8 @@ use std::{
 use crate::queue::{Queue, Response};
 use prefect_gcp_core::api::types::Execution;
 use prefect_gcp_core::api::{
-    ApiError, ApiResult, CloudRunClient, Credentials, Endpoint, ErrorKind, GcpAuth, Guard, Notice, Principal, Quota,
-    QuotaQueues, RetryBudget, RetryPolicy, TokenSource, Transport, http_client,
+    ApiError, ApiResult, CloudRunClient, Credentials, Endpoint, ErrorKind, GcpAuth, Guard, HttpPool, Notice, Principal,
+    Quota, QuotaQueues, RetryBudget, RetryPolicy, TokenSource, Transport,
 };
 use serde_json::{Value, json};
 
@@ -61,7 +61,7 @@ fn setup_at(address: &str, project: &str, period: Duration, hangs: bool, queue: 
     let retried: Arc<Mutex<Vec<_>>> = Arc::default();
     let rate_limited: Arc<Mutex<Vec<_>>> = Arc::default();
     let transport = Transport {
-        http: http_client(false).unwrap(),
+        http: HttpPool::new(false).unwrap(),
         endpoint: Endpoint::emulator(address, "us-east1").unwrap(),
         project: project.into(),
         region: "us-east1".into(),
@@ -464,4 +464,20 @@ async fn a_job_is_found_by_a_list_or_shown_to_be_absent() {
     assert!(client.find_job("j", None).await.unwrap().is_some());
     assert!(client.find_job("another", label).await.unwrap().is_none());
     assert!(client.find_job("j", Some((crate::driver_support::LABEL, "another"))).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn an_attempt_that_timed_out_is_repeated_on_a_fresh_connection() {
+    let emulator =
+        crate::driver_support::emulator(Duration::from_secs(1), prefect_gcp_core::emulator::SimulatedOutcome::Success)
+            .await;
+    let hangs = json!({"fault": "hang", "calls": ["jobs.get"], "times": 1});
+    let transport =
+        Transport { attempt_timeout: Duration::from_secs(6), ..crate::driver_support::transport(&emulator) };
+    let client = CloudRunClient::new(transport.clone());
+    client.create_job("j", &crate::driver_support::body("j").into(), &()).await.unwrap();
+    assert_eq!(transport.http.generation(), 0);
+    emulator.set_faults(crate::driver_support::faults(&json!({"rules": [hangs]})));
+    client.get_job("j").await.unwrap();
+    assert_eq!(transport.http.generation(), 1);
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use prefect_gcp_core::{
-    api::{Credentials, Endpoint, GcpAuth, Principal, QuotaQueues, RetryPolicy, TokenSource, Transport, http_client},
+    api::{Credentials, Endpoint, GcpAuth, HttpPool, Principal, QuotaQueues, RetryPolicy, TokenSource, Transport},
     emulator::{Emulator, EmulatorConfig, ExecutorConfig, Faults, SimulatedOutcome as Simulated},
     lifecycle::{
         control::RunControl,
@@ -31,7 +31,7 @@ pub async fn emulator(duration: Duration, outcome: Simulated) -> Emulator {
 
 pub fn transport(emulator: &Emulator) -> Transport {
     Transport {
-        http: http_client(false).unwrap(),
+        http: HttpPool::new(false).unwrap(),
         endpoint: Endpoint::emulator(&emulator.address().to_string(), REGION).unwrap(),
         project: "p".into(),
         region: REGION.into(),

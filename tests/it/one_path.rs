@@ -9,8 +9,8 @@ use std::{
 
 use crate::queue::{Queue, Response};
 use prefect_gcp_core::api::{
-    ApiMethod, ApiResult, CloudRunClient, Credentials, Endpoint, ErrorKind, GcpAuth, Notice, Principal, Quota,
-    QuotaQueues, RetryPolicy, TokenSource, Transport, http_client,
+    ApiMethod, ApiResult, CloudRunClient, Credentials, Endpoint, ErrorKind, GcpAuth, HttpPool, Notice, Principal,
+    Quota, QuotaQueues, RetryPolicy, TokenSource, Transport,
 };
 use serde_json::json;
 
@@ -42,7 +42,7 @@ async fn client(responses: Vec<Response>) -> (CloudRunClient, Queue, Arc<Mutex<R
     let reported: Arc<Mutex<Reported>> = Arc::default();
     let sink = reported.clone();
     let transport = Transport {
-        http: http_client(false).unwrap(),
+        http: HttpPool::new(false).unwrap(),
         endpoint: Endpoint::emulator(&queue.address, "us-east1").unwrap(),
         project: "p".into(),
         region: "us-east1".into(),

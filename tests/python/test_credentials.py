@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -206,3 +207,45 @@ def test_equal_blocks_have_equal_hashes():
     first, second = (GcpCredentials(service_account_info=dict(KEY)) for _ in range(2))
     assert hash(first) == hash(second)
     assert hash(first) != hash(GcpCredentials(service_account_info=KEY, project="other"))
+
+
+@pytest.mark.anyio
+async def test_a_lookup_of_the_project_that_hangs_is_reported_and_has_an_end(monkeypatch, caplog):
+    monkeypatch.setattr(_default_project, "_SLOW_SECONDS", 0.1)
+    monkeypatch.setattr(_default_project, "_MAX_WAIT_SECONDS", 0.3)
+    hangs = threading.Event()
+    project = _default_project.DefaultProject()
+    monkeypatch.setattr(project, "_look_up", lambda _request: hangs.wait(20) and None)
+    for _ in range(3):
+        with pytest.raises(DefaultCredentialsError, match="hangs"):
+            await project.find()
+    with pytest.raises(DefaultCredentialsError, match="hangs"):
+        project.wait()
+    assert threads_called("cloud-run-project") == 1
+    hangs.set()
+    assert "gcloud or the metadata server may hang" in caplog.text
+
+
+def test_each_identity_has_one_thread_however_often_google_auth_hangs(monkeypatch):
+    hangs, tokens = threading.Event(), []
+
+    def fetch(info, _file, _scope, on_token):
+        hangs.wait(20)
+        on_token(f"token of {info}", 1.0, None, "", "")
+
+    monkeypatch.setattr(_google_auth, "_fetch", fetch)
+    for info in ["one", "two", "one", "one", "two"]:
+        _google_auth.fetch_in_background(info, None, "scope", lambda token, *_: tokens.append(token))
+    assert threads_called("cloud-run-google-auth") == 2
+    hangs.set()
+    deadline = time.monotonic() + 10
+    while len(tokens) < 5:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert sorted(tokens) == ["token of one"] * 3 + ["token of two"] * 2
+    # A later caller starts anew.
+    assert not _google_auth._fetching
+
+
+def threads_called(name: str) -> int:
+    return sum(thread.name == name for thread in threading.enumerate())

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import anyio
 from prefect.exceptions import Abort, ObjectNotFound, Pause
+from prefect.logging.loggers import flow_run_logger
 from prefect.states import Cancelled, Scheduled
 from prefect.utilities.engine import propose_state
 
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Iterable
     from uuid import UUID
 
     from prefect.client.orchestration import PrefectClient
@@ -30,6 +32,8 @@ class Stop:
     def __init__(self) -> None:
         self._ends: float | None = None
         self._room: anyio.Semaphore | None = None
+        # The flow runs whose runs were cancelled, and dealt with it themselves.
+        self.let_go: set[UUID] = set()
 
     def time_left(self) -> float:
         """Returns the seconds that are left. The first call begins the stop."""
@@ -67,6 +71,20 @@ async def give_back(
     # The job is deleted. With its name, a cancel of the flow run would wait for a worker to kill it.
     await client.request("PATCH", "/flow_runs/{id}", path_params={"id": flow_run_id}, json={"infrastructure_pid": None})
     logger.info(f"Worker {worker!r} stops. The flow run was not started; it is scheduled again for another worker")
+
+
+async def give_back_pending(client: PrefectClient, flow_run_ids: Iterable[UUID], worker: str) -> None:
+    """Gives back the flow runs that are Pending: the worker had claimed them, and made no job for them yet.
+
+    Args:
+        client: Client of the Prefect API.
+        flow_run_ids: The flow runs.
+        worker: Name of the worker that stops.
+    """
+    for flow_run_id in flow_run_ids:
+        flow_run = await client.read_flow_run(flow_run_id)
+        if flow_run.state is not None and flow_run.state.is_pending():
+            await give_back(client, flow_run_id, worker, flow_run_logger(flow_run))
 
 
 async def mark_cancelled(client: PrefectClient, flow_run_id: UUID) -> None:

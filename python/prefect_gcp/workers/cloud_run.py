@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from uuid import UUID, uuid4
 
 import anyio
+from prefect.client.orchestration import get_client
 from prefect.client.utilities import inject_client
 from prefect.exceptions import InfrastructureNotFound
 from prefect.logging.loggers import PrefectLogAdapter, flow_run_logger, get_logger
@@ -40,7 +41,7 @@ from prefect_gcp.settings import CloudRunWorkerSettings
 from prefect_gcp.utilities import slugify_name
 from prefect_gcp.workers._flow_runs import FlowRunChecks
 from prefect_gcp.workers._places import JobPlace, read_flow_run, record_place, recorded_place
-from prefect_gcp.workers._stop import Stop, give_back, mark_cancelled
+from prefect_gcp.workers._stop import Stop, give_back, give_back_pending, mark_cancelled
 from prefect_gcp.workers._templates import get_base_job_body as _get_base_job_body  # noqa: F401 - people import it here
 from prefect_gcp.workers._templates import get_default_job_body_template as _get_default_job_body_template
 from prefect_gcp.workers._templates import render_configuration
@@ -513,7 +514,20 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
         finally:
             with anyio.CancelScope(shield=True):
                 await self._flow_run_checks.stop()
+                await self._give_back_claimed()
                 await _core.drain_deletions(self._stop.time_left())
+
+    async def _give_back_claimed(self) -> None:
+        """Gives back the flow runs that Prefect was preparing for `run` when the worker stopped."""
+        claimed = self._submitting_flow_run_ids - self._stop.let_go
+        if not claimed:
+            return
+        with anyio.move_on_after(self._stop.time_left()):
+            try:
+                async with get_client() as client:
+                    await give_back_pending(client, claimed, self.name)
+            except Exception as error:
+                self._logger.warning(f"The worker stops, and could not give back {len(claimed)} flow runs: {error}")
 
     async def run(
         self,
@@ -609,6 +623,7 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
         was_given_up = active.reason is not None
         run.give_up("stopping")
         flow_run, logger = active.flow_run, active.logger
+        self._stop.let_go.add(flow_run.id)
         with anyio.move_on_after(self._stop.time_left(), shield=True) as scope:
             try:
                 async for event in run:
@@ -627,6 +642,10 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
                     await self._propose_crashed_state(
                         flow_run, f"Flow run infrastructure exited with non-zero status code {run.status_code}."
                     )
+            except CloudRunError as error:
+                await self._propose_crashed_state(
+                    flow_run, f"Failed to submit flow run to infrastructure: {type(error).__name__}: {error}"
+                )
             except Exception as error:
                 logger.warning(f"The worker stops, and could not finish Cloud Run Job {active.place.job!r}: {error}")
         if scope.cancelled_caught:
@@ -690,9 +709,9 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
         logger: logging.Logger | PrefectLogAdapter,
     ) -> AsyncIterator[tuple[JobPlace, _core.Client]]:
         """The places where a flow run's job may be, the likeliest first."""
-        active = self._active.get(flow_run_id or "")
-        if active is not None and active.place.job == job:
-            yield active.place, active.client
+        for active in list(self._active.values()):
+            if active.place.job == job and flow_run_id in (None, str(active.flow_run.id)):
+                yield active.place, active.client
         noted = recorded_place(flow_run, job) if flow_run is not None else None
         if noted is not None:
             try:
