@@ -165,6 +165,18 @@ fn a_start_that_takes_effect_late_is_not_repeated() {
 }
 
 #[test]
+fn refused_reads_do_not_end_the_search_for_an_execution() {
+    let mut world = World::default();
+    let ran = run_with(&mut world, plan(), |command, world| match command {
+        Command::RunJob => Fault::LostAfterEffect,
+        Command::ReadJob | Command::ListExecutions if world.starts > 0 && world.now < 12 * SECOND => Fault::Forbidden,
+        _ => Fault::None,
+    });
+    assert!(matches!(ran.result, Ok(Outcome::Succeeded)), "{:?}", ran.result);
+    assert_eq!(world.starts, 1);
+}
+
+#[test]
 fn an_execution_without_a_name_still_counts_as_an_execution() {
     let mut world = World { end: End::Late, ..World::default() };
     let faults = [[Fault::LostAfterEffect].as_slice(), &[Fault::Nameless; 200]].concat();

@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -37,8 +38,9 @@ SETTINGS = {
     "RETRY_INITIAL_DELAY_SECONDS": "0.2",
     "RETRY_MAX_DELAY_SECONDS": "5",
 }
-# Percentage of the runs with each outcome. A run is killed while it runs, or early: maybe before it starts.
-OUTCOMES = {"success": 70, "failure": 20, "killed": 5, "killed early": 5}
+# Percentage of the runs with each outcome. "killed early": maybe before the start. "stopped early": the worker
+# stops. The flow run is given back, and it runs again unless its execution has started.
+OUTCOMES = {"success": 65, "failure": 20, "killed": 5, "killed early": 5, "stopped early": 5}
 
 
 def faults(seed: int, at_once: int) -> dict[str, Any]:
@@ -68,6 +70,13 @@ def faults(seed: int, at_once: int) -> dict[str, Any]:
             rule(status(503, body="html"), 0.005, when="after"),
             rule(status(503, retryAfter=1), 0.005),
             rule(status(504, body="empty"), 0.005, when="after"),
+            # False news about executions, and a long pause that the server asks for.
+            rule(status(401), 0.01, calls=["executions.list", "executions.get"]),
+            rule(status(403), 0.01, calls=["executions.list", "executions.get"]),
+            rule(status(403, body="html"), 0.01, calls=["executions.list", "executions.get"]),
+            rule(status(404), 0.01, calls=["executions.list", "executions.get"]),
+            rule({"stale": 5}, 0.05, calls=["executions.list"]),
+            rule(status(503, retryAfter=3600), 0.001, calls=["reads"]),
         ],
         "quotas": {
             "minuteSeconds": 2,
@@ -98,7 +107,7 @@ class Result:
         """Says what is wrong with the run, given the number of its job's executions; None when all is well."""
         from prefect_gcp.exceptions import CloudRunJobRemovedError
 
-        expected = {"success": 0, "failure": 1, "killed": -1, "killed early": -1}[self.outcome]
+        expected = {"success": 0, "failure": 1, "killed": -1, "killed early": -1, "stopped early": 0}[self.outcome]
         stopped = self.outcome == "killed early" and isinstance(self.end, CloudRunJobRemovedError)
         if self.end != expected and not stopped:
             return f"{self.job} ({self.outcome}) ended with {self.end!r}"
@@ -129,9 +138,10 @@ class Started:
         self.event.set()
 
 
-async def one_run(worker: CloudRunWorker, number: int, seed: int, key: dict[str, Any]) -> Result:
+async def one_run(worker: CloudRunWorker, emulator: Emulator, number: int, seed: int, key: dict[str, Any]) -> Result:
     from prefect.client.schemas.objects import FlowRun
 
+    from prefect_gcp.exceptions import CloudRunJobRemovedError
     from prefect_gcp.workers.cloud_run import CloudRunWorkerJobConfiguration
 
     chance = random.Random(f"{seed} {number}")
@@ -164,14 +174,40 @@ async def one_run(worker: CloudRunWorker, number: int, seed: int, key: dict[str,
         elif outcome == "killed early":
             await asyncio.sleep(chance.uniform(0, 1))
             await kill(worker, configuration)
+        elif outcome == "stopped early":
+            await asyncio.sleep(chance.uniform(0, 3))
+            task.cancel()
+            await asyncio.wait({task})
+            if task.cancelled() and await is_gone(emulator, configuration.job_name):
+                # Another worker runs the flow run that was given back.
+                task = asyncio.create_task(worker.run(flow_run, configuration, status))
+            elif task.cancelled():
+                # Its execution goes on, if there is one. Nobody watches it, and a person deletes its job.
+                await kill(worker, configuration)
+                left = CloudRunJobRemovedError("a person deleted the job that the worker had left")
+                return Result("killed early", configuration.job_name, left)
         end: int | BaseException = (await task).status_code
     except Exception as error:
         end = error
     return Result(outcome, configuration.job_name, end)
 
 
+async def is_gone(emulator: Emulator, job: str) -> bool:
+    """Whether the janitor deletes a job within some seconds."""
+    deadline = time.monotonic() + 15
+    while any(other["metadata"]["name"] == job for other in emulator.jobs()):
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.2)
+    return True
+
+
 async def kill(worker: CloudRunWorker, configuration: CloudRunWorkerJobConfiguration) -> None:
-    await worker.kill_infrastructure(configuration.job_name, configuration)
+    from prefect.exceptions import InfrastructureNotFound
+
+    # A run that has not sent its create gives it up, and there is no job then.
+    with suppress(InfrastructureNotFound):
+        await worker.kill_infrastructure(configuration.job_name, configuration)
 
 
 async def soak(emulator: Emulator, runs: int, at_once: int, seed: int, key: dict[str, Any]) -> list[str]:
@@ -183,7 +219,7 @@ async def soak(emulator: Emulator, runs: int, at_once: int, seed: int, key: dict
 
     async def run(number: int) -> Result:
         async with room:
-            return await one_run(worker, number, seed, key)
+            return await one_run(worker, emulator, number, seed, key)
 
     say = sys.stdout.write
     # Printed first, so that a soak that hangs can be repeated.

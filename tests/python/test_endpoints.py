@@ -126,7 +126,7 @@ def test_a_job_has_a_legal_name(client, job):
     with pytest.raises(ValueError, match="is not a valid Cloud Run job name"):
         client().kill_job(job)
     with pytest.raises(ValueError, match="is not a valid Cloud Run job name"):
-        client().run_job({}, job=job, keep_job=False, ready_timeout_seconds=1)
+        client().run_job({}, job=job, keep_job=False, ready_timeout_seconds=1, log=print)
 
 
 @pytest.mark.anyio

@@ -120,6 +120,8 @@ async def test_a_run_that_fails_shows_no_secret(emulator, evil_google, watch, va
 async def test_injected_faults_show_no_secret(emulator, evil_google, watch, fault):
     emulator.set_faults({"rules": [{"fault": fault, "calls": ["jobs.create"]}]})
     await run(watch, "a run", key=evil_google.key)
+    # A listener that refused connections is back.
+    await asyncio.sleep(1)
     watch_emulator(emulator, watch)
 
 
@@ -182,7 +184,13 @@ async def test_events_show_no_secret(evil_google, watch, call):
         client = _core.Client(project=f"{way}-{call}", region="r", credentials=credentials, settings=settings)
         watch.see("a client", client)
         watch.see("credentials", credentials)
-        run = client.run_job(body, job=body["metadata"]["name"], keep_job=False, ready_timeout_seconds=5)
+        run = client.run_job(
+            body,
+            job=body["metadata"]["name"],
+            keep_job=False,
+            ready_timeout_seconds=5,
+            log=lambda _level, message: watch.see("a line about the deletion", message),
+        )
         watch.see("a run", run)
         for thing in (client, credentials, run):
             with pytest.raises(TypeError):
@@ -190,6 +198,7 @@ async def test_events_show_no_secret(evil_google, watch, call):
 
         async def listen() -> None:
             async for event in run:
+                run.confirm_start()
                 watch.see("an event", event)
                 watch.see("an event's message", event.message)
 

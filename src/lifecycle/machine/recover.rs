@@ -104,14 +104,12 @@ pub(super) fn job_listed(
     }
 }
 
+/// A read that fails says nothing about the start, whatever the failure: credentials and permissions come back.
 fn read_failed(run: &mut RunContext, now: Duration, mut recovery: Recovery, error: &ApiError) -> Transition {
-    let is_missing = error.kind == ErrorKind::NotFound;
-    if is_missing && run.record_not_found(now, &mut recovery.readiness.not_found_since) {
+    if error.kind == ErrorKind::NotFound && run.record_not_found(now, &mut recovery.readiness.not_found_since) {
         Transition::to(Duration::ZERO, State::Recovering(Recovery { finds_job: true, ..recovery }))
-    } else if is_missing || error.may_pass() {
-        search_again(run, now, recovery, error.pause_at_least(Duration::ZERO))
     } else {
-        give_up(run, recovery.cause)
+        search_again(run, now, recovery, error.pause_at_least(Duration::ZERO))
     }
 }
 
