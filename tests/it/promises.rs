@@ -8,7 +8,7 @@ use std::{
 
 use crate::driver_support::{LABEL, body, emulator, faults, no_jobs, plan, quiet, run, transport};
 use prefect_gcp_core::{
-    api::{CloudRunClient, ErrorKind},
+    api::{CloudRunClient, ErrorKind, Transport},
     emulator::{Emulator, EmulatorConfig, EventKind, SimulatedOutcome as Simulated},
     lifecycle::{
         active_runs::ActiveRuns,
@@ -77,6 +77,26 @@ async fn never_twice() {
         assert!(reported.contains(&"recovering") && !emulator.faults_met().is_empty(), "{fault} {when}");
         assert_eq!(executions_created(&emulator), 1, "{fault} {when}");
     }
+}
+
+#[tokio::test]
+async fn never_two_executions_for_long() {
+    let emulator = emulator(14 * SECOND, Simulated::Success).await;
+    // The service takes eight seconds over a start. The worker waits for less than that before it sends another one.
+    let slow = json!({"rules": [{"fault": {"delay": 8.0}, "calls": ["jobs.run"], "times": 1}]});
+    emulator.set_faults(faults(&slow));
+    let reported: Arc<Mutex<Vec<String>>> = Arc::default();
+    let sink = reported.clone();
+    let observer = Arc::new(move |progress: Progress| sink.lock().unwrap().push(progress.to_string()));
+    let transport = Transport { attempt_timeout: SECOND, ..transport(&emulator) };
+    let plan = Plan { settle_time: 2 * SECOND, ..plan("j") };
+    assert_eq!(run(transport, body("j"), plan, observer).await.unwrap(), Outcome::Succeeded);
+    assert_eq!(executions_created(&emulator), 2);
+    let of_kind = |kind| emulator.history()[0].events.iter().filter(|event| event.kind == kind).count();
+    assert_eq!((of_kind(EventKind::ExecutionSucceeded), of_kind(EventKind::ExecutionCancelled)), (1, 1));
+    let reported = reported.lock().unwrap().clone();
+    assert!(reported.iter().any(|line| line.contains("has a second execution")), "{reported:?}");
+    assert!(no_jobs(&emulator).await);
 }
 
 #[tokio::test]
