@@ -483,13 +483,6 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
     # A kill mostly waits for responses, and one that waits long must not hold up those of other flow runs.
     cleanup_max_concurrency: ClassVar[int | None] = 20
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._flow_run_checks = FlowRunChecks(lambda: self._client)
-        # The jobs of the runs in progress, by the id of their flow run.
-        self._active: dict[str, _ActiveJob] = {}
-        self._stop = Stop()
-
     async def setup(self) -> None:
         """Prepares the worker to run.
 
@@ -497,7 +490,7 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
             pydantic.ValidationError: If a setting is invalid, so that the worker fails before it takes a flow run.
         """
         _ = self._settings
-        self._stop = Stop()
+        self.__dict__.pop("_stop", None)
         await super().setup()
 
     async def teardown(self, *exc_info: Any) -> None:
@@ -519,7 +512,8 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
 
     async def _give_back_claimed(self) -> None:
         """Gives back the flow runs that Prefect was preparing for `run` when the worker stopped."""
-        claimed = self._submitting_flow_run_ids - self._stop.let_go
+        # Private to Prefect. Without it, these flow runs stay Pending.
+        claimed: set[UUID] = set(getattr(self, "_submitting_flow_run_ids", ())) - self._stop.let_go
         if not claimed:
             return
         with anyio.move_on_after(self._stop.time_left()):
@@ -616,7 +610,11 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
             f"Cloud Run Job {active.place.job!r} is not started, because the flow run was {state} while the job waited"
         )
         if active.reason == "cancelled" and self._client is not None:
-            await mark_cancelled(self._client, active.flow_run.id)
+            try:
+                await mark_cancelled(self._client, active.flow_run.id)
+            except Exception as error:
+                # Prefect's server does so itself after some minutes.
+                active.logger.debug(f"The flow run could not be reported as cancelled: {error!r}")
 
     async def _let_go(self, run: _core.Run, active: _ActiveJob) -> None:
         """Ends a run because the worker stops: gives it back, finishes it, or leaves its execution running."""
@@ -722,6 +720,19 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
                 yield noted, client
         client, project = await self._cloud_run_client(configuration)
         yield JobPlace(project, configuration.region, job), client
+
+    @cached_property
+    def _flow_run_checks(self) -> FlowRunChecks:
+        return FlowRunChecks(lambda: self._client)
+
+    @cached_property
+    def _active(self) -> dict[str, _ActiveJob]:
+        """The jobs of the runs in progress, by the id of their flow run."""
+        return {}
+
+    @cached_property
+    def _stop(self) -> Stop:
+        return Stop()
 
     @cached_property
     def _settings(self) -> CloudRunWorkerSettings:
