@@ -179,7 +179,8 @@ async def one_run(worker: CloudRunWorker, emulator: Emulator, number: int, seed:
             task.cancel()
             await asyncio.wait({task})
             if task.cancelled() and await is_gone(emulator, configuration.job_name):
-                # Another worker runs the flow run that was given back.
+                # Another worker runs the flow run that was given back. Prefect gives each run's job a name of its own.
+                configuration.job_body["metadata"]["name"] += "-again"
                 task = asyncio.create_task(worker.run(flow_run, configuration, status))
             elif task.cancelled():
                 # Its execution goes on, if there is one. Nobody watches it, and a person deletes its job.
