@@ -31,7 +31,7 @@ class FloodedWorker(CloudRunWorker):
         """Starts the runs, in the task group in which the base class starts scheduled ones."""
         await super().setup()
         # The server does not know these flow runs, so it would take them for deleted.
-        self._flow_run_checks = FlowRunChecks(lambda: None)
+        self._runs.checks = FlowRunChecks(lambda: None)
         client: Any = SimpleNamespace()
         values = {"command": "true", "credentials": {"project": "p"}}
         configuration = await CloudRunWorkerJobConfiguration.from_template_and_values(

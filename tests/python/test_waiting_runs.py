@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 from types import SimpleNamespace
 from uuid import uuid4
 
+import anyio
 import pytest
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import InfrastructureNotFound, ObjectNotFound
 from prefect.flows import flow
-from prefect.states import Cancelled, Cancelling, Completed
+from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Pending, Scheduled
 
 from prefect_gcp.emulator import Emulator
 from prefect_gcp.exceptions import CloudRunJobRemovedError
@@ -96,7 +98,7 @@ async def waiting_run(worker, emulator, flow_run, caplog):
     [
         (Cancelled(), StateType.CANCELLED, "was cancelled"),
         (Cancelling(), StateType.CANCELLED, "was cancelled"),
-        (Completed(), StateType.COMPLETED, "was ended"),
+        (Completed(), StateType.COMPLETED, "has ended"),
         (None, None, "was deleted"),
     ],
     ids=["cancelled", "cancelling", "ended", "deleted"],
@@ -145,20 +147,27 @@ async def test_many_waiting_flow_runs_are_read_with_few_requests(worker):
         return await read_flow_runs(**options)
 
     worker.client.read_flow_runs = counted
-    reasons = await asyncio.gather(*(worker._flow_run_checks.check(flow_run.id) for flow_run in flow_runs))
+    reasons = await asyncio.gather(*(worker._runs.checks.check(flow_run.id) for flow_run in flow_runs))
     assert reasons == [None] * 8
     assert len(requests) <= 2
 
 
-async def test_a_prefect_api_that_is_away_ends_no_run(emulator, worker, flow_run, caplog):
+@pytest.mark.parametrize("answers", [False, True], ids=["refuses connections", "hangs"])
+async def test_a_prefect_api_that_is_away_ends_no_run(emulator, worker, flow_run, caplog, answers):
     task, _configuration, _status = await waiting_run(worker, emulator, flow_run, caplog)
-
-    async def fails(*_args, **_options):
-        raise OSError("the server is away")
-
-    worker.client.read_flow_runs = fails
-    emulator.set_faults({})
-    assert (await asyncio.wait_for(task, 60)).status_code == 0
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        if answers:
+            listener.listen()
+        async with PrefectClient(f"http://127.0.0.1:{listener.getsockname()[1]}/api") as away:
+            alive, worker._client = worker._client, away
+            emulator.set_faults({})
+            assert (await asyncio.wait_for(task, 60)).status_code == 0
+            # The next start does not wait for an answer again.
+            began = time.monotonic()
+            assert await worker._runs.checks.check(flow_run.id) is None
+            assert time.monotonic() - began < 1
+            worker._client = alive
 
 
 async def test_the_place_of_the_job_is_on_the_flow_run_before_the_start(emulator, worker, flow_run, caplog):
@@ -199,10 +208,50 @@ async def test_a_kill_by_another_worker_finds_a_job_in_its_former_region(emulato
 
 async def test_the_process_that_runs_the_flow_run_knows_where_its_job_is(emulator, worker, flow_run, caplog):
     task, configuration, _status = await waiting_run(worker, emulator, flow_run, caplog)
-    moved = await prepared(flow_run, region="europe-west1")
+    moved = await prepared(flow_run, credentials={"project": "another"})
     await worker.kill_infrastructure(configuration.job_name, moved)
     with pytest.raises(CloudRunJobRemovedError):
         await asyncio.wait_for(task, 5)
+    await until(lambda: not emulator.jobs())
+
+
+async def test_a_kill_of_a_cancelled_flow_run_is_no_error_of_its_run(emulator, worker, flow_run, caplog):
+    """This is what Prefect does with PREFECT_WORKER_ENABLE_CANCELLATION."""
+    task, configuration, status = await waiting_run(worker, emulator, flow_run, caplog)
+    async with get_client() as client:
+        await client.set_flow_run_state(flow_run.id, Cancelling(), force=True)
+    await worker.kill_infrastructure(configuration.job_name, configuration)
+    assert (await asyncio.wait_for(task, 15)).status_code == -1
+    assert status.values == [None]
+    assert (await read(flow_run)).state.type == StateType.CANCELLED
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_a_kill_that_cannot_look_where_the_job_was_is_not_done(emulator, worker, flow_run, caplog):
+    """Else Prefect would take the job for gone."""
+    async with get_client() as client:
+        labels = {"cloud-run.project": "p", "cloud-run.region": "us-east1", "cloud-run.job": "gone"}
+        await client.update_flow_run_labels(flow_run.id, labels)
+
+    async def fails(*_args):
+        raise OSError("the server is away")
+
+    read_flow_run, worker.client.read_flow_run = worker.client.read_flow_run, fails
+    with pytest.raises(OSError, match="is away"):
+        await worker.kill_infrastructure("gone", await prepared(flow_run))
+    assert "Cloud Run Job 'gone' of this flow run could not be killed: the server is away" in caplog.text
+    worker.client.read_flow_run = read_flow_run
+    # Where the present configuration leads does not matter if the job was elsewhere.
+    with pytest.raises(InfrastructureNotFound):
+        await worker.kill_infrastructure("gone", await prepared(flow_run, region="evil.example/"))
+
+
+async def test_a_kill_finds_the_flow_run_of_a_template_that_replaces_the_labels(emulator, worker, flow_run, caplog):
+    task, configuration, _status = await waiting_run(worker, emulator, flow_run, caplog)
+    moved = await prepared(flow_run, credentials={"project": "another"})
+    moved.job_body["metadata"]["labels"] = {}
+    await worker.kill_infrastructure(configuration.job_name, moved)
+    assert isinstance((await asyncio.gather(task, return_exceptions=True))[0], CloudRunJobRemovedError)
     await until(lambda: not emulator.jobs())
 
 
@@ -251,6 +300,145 @@ async def test_a_run_that_was_not_started_is_given_back_when_the_worker_stops(em
     assert given_back.infrastructure_pid is None
     await until(lambda: not emulator.jobs())
     assert "it is scheduled again for another worker" in caplog.text
+
+
+async def test_runs_that_prefect_cancels_twice_are_all_given_back(emulator, worker, caplog):
+    """Prefect starts a run with a task group, which cancels a task that has not reported its start by itself too."""
+    emulator.set_faults(FULL)
+    caplog.set_level(logging.INFO)
+    async with get_client() as client:
+        flow_runs = [await client.create_flow_run(a_flow) for _ in range(6)]
+    configurations = [await prepared(flow_run) for flow_run in flow_runs]
+    tasks = [
+        asyncio.create_task(worker.run(flow_run, configuration))
+        for flow_run, configuration in zip(flow_runs, configurations, strict=True)
+    ]
+    await until(lambda: caplog.text.count("Cloud Run accepts no more executions for now") == len(tasks))
+    for pause in (0, 0.01):
+        for task in tasks:
+            task.cancel()
+        await asyncio.sleep(pause)
+    await asyncio.wait_for(asyncio.wait(tasks), 15)
+    assert all(task.cancelled() for task in tasks)
+    assert {(await read(flow_run)).state.type for flow_run in flow_runs} == {StateType.SCHEDULED}
+    await until(lambda: not emulator.jobs())
+
+
+@pytest.mark.parametrize(
+    ("state", "then"),
+    [
+        (Failed(), StateType.FAILED),
+        (Crashed(), StateType.CRASHED),
+        (Cancelling(), StateType.CANCELLED),
+        (Cancelled(), StateType.CANCELLED),
+    ],
+    ids=["failed", "crashed", "cancelling", "cancelled"],
+)
+async def test_a_stop_schedules_no_flow_run_that_has_ended_or_is_being_cancelled(
+    emulator, worker, flow_run, caplog, state, then
+):
+    """Prefect's server would schedule a deployment's failed flow run again, as if somebody had asked for it."""
+    async with get_client() as client:
+        deployment_id = await client.create_deployment(flow_run.flow_id, f"stop-{uuid4().hex}")
+        flow_run = await client.create_flow_run_from_deployment(deployment_id, state=Pending())
+    task, _configuration, _status = await waiting_run(worker, emulator, flow_run, caplog)
+    async with get_client() as client:
+        await client.set_flow_run_state(flow_run.id, state, force=True)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 10)
+    assert (await read(flow_run)).state.type == then
+    await until(lambda: not emulator.jobs())
+    assert "it is scheduled again" not in caplog.text
+
+
+async def test_a_stop_gives_back_a_run_whose_project_is_being_looked_up(worker, flow_run, monkeypatch):
+    monkeypatch.setattr(worker, "_find_project", hangs)
+    task = asyncio.create_task(worker.run(flow_run, await prepared(flow_run, credentials={})))
+    await asyncio.sleep(0.1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 10)
+    assert (await read(flow_run)).state.type == StateType.SCHEDULED
+
+
+async def hangs(*_args, **_options):
+    await asyncio.sleep(600)
+
+
+@pytest.mark.parametrize("when", ["prepared", "claimed", "claimed by another worker"])
+async def test_a_stop_gives_back_a_flow_run_that_prefect_was_preparing(worker, monkeypatch, when):
+    set_state = worker.client.set_flow_run_state
+    sent = asyncio.Event()
+
+    async def answers_late(*args, **options):
+        worker.client.set_flow_run_state = set_state
+        answer = await set_state(*args, **options)
+        sent.set()
+        await asyncio.sleep(0.5)
+        return answer
+
+    async def prepares(*_args, **_options):
+        sent.set()
+        await hangs()
+
+    async with get_client() as client:
+        flow_run = await client.create_flow_run(a_flow, state=Scheduled())
+        if when == "prepared":
+            monkeypatch.setattr(worker.job_configuration, "resolve_for_flow_run", prepares)
+        else:
+            worker.client.set_flow_run_state = answers_late
+        if when == "claimed by another worker":
+            await client.set_flow_run_state(flow_run.id, Pending())
+    async with anyio.create_task_group() as group:
+        worker._runs_task_group, of_worker = group, worker._runs_task_group
+        group.start_soon(worker._submit_run, flow_run)
+        await asyncio.wait_for(sent.wait(), 10)
+        group.cancel_scope.cancel()
+    worker._runs_task_group = of_worker
+    there = StateType.PENDING if when == "claimed by another worker" else StateType.SCHEDULED
+    assert (await read(flow_run)).state.type == there
+    assert not worker._claimed
+
+
+async def test_one_cancelled_run_takes_no_time_from_a_later_stop(emulator, worker, flow_run, caplog, monkeypatch):
+    monkeypatch.setattr("prefect_gcp.workers._stop.GRACE", 4.0)
+    task, _configuration, _status = await waiting_run(worker, emulator, flow_run, caplog)
+    task.cancel()
+    await asyncio.wait({task})
+    await asyncio.sleep(1)
+    assert worker._runs.stop.time_left() == 4.0
+
+
+async def test_a_stop_that_prefect_does_not_answer_ends_and_says_so(emulator, worker, flow_run, caplog, monkeypatch):
+    monkeypatch.setattr("prefect_gcp.workers._stop.GRACE", 2.0)
+    task, configuration, _status = await waiting_run(worker, emulator, flow_run, caplog)
+    worker.client.set_flow_run_state = hangs
+    task.cancel()
+    began = time.monotonic()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 10)
+    assert time.monotonic() - began < 8
+    assert f"The worker stops, and had no time to finish Cloud Run Job '{configuration.job_name}'" in caplog.text
+    await until(lambda: not emulator.jobs())
+
+
+async def test_a_run_that_fails_while_the_worker_stops_is_crashed(worker, flow_run, caplog, monkeypatch):
+    with Emulator(ready_after=600, executor="simulated") as emulator:
+        monkeypatch.setenv("CLOUD_RUN_EMULATOR_HOST", emulator.host)
+        configuration = await prepared(flow_run)
+        task = asyncio.create_task(worker.run(flow_run, configuration))
+        await until(emulator.jobs)
+        in_progress = worker._runs.runs[str(flow_run.id)]
+        # Its error comes at the same time as the stop.
+        in_progress._run = SimpleNamespace(give_up=lambda _reason: None)
+        await worker.kill_infrastructure(configuration.job_name, configuration)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(task, 10)
+    state = (await read(flow_run)).state
+    assert state.type == StateType.CRASHED
+    assert "Failed to submit flow run to infrastructure: CloudRunJobRemovedError" in state.message
 
 
 async def test_an_execution_that_runs_is_left_alone_when_the_worker_stops(worker, flow_run, caplog, monkeypatch):

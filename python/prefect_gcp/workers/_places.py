@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
+import httpx
 from prefect.exceptions import ObjectNotFound
 
 if TYPE_CHECKING:
     import logging
+    from uuid import UUID
 
     from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.objects import FlowRun
@@ -64,9 +65,9 @@ async def record_place(
         try:
             await client.update_flow_run(flow_run_id, infrastructure_pid=place.job)
             await client.update_flow_run_labels(flow_run_id, labels)
-        except ObjectNotFound:
-            return
         except Exception as error:
+            if is_not_found(error):
+                return
             if pause == _FIRST_PAUSE:
                 logger.warning(
                     f"The worker could not tell Prefect where Cloud Run Job {place.job!r} is: {error!r}. Until it "
@@ -87,11 +88,9 @@ def recorded_place(flow_run: FlowRun, job: str) -> JobPlace | None:
     return JobPlace(project, region, job)
 
 
-async def read_flow_run(client: PrefectClient | None, flow_run_id: str | None) -> FlowRun | None:
-    """Reads a flow run. Returns None if that is not possible: a kill goes on without it."""
-    if client is None or flow_run_id is None:
-        return None
-    try:
-        return await client.read_flow_run(UUID(flow_run_id))
-    except Exception:
-        return None
+def is_not_found(error: Exception) -> bool:
+    """Whether an error of Prefect's client says that the flow run does not exist."""
+    # Not all of the client's methods translate the response.
+    return isinstance(error, ObjectNotFound) or (
+        isinstance(error, httpx.HTTPStatusError) and error.response.status_code == httpx.codes.NOT_FOUND
+    )

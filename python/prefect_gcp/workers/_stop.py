@@ -1,28 +1,22 @@
-"""An orderly stop of a worker: what was not started is given back, and what has ended is finished."""
+"""An orderly stop of a worker: the time that it may take, and the waits that it does not let be cut short."""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 import anyio
-from prefect.exceptions import Abort, ObjectNotFound, Pause
-from prefect.logging.loggers import flow_run_logger
-from prefect.states import Cancelled, Scheduled
-from prefect.utilities.engine import propose_state
 
 if TYPE_CHECKING:
-    import logging
-    from collections.abc import Iterable
-    from uuid import UUID
-
-    from prefect.client.orchestration import PrefectClient
-    from prefect.client.schemas.objects import State
-    from prefect.logging.loggers import PrefectLogAdapter
+    from collections.abc import Iterator
 
 # How long a stop may take, in seconds. A Cloud Run service gets ten seconds between SIGTERM and SIGKILL.
 GRACE = 8.0
-# How many flow runs are given back at the same time.
+# The part of it that is kept for the deletion of jobs, after Prefect was told what became of the runs.
+DELETION_GRACE = 1.5
+# How many flow runs are given back at the same time. Prefect's server sets one state after the other anyway.
 _AT_ONCE = 20
 
 
@@ -30,16 +24,33 @@ class Stop:
     """The time that a worker's stop may take, which all its runs share."""
 
     def __init__(self) -> None:
-        self._ends: float | None = None
+        self._began: float | None = None
+        self._under_way = 0
         self._room: anyio.Semaphore | None = None
-        # The flow runs whose runs were cancelled, and dealt with it themselves.
-        self.let_go: set[UUID] = set()
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        """A part of the stop. The first one begins the stop, and the last one ends it.
+
+        A single run may be cancelled without a stop of the worker. It then has the time for itself.
+        """
+        if self._under_way == 0:
+            self._began = time.monotonic()
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            if self._under_way == 0:
+                self._began = None
 
     def time_left(self) -> float:
-        """Returns the seconds that are left. The first call begins the stop."""
-        if self._ends is None:
-            self._ends = time.monotonic() + GRACE
-        return max(0.0, self._ends - time.monotonic())
+        """Returns the seconds that are left of the whole stop."""
+        return max(0.0, self._began + GRACE - time.monotonic()) if self._began is not None else GRACE
+
+    def time_left_for_runs(self) -> float:
+        """Returns the seconds that are left for the runs themselves."""
+        return max(0.0, self.time_left() - min(DELETION_GRACE, GRACE / 4))
 
     @property
     def room(self) -> anyio.Semaphore:
@@ -49,53 +60,25 @@ class Stop:
         return self._room
 
 
-async def give_back(
-    client: PrefectClient, flow_run_id: UUID, worker: str, logger: logging.Logger | PrefectLogAdapter
-) -> None:
-    """Proposes that a flow run is Scheduled again, so that another worker takes it. Prefect's server decides.
+async def wait_through_cancels(future: asyncio.Future[Any], seconds: float) -> bool:
+    """Waits for something, even while the waiting task is cancelled again.
+
+    Prefect cancels a run in two ways at the same time: anyio's scopes, against which this is shielded, and the task
+    itself. When it returns False, the wait has ended and the future was cancelled.
 
     Args:
-        client: Client of the Prefect API.
-        flow_run_id: The flow run. No container of it was started.
-        worker: Name of the worker that stops.
-        logger: The flow run's logger.
+        future: What to wait for.
+        seconds: Longest wait.
+
+    Returns:
+        Whether it is done.
     """
-    message = f"Worker {worker!r} stopped before it started the flow run's container. Another worker can take it."
-    state = await _propose(client, Scheduled(message=message), flow_run_id)
-    if state is None or not state.is_scheduled():
-        logger.info(
-            f"Worker {worker!r} stops. The flow run was not started, and could not be given back to the work pool"
-            + ("" if state is None else f": it is {state.name}")
-        )
-        return
-    # The job is deleted. With its name, a cancel of the flow run would wait for a worker to kill it.
-    await client.request("PATCH", "/flow_runs/{id}", path_params={"id": flow_run_id}, json={"infrastructure_pid": None})
-    logger.info(f"Worker {worker!r} stops. The flow run was not started; it is scheduled again for another worker")
-
-
-async def give_back_pending(client: PrefectClient, flow_run_ids: Iterable[UUID], worker: str) -> None:
-    """Gives back the flow runs that are Pending: the worker had claimed them, and made no job for them yet.
-
-    Args:
-        client: Client of the Prefect API.
-        flow_run_ids: The flow runs.
-        worker: Name of the worker that stops.
-    """
-    for flow_run_id in flow_run_ids:
-        flow_run = await client.read_flow_run(flow_run_id)
-        if flow_run.state is not None and flow_run.state.is_pending():
-            await give_back(client, flow_run_id, worker, flow_run_logger(flow_run))
-
-
-async def mark_cancelled(client: PrefectClient, flow_run_id: UUID) -> None:
-    """Proposes that a flow run that is being cancelled is Cancelled. Nothing of it runs."""
-    await _propose(
-        client, Cancelled(message="The flow run was cancelled before its container was started."), flow_run_id
-    )
-
-
-async def _propose(client: PrefectClient, state: State, flow_run_id: UUID) -> State | None:
-    try:
-        return await propose_state(client, state, flow_run_id=flow_run_id)
-    except (Abort, Pause, ObjectNotFound):
-        return None
+    ends = time.monotonic() + seconds
+    with anyio.CancelScope(shield=True):
+        while not future.done() and (left := ends - time.monotonic()) > 0:
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({future}, timeout=left)
+    if future.done():
+        return True
+    future.cancel()
+    return False

@@ -12,15 +12,14 @@ import asyncio
 import logging
 import shlex
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from uuid import UUID, uuid4
 
 import anyio
-from prefect.client.orchestration import get_client
 from prefect.client.utilities import inject_client
-from prefect.exceptions import InfrastructureNotFound
+from prefect.exceptions import InfrastructureNotFound, ObjectNotFound
 from prefect.logging.loggers import PrefectLogAdapter, flow_run_logger, get_logger
 from prefect.utilities.dockerutils import get_prefect_image_name
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
@@ -33,21 +32,22 @@ from prefect_gcp.credentials import GcpCredentials
 from prefect_gcp.exceptions import (
     CloudRunAuthenticationError,
     CloudRunError,
-    CloudRunNotFoundError,
     CloudRunUnavailableError,
 )
 from prefect_gcp.models.cloud_run_v2 import SecretKeySelector
 from prefect_gcp.settings import CloudRunWorkerSettings
 from prefect_gcp.utilities import slugify_name
 from prefect_gcp.workers._flow_runs import FlowRunChecks
-from prefect_gcp.workers._places import JobPlace, read_flow_run, record_place, recorded_place
-from prefect_gcp.workers._stop import Stop, give_back, give_back_pending, mark_cancelled
+from prefect_gcp.workers._in_progress import RunInProgress, WorkerOfRuns
+from prefect_gcp.workers._kill import Search
+from prefect_gcp.workers._places import JobPlace, recorded_place
+from prefect_gcp.workers._stop import wait_through_cancels
 from prefect_gcp.workers._templates import get_base_job_body as _get_base_job_body  # noqa: F401 - people import it here
 from prefect_gcp.workers._templates import get_default_job_body_template as _get_default_job_body_template
 from prefect_gcp.workers._templates import render_configuration
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Iterable
 
     import anyio.abc
     from google.auth.exceptions import GoogleAuthError
@@ -58,6 +58,8 @@ if TYPE_CHECKING:
 _DEFAULT_REGION = "us-central1"
 # The time that a job has to become ready if `timeout` is null, in seconds.
 _DEFAULT_TIMEOUT = 600
+# How many flow runs a worker makes Pending at the same time.
+_CLAIMS_AT_ONCE = 20
 # Path of the container that runs the flow, in the job body.
 _CONTAINER = ("spec", "template", "spec", "template", "spec", "containers", 0)
 # Prefect's label `prefect.io/flow-run-id`, in the form that Google accepts.
@@ -130,6 +132,8 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
     # The labels that a prepare added at each path, so that the next prepare can remove them.
     _injected_labels: dict[tuple[str, ...], dict[str, str]] = PrivateAttr(default_factory=dict)
     _logger: logging.Logger | PrefectLogAdapter = PrivateAttr(default_factory=lambda: get_logger(__name__))
+    # The flow run that it was prepared for.
+    _flow_run_id: str | None = PrivateAttr(default=None)
 
     @field_validator("credentials")
     @classmethod
@@ -194,8 +198,8 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
     ) -> Self:
         """Makes the configuration of an existing flow run, as Prefect does.
 
-        A cancelled flow run whose job may exist gets a configuration also if its deployment is gone or its job
-        variables have become invalid: from the work pool's template, so that its job can be found and deleted.
+        A flow run that was cancelled or has ended, and whose job may exist, gets a configuration also if its deployment
+        is gone or its job variables have become invalid: from the work pool's template, so that its job can be found.
 
         Args:
             flow_run: The flow run.
@@ -221,12 +225,17 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
                 worker_id=worker_id,
                 deployment=deployment,
             )
-        except Exception:
+        except (ObjectNotFound, ValueError) as error:
+            # Only what lasts: with a server that is away for a moment, Prefect tries again.
             state = flow_run.state
-            is_cancelled = state is not None and (state.is_cancelling() or state.is_cancelled())
-            if not is_cancelled or not flow_run.infrastructure_pid:
+            is_over = state is not None and (state.is_cancelling() or state.is_final())
+            if not is_over or not flow_run.infrastructure_pid:
                 raise
-            with suppress(Exception):
+            _flow_run_logger(flow_run, worker_name, work_pool).info(
+                f"The configuration of this flow run can't be made any more ({type(error).__name__}); using the work "
+                "pool's to find its Cloud Run Job"
+            )
+            with suppress(ObjectNotFound, ValueError):
                 return await cls._for_a_kill(flow_run, flow_run.job_variables or {}, client, work_pool, worker_name)
             return await cls._for_a_kill(flow_run, {}, client, work_pool, worker_name)
 
@@ -262,6 +271,7 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
         """
         super().prepare_for_flow_run(flow_run, deployment, flow, work_pool, worker_name, worker_id)
         self._logger = _flow_run_logger(flow_run, worker_name, work_pool)
+        self._flow_run_id = str(flow_run.id)
         self._populate_envs()
         self._populate_labels()
         self._warn_about_plaintext_credentials(flow_run, worker_name, work_pool)
@@ -438,37 +448,6 @@ class CloudRunWorkerResult(BaseWorkerResult):
     """
 
 
-class _ActiveJob:
-    """The job of a run in progress."""
-
-    def __init__(self, place: JobPlace, client: _core.Client, flow_run: FlowRun, logger: PrefectLogAdapter) -> None:
-        self.place = place
-        self.client = client
-        self.flow_run = flow_run
-        self.logger = logger
-        # Why the run was given up because of its flow run.
-        self.reason: str | None = None
-        self._recording: asyncio.Task[None] | None = None
-
-    def give_up_by(self, run: _core.Run) -> Callable[[str], None]:
-        """Returns a function that gives a run up for a reason."""
-
-        def give_up(reason: str) -> None:
-            self.reason = reason
-            run.give_up(reason)
-
-        return give_up
-
-    def record(self, client: PrefectClient) -> None:
-        """Begins to write the place of the job on the flow run."""
-        self._recording = asyncio.create_task(record_place(client, self.flow_run.id, self.place, self.logger))
-
-    def stop_recording(self) -> None:
-        """Ends that, if it has not ended."""
-        if self._recording is not None:
-            self._recording.cancel()
-
-
 class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVariables, CloudRunWorkerResult]):
     """Runs flow runs as Google Cloud Run jobs."""
 
@@ -490,38 +469,59 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
             pydantic.ValidationError: If a setting is invalid, so that the worker fails before it takes a flow run.
         """
         _ = self._settings
-        self.__dict__.pop("_stop", None)
         await super().setup()
 
     async def teardown(self, *exc_info: Any) -> None:
         """Stops the worker, and waits for the deletion of the jobs of runs that have ended.
 
-        Runs of which nothing was started are given back: their flow runs are Scheduled again, and their jobs deleted.
-        Executions that run go on. All of this takes at most 8 seconds after Prefect has stopped the runs.
+        If an exception stops it, as Ctrl-C does, runs of which nothing was started are given back: their flow runs are
+        Scheduled again, and their jobs deleted. Executions that run go on. All of this takes at most 8 seconds.
 
         Args:
             exc_info: The exception that stops the worker, as `__aexit__` gets it.
         """
-        try:
-            await super().teardown(*exc_info)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await self._flow_run_checks.stop()
-                await self._give_back_claimed()
-                await _core.drain_deletions(self._stop.time_left())
-
-    async def _give_back_claimed(self) -> None:
-        """Gives back the flow runs that Prefect was preparing for `run` when the worker stopped."""
-        # Private to Prefect. Without it, these flow runs stay Pending.
-        claimed: set[UUID] = set(getattr(self, "_submitting_flow_run_ids", ())) - self._stop.let_go
-        if not claimed:
-            return
-        with anyio.move_on_after(self._stop.time_left()):
+        stop = self._runs.stop
+        with ExitStack() as parts:
+            if any(exc_info):
+                parts.enter_context(stop.under_way())
             try:
-                async with get_client() as client:
-                    await give_back_pending(client, claimed, self.name)
-            except Exception as error:
-                self._logger.warning(f"The worker stops, and could not give back {len(claimed)} flow runs: {error}")
+                await super().teardown(*exc_info)
+            finally:
+                # Without an exception, Prefect has waited for all runs, for as long as they took.
+                parts.enter_context(stop.under_way())
+                deletions = asyncio.ensure_future(self._finish_deletions())
+                await wait_through_cancels(deletions, stop.time_left() + 1)
+
+    async def _finish_deletions(self) -> None:
+        await self._runs.checks.stop()
+        await _core.drain_deletions(self._runs.stop.time_left())
+
+    async def _submit_run(self, flow_run: FlowRun) -> None:
+        # If the worker stops after it has made a flow run Pending and before `run`, nobody else would take it.
+        try:
+            await super()._submit_run(flow_run)
+        except asyncio.CancelledError:
+            if flow_run.id in self._claimed:
+                logger = self.get_flow_run_logger(flow_run)
+                await self._runs.finish(self._runs.give_back(flow_run, logger), "its submission", logger)
+            raise
+        finally:
+            self._claimed.discard(flow_run.id)
+
+    async def _propose_pending_state(self, flow_run: FlowRun) -> bool:
+        # Once it was sent, only the answer tells whether the flow run is this worker's or another's.
+        async with self._claims:
+            claim = asyncio.ensure_future(super()._propose_pending_state(flow_run))
+            try:
+                await asyncio.wait({claim})
+            except asyncio.CancelledError:
+                with self._runs.stop.under_way():
+                    await wait_through_cancels(claim, self._runs.stop.time_left_for_runs())
+                raise
+            finally:
+                if claim.done() and not claim.cancelled() and claim.exception() is None and claim.result():
+                    self._claimed.add(flow_run.id)
+            return claim.result()
 
     async def run(
         self,
@@ -546,111 +546,25 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
             CloudRunError: If there are no credentials, or the job can't be started, or its execution can't be read.
             ValueError: If the project, the region or the job body is invalid.
         """
+        self._claimed.discard(flow_run.id)
         logger = self.get_flow_run_logger(flow_run)
         job = configuration.job_name
-        is_labelled = _labels(configuration).get(_FLOW_RUN_ID_LABEL) == str(flow_run.id)
-        client, project = await self._cloud_run_client(configuration)
-        active = _ActiveJob(JobPlace(project, configuration.region, job), client, flow_run, logger)
-        self._active[str(flow_run.id)] = active
-        try:
-            with client.run_job(
+        in_progress = RunInProgress(self._runs, flow_run, job, logger, task_status)
+
+        async def prepare() -> _core.Run:
+            client, project = await self._cloud_run_client(configuration)
+            in_progress.client, in_progress.place = client, JobPlace(project, configuration.region, job)
+            is_labelled = _labels(configuration).get(_FLOW_RUN_ID_LABEL) == str(flow_run.id)
+            return client.run_job(
                 configuration.job_body,
                 job=job,
                 owner_label=(_FLOW_RUN_ID_LABEL, str(flow_run.id)) if is_labelled else None,
                 keep_job=bool(configuration.keep_job),
                 ready_timeout_seconds=configuration.timeout or _DEFAULT_TIMEOUT,
                 log=logger.log,
-            ) as run:
-                try:
-                    with self._flow_run_checks.waiting(flow_run.id, active.give_up_by(run)) as started:
-                        await self._follow(run, active, task_status, started)
-                except asyncio.CancelledError:
-                    await self._let_go(run, active)
-                    raise
-                if run.outcome == "not_started":
-                    await self._not_started(active)
-                    if task_status is not None:
-                        # Prefect then neither reports an error nor that the flow run was submitted.
-                        task_status.started(None)
-                if run.status_code is None:
-                    raise RuntimeError(f"The run of Cloud Run Job {job!r} ended without a result")
-                return CloudRunWorkerResult(identifier=job, status_code=run.status_code)
-        finally:
-            if self._active.get(str(flow_run.id)) is active:
-                del self._active[str(flow_run.id)]
-            active.stop_recording()
-
-    async def _follow(
-        self,
-        run: _core.Run,
-        active: _ActiveJob,
-        task_status: anyio.abc.TaskStatus[Any] | None,
-        started: Callable[[], None],
-    ) -> None:
-        """Logs the events of a run up to its end, and answers its questions."""
-        async for event in run:
-            if event.kind == "confirm_start":
-                if reason := await self._flow_run_checks.check(active.flow_run.id):
-                    active.give_up_by(run)(reason)
-                else:
-                    run.confirm_start()
-                continue
-            active.logger.log(event.level, event.message)
-            if event.kind == "created" and self._client is not None:
-                active.record(self._client)
-            elif event.kind == "started":
-                started()
-                if task_status is not None:
-                    task_status.started(active.place.job)
-
-    async def _not_started(self, active: _ActiveJob) -> None:
-        """Says why a flow run was not started, and finishes its cancellation."""
-        state = {"cancelled": "cancelled", "deleted": "deleted", "ended": "ended"}.get(active.reason or "", "stopped")
-        active.logger.info(
-            f"Cloud Run Job {active.place.job!r} is not started, because the flow run was {state} while the job waited"
-        )
-        if active.reason == "cancelled" and self._client is not None:
-            try:
-                await mark_cancelled(self._client, active.flow_run.id)
-            except Exception as error:
-                # Prefect's server does so itself after some minutes.
-                active.logger.debug(f"The flow run could not be reported as cancelled: {error!r}")
-
-    async def _let_go(self, run: _core.Run, active: _ActiveJob) -> None:
-        """Ends a run because the worker stops: gives it back, finishes it, or leaves its execution running."""
-        was_given_up = active.reason is not None
-        run.give_up("stopping")
-        flow_run, logger = active.flow_run, active.logger
-        self._stop.let_go.add(flow_run.id)
-        with anyio.move_on_after(self._stop.time_left(), shield=True) as scope:
-            try:
-                async for event in run:
-                    if event.kind != "confirm_start":
-                        logger.log(event.level, event.message)
-                if self._client is None:
-                    return
-                if run.outcome == "not_started":
-                    if was_given_up:
-                        await self._not_started(active)
-                    else:
-                        active.stop_recording()
-                        async with self._stop.room:
-                            await give_back(self._client, flow_run.id, self.name, logger)
-                elif run.status_code:
-                    await self._propose_crashed_state(
-                        flow_run, f"Flow run infrastructure exited with non-zero status code {run.status_code}."
-                    )
-            except CloudRunError as error:
-                await self._propose_crashed_state(
-                    flow_run, f"Failed to submit flow run to infrastructure: {type(error).__name__}: {error}"
-                )
-            except Exception as error:
-                logger.warning(f"The worker stops, and could not finish Cloud Run Job {active.place.job!r}: {error}")
-        if scope.cancelled_caught:
-            logger.warning(
-                f"The worker stops, and had no time to finish Cloud Run Job {active.place.job!r}. Check the flow run's "
-                f"state, and whether the {active.place} still exists"
             )
+
+        return CloudRunWorkerResult(identifier=job, status_code=await in_progress.to_its_end(prepare))
 
     async def kill_infrastructure(
         self,
@@ -672,67 +586,65 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
             InfrastructureNotFound: If there is no such job, or it belongs to another flow run.
             CloudRunError: If it can't be deleted.
         """
-        flow_run_id = _labels(configuration).get(_FLOW_RUN_ID_LABEL)
-        owner_label = (_FLOW_RUN_ID_LABEL, flow_run_id) if flow_run_id else None
         if not _core.is_job_name(infrastructure_pid):
             raise InfrastructureNotFound(f"{infrastructure_pid!r} is not a valid Cloud Run job name")
-        flow_run = await read_flow_run(self._client, flow_run_id)
-        logger: Any = self._logger if flow_run is None else self.get_flow_run_logger(flow_run)
-        looked: dict[JobPlace, CloudRunNotFoundError] = {}
-        async for place, client in self._places(infrastructure_pid, configuration, flow_run_id, flow_run, logger):
-            if place in looked:
-                continue
-            try:
-                with client.kill_job(infrastructure_pid, owner_label=owner_label) as kill:
-                    async for event in kill:
-                        logger.log(event.level, event.message)
-            except CloudRunNotFoundError as error:
-                looked[place] = error
-            else:
+        label = _labels(configuration).get(_FLOW_RUN_ID_LABEL)
+        # A template may replace the labels.
+        flow_run_id = configuration._flow_run_id or label
+        logger: Any = self._logger if configuration._flow_run_id is None else configuration._logger
+        search = Search(infrastructure_pid, (_FLOW_RUN_ID_LABEL, label) if label else None, logger)
+        async for place, client, is_recorded in self._places(infrastructure_pid, configuration, flow_run_id, search):
+            if await search.finds(place, client, is_recorded=is_recorded):
                 return
-        *_, last = looked
-        places = " and ".join(f"project {place.project!r}, region {place.region!r}" for place in looked)
-        logger.warning(
-            f"Cloud Run Job {infrastructure_pid!r} of this flow run was not found in {places}. If its container still "
-            "runs elsewhere, delete the job there: gcloud run jobs delete"
-        )
-        raise InfrastructureNotFound(f"Cloud Run Job {infrastructure_pid!r} not found in {places}") from looked[last]
+        raise search.nowhere()
 
     async def _places(
-        self,
-        job: str,
-        configuration: CloudRunWorkerJobConfiguration,
-        flow_run_id: str | None,
-        flow_run: FlowRun | None,
-        logger: logging.Logger | PrefectLogAdapter,
-    ) -> AsyncIterator[tuple[JobPlace, _core.Client]]:
-        """The places where a flow run's job may be, the likeliest first."""
-        for active in list(self._active.values()):
-            if active.place.job == job and flow_run_id in (None, str(active.flow_run.id)):
-                yield active.place, active.client
-        noted = recorded_place(flow_run, job) if flow_run is not None else None
-        if noted is not None:
-            try:
-                client = self._client_for(configuration, noted.project, noted.region)
-            except ValueError as error:
-                logger.warning(f"The flow run's labels name a place that can't be used for {job!r}: {error}")
-            else:
-                yield noted, client
-        client, project = await self._cloud_run_client(configuration)
-        yield JobPlace(project, configuration.region, job), client
+        self, job: str, configuration: CloudRunWorkerJobConfiguration, flow_run_id: str | None, search: Search
+    ) -> AsyncIterator[tuple[JobPlace, _core.Client, bool]]:
+        """The places where a flow run's job may be, the likeliest first, and whether the job was created there."""
+        for running_id, running in list(self._runs.runs.items()):
+            if running.place is not None and running.client is not None and running.place.job == job:
+                if flow_run_id not in (None, running_id):
+                    continue
+                running.is_killed = True
+                yield running.place, running.client, True
+        try:
+            noted = await self._noted_place(job, flow_run_id)
+            if noted is not None:
+                yield noted, self._client_for(configuration, noted.project, noted.region), True
+        except ValueError as error:
+            configuration._logger.warning(f"The flow run's labels name a place that can't be used for {job!r}: {error}")
+        except Exception as error:
+            search.failed(error)
+        try:
+            client, project = await self._cloud_run_client(configuration)
+        except (CloudRunError, ValueError) as error:
+            search.failed(error)
+        else:
+            yield JobPlace(project, configuration.region, job), client, False
+
+    async def _noted_place(self, job: str, flow_run_id: str | None) -> JobPlace | None:
+        """Reads where the worker that created a job has noted it to be."""
+        if self._client is None or flow_run_id is None:
+            return None
+        try:
+            return recorded_place(await self._client.read_flow_run(UUID(flow_run_id)), job)
+        except ObjectNotFound:
+            return None
 
     @cached_property
-    def _flow_run_checks(self) -> FlowRunChecks:
-        return FlowRunChecks(lambda: self._client)
+    def _runs(self) -> WorkerOfRuns:
+        return WorkerOfRuns(self.name, lambda: self._client, FlowRunChecks(lambda: self._client))
 
     @cached_property
-    def _active(self) -> dict[str, _ActiveJob]:
-        """The jobs of the runs in progress, by the id of their flow run."""
-        return {}
+    def _claimed(self) -> set[UUID]:
+        """The flow runs that this worker has made Pending, and that Prefect still prepares for `run`."""
+        return set()
 
     @cached_property
-    def _stop(self) -> Stop:
-        return Stop()
+    def _claims(self) -> anyio.Semaphore:
+        """Bounds how many flow runs are claimed at the same time, since each that was sent is waited for at a stop."""
+        return anyio.Semaphore(_CLAIMS_AT_ONCE)
 
     @cached_property
     def _settings(self) -> CloudRunWorkerSettings:
