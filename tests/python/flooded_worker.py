@@ -1,8 +1,9 @@
 """A worker with hundreds of runs in flight, started as `prefect worker start` does.
 
-    python -m tests.python.flooded_worker POOL RUNS
+    python -m tests.python.flooded_worker POOL RUNS [known]
 
 The worker starts its runs itself. A Prefect server on this machine would take a quarter of an hour to schedule them.
+With `known`, the server knows their flow runs, and they are Pending there.
 """
 
 from __future__ import annotations
@@ -16,10 +17,17 @@ from typing import Any
 from uuid import uuid4
 
 from prefect.client.schemas.objects import FlowRun
+from prefect.flows import flow
+from prefect.states import Pending
 from prefect.utilities.processutils import setup_signal_handlers_worker
 
 from prefect_gcp.workers._flow_runs import FlowRunChecks
 from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfiguration
+
+
+@flow
+def flooded() -> None:
+    """Nothing runs it."""
 
 
 class FloodedWorker(CloudRunWorker):
@@ -30,8 +38,10 @@ class FloodedWorker(CloudRunWorker):
     async def setup(self) -> None:
         """Starts the runs, in the task group in which the base class starts scheduled ones."""
         await super().setup()
-        # The server does not know these flow runs, so it would take them for deleted.
-        self._runs.checks = FlowRunChecks(lambda: None)
+        is_known = "known" in sys.argv
+        if not is_known:
+            # The server would take these flow runs for deleted.
+            self._runs.checks = FlowRunChecks(lambda: None)
         client: Any = SimpleNamespace()
         values = {"command": "true", "credentials": {"project": "p"}}
         configuration = await CloudRunWorkerJobConfiguration.from_template_and_values(
@@ -39,7 +49,11 @@ class FloodedWorker(CloudRunWorker):
         )
         configuration.prepare_for_flow_run(FlowRun(id=uuid4(), flow_id=uuid4(), name="flooded"))
         for number in range(int(sys.argv[2])):
-            flow_run = FlowRun(id=uuid4(), flow_id=uuid4(), name=f"flooded-{number}")
+            name = f"flooded-{number}"
+            if is_known:
+                flow_run = await self.client.create_flow_run(flooded, name=name, state=Pending())
+            else:
+                flow_run = FlowRun(id=uuid4(), flow_id=uuid4(), name=name)
             own = configuration.model_copy(update={"job_body": copy.deepcopy(configuration.job_body)})
             own.job_body["metadata"]["name"] = flow_run.name
             self._runs_task_group.start_soon(self.run, flow_run, own)

@@ -147,9 +147,47 @@ async def test_a_stop_in_the_middle_of_everything_loses_no_flow_run(emulator, tm
     assert len(emulator.jobs()) == executing, text
 
 
-def cancel(emulator: Emulator, execution: str) -> None:
+@pytest.mark.slow
+async def test_a_stop_of_five_hundred_runs_in_all_states_is_bounded_and_forgets_none(emulator, tmp_path, monkeypatch):
+    waiting, ending, executing = 200, 100, 200
+    pool, log = "shutdown-all", tmp_path / "log"
+    await make_pool(pool)
+    monkeypatch.setenv("PREFECT_LOGGING_TO_API_ENABLED", "false")
+    command = ["tests.python.flooded_worker", pool]
+    idle = await asyncio.to_thread(stopped_with, signal.SIGTERM, emulator, 0, [*command, "0"], log)
+    emulator.set_faults({"quotas": {"runningExecutions": ending + executing}})
+    worker = started([*command, str(waiting + ending + executing), "known"], log)
+    try:
+        deadline = time.monotonic() + 240
+        while running(emulator) < ending + executing or log.read_text().count("accepts no more executions") < waiting:
+            assert worker.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            await asyncio.sleep(0.5)
+        emulator.set_faults({"quotas": {"runningExecutions": 0}})
+        for execution in emulator.executions()[:ending]:
+            await asyncio.to_thread(cancel, emulator, execution["metadata"]["name"], "p")
+        worker.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        await asyncio.to_thread(worker.wait, 60)
+        took = time.monotonic() - began
+    finally:
+        worker.kill()
+    text = log.read_text()
+    assert took < idle + 8 + 1
+    assert "Traceback" not in text
+    assert running(emulator) == executing
+    # Each flow run that waited is given back, or a line says that it was not: the server can do some dozens a second.
+    given_back = text.count("it is scheduled again for another worker")
+    left = text.count("had no time to finish") + text.count("could not be given back")
+    assert given_back + left >= waiting
+    assert given_back >= waiting / 4
+    jobs_left = len(emulator.jobs()) - executing
+    assert jobs_left <= text.count("may still exist. If it does, delete it") + text.count("still exists. Delete it")
+
+
+def cancel(emulator: Emulator, execution: str, project: str = "emulator-project") -> None:
     """Cancels an execution, as a person with gcloud would."""
-    path = f"apis/run.googleapis.com/v1/namespaces/emulator-project/executions/{execution}:cancel"
+    path = f"apis/run.googleapis.com/v1/namespaces/{project}/executions/{execution}:cancel"
     request = urllib.request.Request(f"{emulator.url}/{path}", data=b"{}", method="POST")
     request.add_header("Content-Type", "application/json")
     urllib.request.urlopen(request, timeout=10).read()
