@@ -48,12 +48,12 @@ class FloodedWorker(CloudRunWorker):
             self.get_default_base_job_template(), values, client=client
         )
         configuration.prepare_for_flow_run(FlowRun(id=uuid4(), flow_id=uuid4(), name="flooded"))
-        for number in range(int(sys.argv[2])):
-            name = f"flooded-{number}"
-            if is_known:
-                flow_run = await self.client.create_flow_run(flooded, name=name, state=Pending())
-            else:
-                flow_run = FlowRun(id=uuid4(), flow_id=uuid4(), name=name)
+        names = [f"flooded-{number}" for number in range(int(sys.argv[2]))]
+        if is_known:
+            flow_runs = [await self.client.create_flow_run(flooded, name=name, state=Pending()) for name in names]
+        else:
+            flow_runs = [FlowRun(id=uuid4(), flow_id=uuid4(), name=name) for name in names]
+        for flow_run in flow_runs:
             own = configuration.model_copy(update={"job_body": copy.deepcopy(configuration.job_body)})
             own.job_body["metadata"]["name"] = flow_run.name
             self._runs_task_group.start_soon(self.run, flow_run, own)

@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from prefect_gcp.exceptions import CloudRunJobRemovedError
 from prefect_gcp.workers._places import JobPlace, record_place
 from prefect_gcp.workers._proposals import give_back, mark_cancelled, mark_crashed
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 _WHAT_BECAME = {"cancelled": "was cancelled", "deleted": "was deleted", "ended": "has ended"}
 # The reason that is none of the flow run's.
 _STOPPING = "stopping"
+_RECORDINGS_AT_ONCE = 10
 # The status code of a run whose container did not run to its end.
 _NOT_STARTED = -1
 
@@ -40,6 +43,8 @@ class WorkerOfRuns:
         checks: Reads the flow runs of runs that wait.
         stop: The time of the worker's stop.
         runs: The runs in progress, by the id of their flow run.
+        recordings: Bounds how many places of jobs are written at the same time. Hundreds of runs that begin together
+            must not hold up the reads before their starts.
     """
 
     name: str
@@ -47,6 +52,7 @@ class WorkerOfRuns:
     checks: FlowRunChecks
     stop: Stop = field(default_factory=Stop)
     runs: dict[str, RunInProgress] = field(default_factory=dict)
+    recordings: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(_RECORDINGS_AT_ONCE))
 
     async def give_back(self, flow_run: FlowRun, logger: PrefectLogAdapter) -> str | None:
         """Gives a flow run back that was not started. Returns the reason if it is not wanted any more instead."""
@@ -204,7 +210,9 @@ class RunInProgress:
             self._logger.log(event.level, event.message)
             client = self._worker.prefect()
             if event.kind == "created" and client is not None and self.place is not None:
-                self._start_task(record_place(client, self._flow_run.id, self.place, self._logger))
+                self._start_task(
+                    record_place(client, self._flow_run.id, self.place, self._logger, self._worker.recordings)
+                )
             elif event.kind == "started":
                 self._report_start(self._job)
                 stop_checks()

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import logging
     from uuid import UUID
 
+    import anyio
     from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.objects import FlowRun
     from prefect.logging.loggers import PrefectLogAdapter
@@ -45,7 +46,11 @@ class JobPlace:
 
 
 async def record_place(
-    client: PrefectClient, flow_run_id: UUID, place: JobPlace, logger: logging.Logger | PrefectLogAdapter
+    client: PrefectClient,
+    flow_run_id: UUID,
+    place: JobPlace,
+    logger: logging.Logger | PrefectLogAdapter,
+    room: anyio.Semaphore,
 ) -> None:
     """Writes the place of a job on its flow run: as `infrastructure_pid`, and as labels. Repeats it until it succeeds.
 
@@ -54,6 +59,7 @@ async def record_place(
         flow_run_id: The flow run.
         place: The place.
         logger: Gets a warning if the first attempt fails.
+        room: Bounds how many places are written at the same time.
     """
     labels: dict[str, bool | int | float | str] = {
         _PROJECT_LABEL: place.project,
@@ -63,8 +69,9 @@ async def record_place(
     pause = _FIRST_PAUSE
     while True:
         try:
-            await client.update_flow_run(flow_run_id, infrastructure_pid=place.job)
-            await client.update_flow_run_labels(flow_run_id, labels)
+            async with room:
+                await client.update_flow_run(flow_run_id, infrastructure_pid=place.job)
+                await client.update_flow_run_labels(flow_run_id, labels)
         except Exception as error:
             if is_not_found(error):
                 return
