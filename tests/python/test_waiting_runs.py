@@ -20,6 +20,7 @@ from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Pe
 from prefect_gcp.emulator import Emulator
 from prefect_gcp.exceptions import CloudRunJobRemovedError
 from prefect_gcp.workers import _flow_runs
+from prefect_gcp.workers._places import JobPlace, record_place
 from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfiguration
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("prefect_server")]
@@ -185,6 +186,58 @@ async def test_the_place_of_the_job_is_on_the_flow_run_before_the_start(emulator
     }
     task.cancel()
     await asyncio.wait({task})
+
+
+async def test_the_place_is_written_again_until_it_is_there(emulator, worker, flow_run, caplog, monkeypatch):
+    monkeypatch.setattr("prefect_gcp.workers._places._FIRST_PAUSE", 0.1)
+    update_flow_run = worker.client.update_flow_run
+    attempts = 0
+
+    async def fails_twice(*args, **options):
+        nonlocal attempts
+        attempts += 1
+        if attempts <= 2:
+            raise OSError("the server is away")
+        await update_flow_run(*args, **options)
+
+    worker.client.update_flow_run = fails_twice
+    task, configuration, _status = await waiting_run(worker, emulator, flow_run, caplog)
+    deadline = time.monotonic() + 10
+    while (await read(flow_run)).infrastructure_pid != configuration.job_name:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)
+    assert (
+        caplog.text.count(f"The worker could not tell Prefect where Cloud Run Job '{configuration.job_name}' is") == 1
+    )
+    task.cancel()
+    await asyncio.wait({task})
+
+
+async def test_few_places_are_written_at_a_time(worker, flow_run):
+    """The writes of hundreds of runs must not hold up the reads before their starts."""
+    room, place = worker._runs.recordings, JobPlace("p", "us-central1", "a-job")
+
+    limit, most, now = room.value, 0, 0
+
+    async def counted(*_args, **_options):
+        nonlocal most, now
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.01)
+        now -= 1
+
+    client = SimpleNamespace(update_flow_run=counted, update_flow_run_labels=counted)
+    logger = logging.getLogger("places")
+    await asyncio.gather(*(record_place(client, flow_run.id, place, logger, room) for _ in range(3 * limit)))
+    assert most == limit
+
+
+async def test_no_place_is_written_on_a_deleted_flow_run(worker, flow_run, caplog):
+    async with get_client() as client:
+        await client.delete_flow_run(flow_run.id)
+    place, logger = JobPlace("p", "us-central1", "a-job"), logging.getLogger("places")
+    await asyncio.wait_for(record_place(worker.client, flow_run.id, place, logger, worker._runs.recordings), 10)
+    assert "could not tell Prefect" not in caplog.text
 
 
 @pytest.mark.difference("kill-finds")
