@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::emulator_support::{Cloud, EXECUTIONS, JOBS, condition, job, quick, simulated, task};
-use prefect_gcp_core::emulator::{EmulatorConfig, SimulatedOutcome};
+use prefect_gcp_core::emulator::{DURATION_ANNOTATION, EmulatorConfig, OUTCOME_ANNOTATION, SimulatedOutcome};
 use reqwest::Method;
 use serde_json::json;
 
@@ -266,6 +266,65 @@ async fn a_deleted_execution_is_stopped_and_removed_and_its_job_stays() {
     let latest = &job["status"]["latestCreatedExecution"];
     assert!(latest["deletionTimestamp"].is_string(), "{latest}");
     assert_eq!(latest["completionStatus"], "EXECUTION_CANCELLED");
+}
+
+#[tokio::test]
+async fn a_job_tells_how_far_its_latest_execution_came_and_how_many_it_had() {
+    let cloud = Cloud::start(simulated(Duration::from_secs(300), SUCCESS)).await;
+    for (name, outcome) in [("good", "success"), ("bad", "failure"), ("long", "success")] {
+        let mut job = job(name, "true");
+        let duration = if name == "long" { "300" } else { "0.01" };
+        job["spec"]["template"]["metadata"]["annotations"] =
+            json!({DURATION_ANNOTATION: duration, OUTCOME_ANNOTATION: outcome});
+        cloud.create(job).await;
+    }
+    let status = async |job: &str| cloud.get(&format!("{JOBS}/{job}")).await.1["status"].clone();
+    let completion = async |job: &str| status(job).await["latestCreatedExecution"]["completionStatus"].clone();
+    for (job, expected) in [("good", "EXECUTION_SUCCEEDED"), ("bad", "EXECUTION_FAILED")] {
+        let path = cloud.run(job).await;
+        cloud.wait_ended(&path).await;
+        assert_eq!(completion(job).await, expected);
+        // A deletion changes nothing about how it ended.
+        cloud.delete(&path).await;
+        cloud.wait_gone(&path).await;
+        let latest = &status(job).await["latestCreatedExecution"];
+        assert_eq!(latest["completionStatus"], expected);
+        assert!(latest["deletionTimestamp"].is_string() && latest["completionTimestamp"].is_string(), "{latest}");
+    }
+
+    let (older, younger) = (cloud.run("long").await, cloud.run("long").await);
+    cloud.wait_started(&older).await;
+    cloud.wait_started(&younger).await;
+    let shown = status("long").await;
+    assert_eq!(shown["executionCount"], 2);
+    assert!(younger.ends_with(shown["latestCreatedExecution"]["name"].as_str().unwrap()));
+    assert_eq!(completion("long").await, "EXECUTION_RUNNING");
+    // The end of the older one is not news about the younger one.
+    assert_eq!(cloud.post(&format!("{older}:cancel"), json!({})).await.0, 200);
+    let cancelled = cloud.wait_ended(&older).await;
+    assert_eq!(condition(&cancelled, "Completed")["reason"], "Cancelled");
+    assert_eq!(completion("long").await, "EXECUTION_RUNNING");
+    assert_eq!(cloud.post(&format!("{younger}:cancel"), json!({})).await.0, 200);
+    cloud.wait_ended(&younger).await;
+    assert_eq!(completion("long").await, "EXECUTION_CANCELLED");
+    // Deleted ones still count.
+    cloud.delete(&younger).await;
+    cloud.wait_gone(&younger).await;
+    assert_eq!(status("long").await["executionCount"], 2);
+}
+
+#[tokio::test]
+async fn a_deleted_job_shows_that_its_execution_is_deleted_too() {
+    let config = EmulatorConfig { delete_after: Duration::from_secs(60), ..simulated(Duration::ZERO, SUCCESS) };
+    let cloud = Cloud::start(config).await;
+    cloud.create(job("daily", "true")).await;
+    cloud.wait_ended(&cloud.run("daily").await).await;
+    cloud.delete(&format!("{JOBS}/daily")).await;
+    let (_, job) = cloud.get(&format!("{JOBS}/daily")).await;
+    assert!(job["metadata"]["deletionTimestamp"].is_string());
+    let latest = &job["status"]["latestCreatedExecution"];
+    assert!(latest["deletionTimestamp"].is_string(), "{latest}");
+    assert_eq!(latest["completionStatus"], "EXECUTION_SUCCEEDED");
 }
 
 #[tokio::test]

@@ -81,6 +81,96 @@ async fn a_call_is_delayed_or_hangs() {
 }
 
 #[tokio::test]
+async fn a_delayed_call_takes_effect_although_its_caller_has_hung_up() {
+    let cloud = faulty(json!({"rules": [{"fault": {"delay": 0.4}, "calls": ["jobs.run"], "times": 1}]})).await;
+    cloud.create(job("j", "true")).await;
+    let start = cloud.request(Method::POST, &format!("{JOBS}/j:run")).json(&json!({}));
+    assert!(start.timeout(Duration::from_millis(50)).send().await.unwrap_err().is_timeout());
+    assert!(cloud.emulator.executions().is_empty());
+    // A second start overtakes the first one.
+    cloud.run("j").await;
+    let both = cloud.wait(&format!("{JOBS}/j"), |job| job["status"]["executionCount"] == 2).await;
+    assert_eq!(cloud.emulator.executions().len(), 2, "{both}");
+}
+
+#[tokio::test]
+async fn a_rule_holds_for_a_time_and_again() {
+    let not_found = json!({"status": {"code": 404, "message": "Requested entity was not found."}});
+    let rule = json!({"fault": not_found, "calls": ["executions.*"], "after": 0.3, "for": 0.3, "every": 0.9});
+    let cloud = faulty(json!({"rules": [rule]})).await;
+    // Waits until lists of executions answer with this status.
+    let until = async |expected: u16| {
+        let began = Instant::now();
+        loop {
+            let (status, body) = cloud.get(EXECUTIONS).await;
+            assert_eq!(cloud.get(JOBS).await.0, 200);
+            if status == expected {
+                return body;
+            }
+            assert!(began.elapsed() < 20 * SECOND);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    for _ in 0..2 {
+        until(200).await;
+        let body = until(404).await;
+        assert_eq!((&body["error"]["code"], &body["error"]["status"]), (&json!(404), &json!("NOT_FOUND")));
+    }
+}
+
+#[tokio::test]
+async fn a_list_shows_nothing_while_reads_show_all() {
+    for (fault, unreachable) in [("emptyList", Value::Null), ("incompleteList", json!(["us-central1"]))] {
+        let cloud = faulty(json!({"rules": [{"fault": fault}]})).await;
+        cloud.create(job("j", "true")).await;
+        let execution = cloud.run("j").await;
+        for (path, kind) in [(JOBS, "JobList"), (EXECUTIONS, "ExecutionList")] {
+            let (status, list) = cloud.get(path).await;
+            assert_eq!((status.as_u16(), &list["items"], &list["kind"]), (200, &json!([]), &json!(kind)));
+            assert_eq!(list["unreachable"], unreachable, "{fault}");
+        }
+        // As at Google, a partial response has only what the caller asks for.
+        let (_, list) = cloud.get(&format!("{JOBS}?fields=items(metadata/name)")).await;
+        assert!(list["unreachable"].is_null());
+        assert_eq!(cloud.get(&execution).await.0, 200);
+        assert_eq!(cloud.get(&format!("{JOBS}/j")).await.0, 200);
+        let name = if fault == "emptyList" { "empty list" } else { "incomplete list" };
+        assert_eq!(cloud.emulator.faults_met()[name], 3);
+    }
+}
+
+#[tokio::test]
+async fn lists_lag_while_reads_show_what_is_true() {
+    let cloud = faulty(json!({"rules": [{"fault": {"stale": 60.0}, "calls": ["executions.list"]}]})).await;
+    cloud.create(job("j", "true")).await;
+    let execution = cloud.run("j").await;
+    assert_eq!(cloud.get(EXECUTIONS).await.1["items"], json!([]));
+    assert_eq!(cloud.get(&execution).await.0, 200);
+    assert_eq!(cloud.get(JOBS).await.1["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn retry_after_is_a_number_or_a_date() {
+    for code in [429, 503] {
+        let cloud = faulty(rule(json!({"status": {"code": code, "retryAfter": 3600}}))).await;
+        let response = cloud.request(Method::GET, JOBS).send().await.unwrap();
+        assert_eq!(response.status(), code);
+        assert_eq!(response.headers()["retry-after"], "3600");
+
+        let date = json!({"status": {"code": code, "retryAfterDate": 3600}});
+        cloud.emulator.set_faults(faults(&rule(date)));
+        let response = cloud.request(Method::GET, JOBS).send().await.unwrap();
+        let date = |name: &str| {
+            let text = response.headers()[name].to_str().unwrap();
+            assert!(text.ends_with(" GMT"), "{text}");
+            chrono::DateTime::parse_from_rfc2822(text).unwrap()
+        };
+        let pause = (date("retry-after") - date("date")).num_seconds();
+        assert!((3595..=3601).contains(&pause), "{pause}");
+    }
+}
+
+#[tokio::test]
 async fn connections_are_refused_for_a_while() {
     let cloud = faulty(rule(json!({"refuse": 0.5}))).await;
     let began = Instant::now();

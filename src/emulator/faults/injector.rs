@@ -11,7 +11,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::rules::{Fault, FaultRule, Faults, to_duration};
+use super::rules::{FaultRule, Faults, to_duration};
 use crate::{
     api::{ApiMethod, Quota},
     emulator::{
@@ -27,6 +27,8 @@ pub(crate) const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(250);
 #[derive(Debug, Default)]
 pub(crate) struct FaultInjector {
     faults: Faults,
+    /// When they were set.
+    set_at: Option<Instant>,
     /// Number of times that faults were set. Tells snapshots for the current faults from those for earlier ones.
     generation: u64,
     /// Number of hits of each rule.
@@ -62,7 +64,8 @@ impl FaultInjector {
     /// Replaces the faults and forgets all counts. Returns the generation of the new faults.
     pub(crate) fn replace(&mut self, faults: Faults) -> u64 {
         let hits = vec![0; faults.rules.len()];
-        *self = Self { faults, hits, generation: self.generation + 1, ..Self::default() };
+        let generation = self.generation + 1;
+        *self = Self { faults, set_at: Some(Instant::now()), hits, generation, ..Self::default() };
         self.generation
     }
 
@@ -136,24 +139,21 @@ impl FaultInjector {
         if self.faults.rules.is_empty() {
             return None;
         }
-        let (id, is_write) = (call.id(), call.method.is_write());
+        let id = call.id();
         let job = call.job().unwrap_or(subject).to_owned();
         let calls = self.calls.entry((call.method, job.clone())).or_default();
         *calls += 1;
         let nth = *calls;
         let seed = self.faults.seed;
+        let since_set = self.set_at.map_or(Duration::ZERO, |set_at| set_at.elapsed());
         let hits = &mut self.hits;
         let selected = self.faults.rules.iter().enumerate().find(|(index, rule)| {
-            let is_meant = rule.calls.is_empty()
-                || rule.calls.iter().any(|wanted| match wanted.as_str() {
-                    "reads" => !is_write,
-                    "writes" => is_write,
-                    name => name == id,
-                });
-            let is_applicable = !is_write || !matches!(rule.fault, Fault::Stale(_));
             let has_hits_left = rule.times.is_none_or(|times| hits[*index] < times);
-            // The index makes the decisions of a rule independent of the other rules.
-            is_meant && is_applicable && has_hits_left && random_share(&(seed, index, id, &job, nth)) < rule.ratio
+            rule.can_hit(call.method)
+                && rule.is_in_force(since_set)
+                && has_hits_left
+                // The index makes the decisions of a rule independent of the other rules.
+                && random_share(&(seed, index, id, &job, nth)) < rule.ratio
         });
         let (index, rule) = selected.map(|(index, rule)| (index, rule.clone()))?;
         hits[index] += 1;

@@ -32,7 +32,7 @@ pub struct FaultRule {
     /// The fault.
     pub fault: Fault,
     /// The calls that the rule can hit: methods by their names in the discovery document (`jobs.run`,
-    /// `executions.list`), or `reads` and `writes`. Default: all.
+    /// `executions.list`), all methods of a collection (`jobs.*`, `executions.*`), or `reads` and `writes`. Default: all.
     #[serde(default)]
     pub calls: Vec<String>,
     /// Share of these calls that the rule hits, from 0 to 1. Default: 1.
@@ -44,6 +44,19 @@ pub struct FaultRule {
     /// Whether the call takes effect before it fails. Default: it does not.
     #[serde(default)]
     pub when: FaultTiming,
+    /// Seconds from when the faults are set until the rule is in force. Default: 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub after: f64,
+    /// Seconds that the rule is in force. Default: without end.
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    pub lasts: Option<f64>,
+    /// Seconds from one beginning of the rule to the next. Default: it begins once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<f64>,
+}
+
+fn is_zero(seconds: &f64) -> bool {
+    *seconds == 0.0
 }
 
 fn always() -> f64 {
@@ -77,6 +90,10 @@ pub enum Fault {
     Refuse(f64),
     /// The response shows the state of this long ago or slightly earlier. Only for reads.
     Stale(f64),
+    /// The response is a list without items, although there are some. Only for lists.
+    EmptyList,
+    /// The same, and the list says that it is incomplete: `unreachable` names the region. Only for lists.
+    IncompleteList,
 }
 
 /// An injected HTTP status and the form of its response.
@@ -97,6 +114,9 @@ pub struct StatusFault {
     /// Value of the header `Retry-After`, in seconds. Default: no header.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u32>,
+    /// The same header with the date that is this many seconds away. Default: no header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_date: Option<u32>,
 }
 
 /// Form of the body of an injected error.
@@ -151,6 +171,21 @@ impl fmt::Display for Fault {
             Self::Reset => f.write_str("reset"),
             Self::Refuse(_) => f.write_str("refuse"),
             Self::Stale(_) => f.write_str("stale"),
+            Self::EmptyList => f.write_str("empty list"),
+            Self::IncompleteList => f.write_str("incomplete list"),
+        }
+    }
+}
+
+impl Fault {
+    /// Whether it can hit calls of this method.
+    fn can_hit(&self, method: ApiMethod) -> bool {
+        match self {
+            Self::Stale(_) => !method.is_write(),
+            Self::EmptyList | Self::IncompleteList => {
+                matches!(method, ApiMethod::ListJobs | ApiMethod::ListExecutions)
+            }
+            _ => true,
         }
     }
 }
@@ -162,6 +197,25 @@ impl FaultRule {
             FaultTiming::Before => self.fault.to_string(),
             FaultTiming::After => format!("{} after", self.fault),
         }
+    }
+
+    /// Whether the rule can hit calls of this method.
+    pub(super) fn can_hit(&self, method: ApiMethod) -> bool {
+        let row = method.row();
+        let is_named = self.calls.iter().any(|call| match call.as_str() {
+            "reads" => !method.is_write(),
+            "writes" => method.is_write(),
+            call => call == row.id || call.strip_suffix(".*").is_some_and(|wanted| wanted == row.path.collection()),
+        });
+        (self.calls.is_empty() || is_named) && self.fault.can_hit(method)
+    }
+
+    /// Whether the rule is in force this long after the faults were set.
+    pub(super) fn is_in_force(&self, since_set: Duration) -> bool {
+        let Some(since_begin) = since_set.checked_sub(to_duration(self.after)) else { return false };
+        let since_begin = since_begin.as_secs_f64();
+        let since_begin = self.every.map_or(since_begin, |every| since_begin % every);
+        self.lasts.is_none_or(|lasts| since_begin < lasts)
     }
 }
 
@@ -197,35 +251,55 @@ impl FaultRule {
             return Err(format!("ratio must be between 0 and 1, got {}", self.ratio));
         }
         let methods = || ApiMethod::ALL.into_iter().map(|method| method.row().id);
-        let is_known = |call: &str| methods().any(|id| id == call) || ["reads", "writes"].contains(&call);
+        let is_known = |call: &str| {
+            methods().any(|id| id == call) || ["jobs.*", "executions.*", "reads", "writes"].contains(&call)
+        };
         if let Some(unknown) = self.calls.iter().find(|call| !is_known(call)) {
             let known = methods().collect::<Vec<_>>().join(", ");
-            return Err(format!("unknown call '{unknown}'; known calls are {known}, reads and writes"));
+            return Err(format!(
+                "unknown call '{unknown}'; known calls are {known}, jobs.*, executions.*, reads and writes"
+            ));
         }
-        if matches!(self.fault, Fault::Stale(_)) && self.hits_only_writes() {
-            let writes = self.calls.join(", ");
-            return Err(format!("stale hits only reads, but 'calls' names only writes: {writes}"));
+        if !ApiMethod::ALL.into_iter().any(|method| self.can_hit(method)) {
+            let what = if matches!(self.fault, Fault::Stale(_)) { "reads" } else { "lists" };
+            return Err(format!("{} hits only {what}, but 'calls' names none: {}", self.fault, self.calls.join(", ")));
         }
+        self.check_times()?;
         match &self.fault {
             Fault::Status(fault) if !(200..600).contains(&fault.code) => {
                 Err(format!("status code must be between 200 and 599, got {}", fault.code))
             }
-            Fault::Stale(_) | Fault::Refuse(_) if self.when == FaultTiming::After => {
+            Fault::Status(StatusFault { retry_after: Some(_), retry_after_date: Some(_), .. }) => {
+                Err("retryAfter and retryAfterDate exclude each other".to_owned())
+            }
+            Fault::Stale(_) | Fault::Refuse(_) | Fault::EmptyList | Fault::IncompleteList
+                if self.when == FaultTiming::After =>
+            {
                 Err(format!("{} does not support 'when'", self.fault))
             }
             Fault::Delay(seconds) | Fault::Refuse(seconds) | Fault::Stale(seconds) => {
                 check_seconds(&format!("{} time", self.fault), *seconds)
             }
-            Fault::Status(_) | Fault::Hang | Fault::Reset => Ok(()),
+            Fault::Status(_) | Fault::Hang | Fault::Reset | Fault::EmptyList | Fault::IncompleteList => Ok(()),
         }
     }
 
-    /// Whether `calls` names writes and no read.
-    fn hits_only_writes(&self) -> bool {
-        let is_write = |call: &String| {
-            call == "writes" || ApiMethod::ALL.into_iter().any(|method| method.row().id == *call && method.is_write())
-        };
-        !self.calls.is_empty() && self.calls.iter().all(is_write)
+    fn check_times(&self) -> Result<(), String> {
+        check_seconds("after", self.after)?;
+        for (name, seconds) in [("for", self.lasts), ("every", self.every)] {
+            let Some(seconds) = seconds else { continue };
+            check_seconds(name, seconds)?;
+            if seconds == 0.0 {
+                return Err(format!("{name} must be more than 0 seconds"));
+            }
+        }
+        match (self.lasts, self.every) {
+            (None, Some(_)) => Err("every needs 'for'".to_owned()),
+            (Some(lasts), Some(every)) if every < lasts => {
+                Err(format!("every must be at least as long as 'for', got {every} and {lasts}"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -281,7 +355,24 @@ mod tests {
             (r#"{"rules": [{"fault": {"stale": 1}, "when": "after"}]}"#, "stale does not support 'when'"),
             (
                 r#"{"rules": [{"fault": {"stale": 3}, "calls": ["jobs.run", "writes"]}]}"#,
-                "rules[0]: stale hits only reads, but 'calls' names only writes: jobs.run, writes",
+                "rules[0]: stale hits only reads, but 'calls' names none: jobs.run, writes",
+            ),
+            (
+                r#"{"rules": [{"fault": "emptyList", "calls": ["jobs.get", "writes"]}]}"#,
+                "rules[0]: empty list hits only lists, but 'calls' names none: jobs.get, writes",
+            ),
+            (r#"{"rules": [{"fault": "incompleteList", "when": "after"}]}"#, "incomplete list does not support 'when'"),
+            (r#"{"rules": [{"fault": "reset", "calls": ["services.*"]}]}"#, "unknown call 'services.*'"),
+            (r#"{"rules": [{"fault": "reset", "after": -1}]}"#, "rules[0]: after must be a number of seconds"),
+            (r#"{"rules": [{"fault": "reset", "for": 0}]}"#, "for must be more than 0 seconds"),
+            (r#"{"rules": [{"fault": "reset", "every": 5}]}"#, "every needs 'for'"),
+            (
+                r#"{"rules": [{"fault": "reset", "for": 6, "every": 5}]}"#,
+                "every must be at least as long as 'for', got 5 and 6",
+            ),
+            (
+                r#"{"rules": [{"fault": {"status": {"code": 503, "retryAfter": 1, "retryAfterDate": 1}}}]}"#,
+                "retryAfter and retryAfterDate exclude each other",
             ),
             (r#"{"tokenSeconds": -1}"#, "tokenSeconds must be"),
         ] {
@@ -296,5 +387,36 @@ mod tests {
             let text = format!(r#"{{"rules": [{{"fault": {{"stale": 3}}, "calls": {calls}}}]}}"#);
             assert!(Faults::from_json(text.as_bytes()).is_ok(), "{text}");
         }
+    }
+
+    fn rule(text: &str) -> FaultRule {
+        Faults::from_json(format!(r#"{{"rules": [{text}]}}"#).as_bytes()).unwrap().rules.remove(0)
+    }
+
+    #[test]
+    fn a_rule_is_in_force_for_its_time() {
+        let in_force = |text: &str| -> Vec<u64> {
+            let rule = rule(&format!(r#"{{"fault": "reset"{text}}}"#));
+            (0..12).filter(|second| rule.is_in_force(Duration::from_secs(*second))).collect()
+        };
+        assert_eq!(in_force(""), (0..12).collect::<Vec<_>>());
+        assert_eq!(in_force(r#", "after": 9"#), [9, 10, 11]);
+        assert_eq!(in_force(r#", "for": 2"#), [0, 1]);
+        assert_eq!(in_force(r#", "after": 3, "for": 2"#), [3, 4]);
+        assert_eq!(in_force(r#", "after": 1, "for": 2, "every": 5"#), [1, 2, 6, 7, 11]);
+    }
+
+    #[test]
+    fn a_rule_hits_the_methods_that_it_names_and_that_its_fault_can_hit() {
+        let hit = |text: &str| -> Vec<&str> {
+            let rule = rule(text);
+            ApiMethod::ALL.into_iter().filter(|method| rule.can_hit(*method)).map(|method| method.row().id).collect()
+        };
+        assert_eq!(hit(r#"{"fault": "reset"}"#).len(), ApiMethod::ALL.len());
+        let executions = ["executions.list", "executions.get", "executions.delete", "executions.cancel"];
+        assert_eq!(hit(r#"{"fault": "reset", "calls": ["executions.*"]}"#), executions);
+        assert_eq!(hit(r#"{"fault": {"stale": 1}, "calls": ["executions.*"]}"#), executions[..2]);
+        assert_eq!(hit(r#"{"fault": "emptyList"}"#), ["jobs.list", "executions.list"]);
+        assert_eq!(hit(r#"{"fault": "incompleteList", "calls": ["jobs.*", "writes"]}"#), ["jobs.list"]);
     }
 }

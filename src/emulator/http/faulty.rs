@@ -4,21 +4,27 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
-    http::{StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::{Html, IntoResponse, Response},
 };
+use chrono::Utc;
 use tokio::time::sleep;
 
-use super::{handlers, request::ParsedRequest};
+use super::{
+    handlers::{self, View},
+    request::ParsedRequest,
+};
 use crate::emulator::{
     faults::{BodyForm, Fault, FaultTiming, StatusFault, to_duration},
     state::EmulatorState,
-    store::Snapshot,
     wire::{ApiCall, ApiRefusal, ProjectRegion},
 };
 
 /// How long a hanging call waits for its caller to close the connection.
 pub(super) const MAX_HANG: Duration = Duration::from_secs(3600);
+
+/// Dates as HTTP writes them (RFC 9110, section 5.6.7).
+const HTTP_DATE: &str = "%a, %d %b %Y %H:%M:%S GMT";
 
 /// How the emulator answers a call.
 pub(super) enum CallResult {
@@ -47,22 +53,22 @@ pub(super) async fn handle_or_inject(
     request: &ParsedRequest,
     token: Option<&[u8]>,
 ) -> (CallResult, Option<String>) {
-    let handle = |snapshot: Option<&Snapshot>| {
-        let handled = handlers::handle(state, place, call, &request.query, &request.body, snapshot);
+    let handle = |view: View<'_>| {
+        let handled = handlers::handle(state, place, call, &request.query, &request.body, view);
         handled.map_or_else(IntoResponse::into_response, |body| Json(body).into_response())
     };
     if let Err(injected) = state.injector().admit(place, call, token) {
         return (CallResult::Respond(injected.refusal.into_response()), Some(injected.fault.to_owned()));
     }
     let selected = state.injector().select_rule(call, request.subject());
-    let Some(rule) = selected else { return (CallResult::Respond(handle(None)), None) };
+    let Some(rule) = selected else { return (CallResult::Respond(handle(View::Present)), None) };
     // The response of a call that takes effect before the fault.
-    let handled = (rule.when == FaultTiming::After).then(|| handle(None));
+    let handled = (rule.when == FaultTiming::After).then(|| handle(View::Present));
     let result = match &rule.fault {
         Fault::Status(fault) => CallResult::Respond(injected_response(fault)),
         Fault::Delay(seconds) => {
             sleep(to_duration(*seconds)).await;
-            CallResult::Respond(handled.unwrap_or_else(|| handle(None)))
+            CallResult::Respond(handled.unwrap_or_else(|| handle(View::Present)))
         }
         Fault::Hang => CallResult::Hang,
         Fault::Reset => CallResult::Reset,
@@ -72,8 +78,10 @@ pub(super) async fn handle_or_inject(
         }
         Fault::Stale(seconds) => {
             let snapshot = state.injector().snapshot(*seconds);
-            CallResult::Respond(handle(Some(&snapshot)))
+            CallResult::Respond(handle(View::Past(&snapshot)))
         }
+        Fault::EmptyList => CallResult::Respond(handle(View::Nothing)),
+        Fault::IncompleteList => CallResult::Respond(handle(View::Unreachable)),
     };
     (result, Some(rule.name()))
 }
@@ -90,8 +98,10 @@ fn injected_response(fault: &StatusFault) -> Response {
         BodyForm::Html => (code, Html(format!("<html><title>Error {code}</title></html>"))).into_response(),
         BodyForm::Empty => code.into_response(),
     };
-    if let Some(seconds) = fault.retry_after {
-        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    let date = fault.retry_after_date.map(|seconds| Utc::now() + Duration::from_secs(seconds.into()));
+    let date = date.and_then(|date| HeaderValue::from_str(&date.format(HTTP_DATE).to_string()).ok());
+    if let Some(value) = fault.retry_after.map(HeaderValue::from).or(date) {
+        response.headers_mut().insert(header::RETRY_AFTER, value);
     }
     response
 }

@@ -18,15 +18,27 @@ use crate::{
     schema::run_v1,
 };
 
-/// Does what a call asks for, and returns the body of the response. With a snapshot, a read shows the state at that
-/// moment; a write ignores it.
+/// What a read shows. Writes ignore it.
+#[derive(Clone, Copy)]
+pub(super) enum View<'a> {
+    /// What is true.
+    Present,
+    /// What was true at an earlier moment.
+    Past(&'a Snapshot),
+    /// No items. For lists.
+    Nothing,
+    /// No items, and that the region could not be reached. For lists.
+    Unreachable,
+}
+
+/// Does what a call asks for, and returns the body of the response.
 pub(super) fn handle(
     state: &Arc<EmulatorState>,
     place: &ProjectRegion,
     call: &ApiCall,
     query: &[(String, String)],
     body: &[u8],
-    snapshot: Option<&Snapshot>,
+    view: View<'_>,
 ) -> Result<Value, ApiRefusal> {
     let projects = &state.config.projects;
     if !projects.is_empty() && !projects.iter().any(|known| project_number(known) == place.number) {
@@ -34,11 +46,19 @@ pub(super) fn handle(
     }
     let query = QueryParameters::check(call, query)?;
     let mask = query.field_mask(call)?;
-    let stale = snapshot.and_then(|snapshot| read_snapshot(state, place, call, query, snapshot));
-    let response = match stale {
+    let read = |snapshot: &Snapshot| read_snapshot(state, place, call, query, snapshot);
+    let shown = match view {
+        View::Present => None,
+        View::Past(snapshot) => read(snapshot),
+        View::Nothing | View::Unreachable => read(&Snapshot::default()),
+    };
+    let mut response = match shown {
         Some(response) => response?,
         None => dispatch(state, place, call, query, body)?,
     };
+    if matches!(view, View::Unreachable) {
+        response["unreachable"] = json!([place.region]);
+    }
     Ok(mask.apply(response))
 }
 

@@ -250,7 +250,7 @@ impl Store {
 
     /// Completes a change of an execution: gives it a new version, and updates the status of its job if the execution
     /// is the job's latest.
-    fn execution_written(&mut self, place: &ProjectRegion, name: &str) {
+    pub(super) fn execution_written(&mut self, place: &ProjectRegion, name: &str) {
         let serial = self.next_serial();
         let Ok(record) = self.execution(place, name) else { return };
         set_resource_version(&mut record.execution.metadata, serial);

@@ -129,10 +129,13 @@ impl Store {
             record.life.push(EventKind::DeletionRequested, None, None);
         }
         let mut is_idle = true;
+        let mut deleted = Vec::new();
         for execution in self.at(place).executions.iter_mut().filter(|execution| execution.job_uid == uid) {
             is_idle &= execution.is_finished();
             execution.mark_deleted();
+            deleted.push(execution.execution.metadata.name.clone());
         }
+        deleted.iter().for_each(|execution| self.execution_written(place, execution));
         Ok((uid, is_idle))
     }
 
