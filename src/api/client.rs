@@ -58,13 +58,19 @@ impl CloudRunClient {
 
     /// Finds a job by a list of jobs, from every page. `label` (key and value) narrows the list to jobs that carry it.
     ///
-    /// `None`: the list is complete and does not contain the job.
+    /// `None`: the list is complete and does not contain the job. A list with a job that can't be parsed shows no absence.
     pub async fn find_job(&self, name: &str, label: Option<(&str, &str)>) -> ApiResult<Option<Job>> {
         let selector = label.map(|(key, value)| format!("{key}={value}"));
         let mut query = vec![("fields", JOB_FIELDS)];
         query.extend(selector.iter().map(|selector| ("labelSelector", selector.as_str())));
         let jobs: Vec<Job> = self.list::<JobList, _>(ApiMethod::ListJobs, &query).await?;
-        Ok(jobs.into_iter().find(|job| job.metadata.name == name))
+        let has_unparsable = jobs.iter().any(|job| job.metadata.name.is_empty());
+        match jobs.into_iter().find(|job| job.metadata.name == name) {
+            None if has_unparsable => {
+                Err(self.unusable_list(ApiMethod::ListJobs, "the list has a job that can't be parsed"))
+            }
+            found => Ok(found),
+        }
     }
 
     /// Deletes a job. The service stops its executions in the background.
@@ -127,14 +133,18 @@ impl CloudRunClient {
             items.extend(list.items.into_iter().map(|item| serde_json::from_value(item).unwrap_or_default()));
             match list.metadata.continue_token.filter(|token| !token.is_empty()) {
                 Some(token) if page_tokens.contains(&token) || page_tokens.len() >= MAX_PAGES => {
-                    let message = "the list has no last page".to_owned();
-                    let error = self.transport.error(method, "", ErrorKind::Unavailable, message);
-                    return Err(Box::new(ApiError { status: Some(200), ..error }));
+                    return Err(self.unusable_list(method, "the list has no last page"));
                 }
                 Some(token) => page_tokens.push(token),
                 None => return Ok(items),
             }
         }
+    }
+
+    /// The error of a list from which nothing can be concluded.
+    fn unusable_list(&self, method: ApiMethod, message: &str) -> Box<ApiError> {
+        let error = self.transport.error(method, "", ErrorKind::Unavailable, message.to_owned());
+        Box::new(ApiError { status: Some(200), ..error })
     }
 
     /// Deletes an execution, and stops it if it runs.

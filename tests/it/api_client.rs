@@ -99,7 +99,8 @@ const CALLS: &str = include_str!("../data/calls.json");
 async fn every_call_has_its_path_and_no_token_for_an_emulator() {
     let page = r#"{"kind": "ExecutionList", "metadata": {"continue": "a+b="}}"#;
     let last_page = r#"{"kind": "ExecutionList"}"#;
-    let responses = [JOB, JOB, "{}", JOB, JOB, page, last_page, last_page, "{}", JOB]
+    let jobs = r#"{"kind": "JobList"}"#;
+    let responses = [JOB, JOB, "{}", JOB, JOB, page, last_page, last_page, "{}", JOB, jobs]
         .map(|body| Response::Http(200, body))
         .to_vec();
     let Setup { queue, client, .. } = setup(responses).await;
@@ -112,6 +113,7 @@ async fn every_call_has_its_path_and_no_token_for_an_emulator() {
     client.list_executions_of_jobs(&["j", "k"]).await.unwrap();
     client.delete_execution("e").await.unwrap();
     client.cancel_execution("e").await.unwrap();
+    client.find_job("j", Some(("key", "value"))).await.unwrap();
 
     let requests = queue.requests();
     let sent: Vec<(&str, &str, Value)> = requests
@@ -464,6 +466,44 @@ async fn a_job_is_found_by_a_list_or_shown_to_be_absent() {
     assert!(client.find_job("j", None).await.unwrap().is_some());
     assert!(client.find_job("another", label).await.unwrap().is_none());
     assert!(client.find_job("j", Some((crate::driver_support::LABEL, "another"))).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_job_is_found_on_any_page() {
+    let first = r#"{"kind": "JobList", "metadata": {"continue": "a"}, "items": [{"metadata": {"name": "other"}}]}"#;
+    let last = r#"{"kind": "JobsList", "items": [{"metadata": 1}, {"metadata": {"name": "j", "uid": "u"}}]}"#;
+    let Setup { queue, client, .. } = setup(vec![Response::Http(200, first), Response::Http(200, last)]).await;
+    let found = client.find_job("j", Some(("key", "value"))).await.unwrap().unwrap();
+    assert_eq!(found.metadata.uid.as_deref(), Some("u"));
+    for request in queue.requests() {
+        assert!(request.line.contains("labelSelector=key%3Dvalue"), "{}", request.line);
+        assert!(request.line.contains("fields=kind%2Cunreachable%2C"), "{}", request.line);
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_may_lack_jobs_does_not_show_that_a_job_is_gone() {
+    for body in [
+        "{}",
+        r#"{"kind": "ExecutionList"}"#,
+        r#"{"kind": "JobList", "unreachable": ["us-east1"]}"#,
+        r#"{"kind": "JobList", "items": [{"metadata": {"name": "other"}}, {"metadata": 1}]}"#,
+    ] {
+        let Setup { client, .. } = setup(vec![Response::Http(200, body); 4]).await;
+        let error = failed(client.find_job("j", None).await);
+        assert_eq!((error.kind, error.maybe_done), (ErrorKind::Unavailable, false), "{body}: {error}");
+    }
+    let Setup { client, .. } = setup(vec![Response::Http(200, r#"{"kind": "JobList"}"#)]).await;
+    assert!(client.find_job("j", None).await.unwrap().is_none());
+
+    let emulator =
+        crate::driver_support::emulator(Duration::from_secs(1), prefect_gcp_core::emulator::SimulatedOutcome::Success)
+            .await;
+    let client = CloudRunClient::new(crate::driver_support::transport(&emulator));
+    client.create_job("j", &crate::driver_support::body("j").into(), &()).await.unwrap();
+    let incomplete = json!({"fault": "incompleteList", "times": 1});
+    emulator.set_faults(crate::driver_support::faults(&json!({"rules": [incomplete]})));
+    assert!(client.find_job("j", None).await.unwrap().is_some(), "the list is repeated");
 }
 
 #[tokio::test]
