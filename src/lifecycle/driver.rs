@@ -18,7 +18,7 @@ use super::{
     },
     poller::{Poller, Pollers},
     progress::{Progress, Reporter},
-    subscriptions::{PollResult, poll_pause},
+    subscriptions::Update,
 };
 use crate::api::{ApiResult, CloudRunClient, JobBody, Transport, types::Execution};
 
@@ -95,7 +95,7 @@ pub async fn run(
                 let watch = watch;
                 let age = began.elapsed().saturating_sub(watch.since);
                 tokio::select! {
-                    execution = poll(&poller, &client, &job, &watch, age, &reporter) => Event::ExecutionRead(execution),
+                    execution = poll(&poller, &job, &watch, age, &reporter) => Event::ExecutionRead(execution),
                     () = sleep_until(began + watch.until.unwrap_or_default()), if watch.until.is_some() => Event::WatchPaused,
                 }
             }),
@@ -157,25 +157,15 @@ async fn until_not(maybe_done: &mut watch::Receiver<bool>) {
     }
 }
 
-/// Waits for an update of an execution, from the poller or by reading this execution alone.
+/// Waits for an update of an execution.
 async fn poll(
     poller: &Arc<Poller>,
-    client: &CloudRunClient,
     job: &str,
     watch: &ExecutionWatch,
     age: Duration,
     reporter: &Reporter,
 ) -> ApiResult<Execution> {
-    match poller.next_update(job, watch, age).await {
-        PollResult::Update(response) => *response,
-        PollResult::PollIndividually(rejection) => {
-            if let Some(error) = rejection {
-                reporter.report(Progress::PollingIndividually { error: *error });
-            }
-            if !watch.is_last_look {
-                sleep(poll_pause(age, watch.max_pause)).await;
-            }
-            Box::pin(client.get_execution(&watch.execution)).await
-        }
-    }
+    let Update { response, notice } = poller.next_update(job, watch, age).await;
+    notice.into_iter().for_each(|notice| reporter.report(notice));
+    response
 }

@@ -12,6 +12,7 @@ pub mod control;
 pub mod driver;
 pub mod janitor;
 pub mod kill;
+mod list_health;
 pub mod machine;
 pub mod poller;
 pub mod progress;

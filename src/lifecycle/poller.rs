@@ -5,7 +5,8 @@
 //! - An execution that a list shows as ended has ended. An execution that a list lacks is read on its own, because
 //!   a list can lag.
 //! - A list that fails is no update of any execution. Only the runs of its batch hear of it.
-//! - If the API rejects lists of many jobs altogether, each run reads its own execution.
+//! - When lists are of no use for some time ([`ListHealth`]), each execution is read on its own: one batch after the other,
+//!   so that a thousand runs do not use up the quota of reads.
 //! - No new read begins for a run that no longer waits.
 
 use std::{
@@ -15,21 +16,23 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, oneshot},
+    sync::{Notify, Semaphore, oneshot},
     task::JoinSet,
     time::{Instant, sleep_until},
 };
 
 use super::{
+    list_health::ListHealth,
     machine::protocol::ExecutionWatch,
-    subscriptions::{LIST_LAG, PollResult, Subscription, Subscriptions},
+    progress::Progress,
+    subscriptions::{LIST_LAG, ListVerdict, Subscription, Subscriptions, Update},
 };
-use crate::api::{ApiResult, CloudRunClient, ErrorKind, RetryPolicy, Transport, types::Execution};
+use crate::api::{ApiError, CloudRunClient, ErrorKind, RetryPolicy, Transport};
 
 /// Reads that are due within this time join the current list.
 const GATHER: Duration = Duration::from_millis(100);
-/// After how many consecutive failed lists executions are read one by one.
-const MAX_FAILED_LISTS: u32 = 3;
+/// How many executions are read on their own at a time. More would hold up other reads in the queue of their quota.
+const SINGLE_READS: usize = 20;
 
 /// The pollers of a process: one for each project, region and identity. Clones share the pollers.
 #[derive(Clone, Debug, Default)]
@@ -61,11 +64,16 @@ pub(super) struct Poller {
     state: Mutex<PollerState>,
     /// Wakes the polling task when a subscription was added or requeued.
     changed: Notify,
+    /// Admits reads of single executions.
+    single_reads: Semaphore,
+    /// Admits the batch that is read one by one.
+    whole_batches: Semaphore,
 }
 
 #[derive(Debug, Default)]
 struct PollerState {
     subscriptions: Subscriptions,
+    lists: ListHealth,
     /// Whether the polling task runs. It ends when it finds no subscription.
     is_polling: bool,
 }
@@ -75,17 +83,20 @@ impl Poller {
         // The runs repeat a read that fails, at their own pace.
         let retry = RetryPolicy { max_attempts: 1, ..transport.retry };
         let transport = Transport { retry, on_notice: Arc::new(|_notice| {}), ..transport.clone() };
-        Self { client: CloudRunClient::new(transport), state: Mutex::default(), changed: Notify::new() }
+        Self {
+            client: CloudRunClient::new(transport),
+            state: Mutex::default(),
+            changed: Notify::new(),
+            single_reads: Semaphore::new(SINGLE_READS),
+            whole_batches: Semaphore::new(1),
+        }
     }
 
     /// Waits for an update of this job's execution, which started `age` ago. Dropping the future ends the subscription.
-    pub(super) async fn next_update(self: &Arc<Self>, job: &str, watch: &ExecutionWatch, age: Duration) -> PollResult {
+    pub(super) async fn next_update(self: &Arc<Self>, job: &str, watch: &ExecutionWatch, age: Duration) -> Update {
         let (sender, result) = oneshot::channel();
         let _guard = {
             let mut state = self.state();
-            if state.subscriptions.is_rejected() {
-                return PollResult::PollIndividually(None);
-            }
             let number = state.subscriptions.add(Subscription::new(Instant::now(), job, watch, age, sender));
             if !std::mem::replace(&mut state.is_polling, true) {
                 tokio::spawn(self.clone().poll_until_idle());
@@ -93,42 +104,107 @@ impl Poller {
             SubscriptionGuard { poller: self, number }
         };
         self.changed.notify_waiters();
-        // The sender is dropped only with its subscription, which ends with the guard.
-        result.await.unwrap_or(PollResult::PollIndividually(None))
+        match result.await {
+            Ok(update) => update,
+            // The sender is dropped only with its subscription, which ends with the guard.
+            Err(_) => Update { response: self.client.get_execution(&watch.execution).await, notice: None },
+        }
     }
 
-    /// Lists what is due, until there is no subscription left.
+    /// Reads what is due, until there is no subscription left.
     async fn poll_until_idle(self: Arc<Self>) {
-        let mut lists = JoinSet::new();
+        let mut batches = JoinSet::new();
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             // Registers for changes before the state is read, so that none is missed.
             changed.as_mut().enable();
+            while batches.try_join_next().is_some() {}
             let next_due = {
                 let mut state = self.state();
                 let now = Instant::now();
-                while let Some(numbers) = state.subscriptions.take_batch(now + GATHER) {
-                    lists.spawn(Batch { poller: self.clone(), numbers }.list());
-                }
+                let has_room = loop {
+                    let is_busy = state.lists.is_troubled() && !batches.is_empty();
+                    if is_busy && !state.subscriptions.has_last_look() {
+                        break false;
+                    }
+                    let Some(numbers) = state.subscriptions.take_batch(now + GATHER) else { break true };
+                    batches.spawn(Batch { poller: self.clone(), numbers }.read());
+                };
                 if state.subscriptions.is_empty() {
                     state.is_polling = false;
                     return;
                 }
-                // If all are being read, a change wakes this task earlier.
-                state.subscriptions.next_due().unwrap_or(now + LIST_LAG)
+                // If all are being read, or must wait for others, a change wakes this task earlier.
+                state.subscriptions.next_due().filter(|_| has_room).unwrap_or(now + LIST_LAG)
             };
             tokio::select! {
                 () = sleep_until(next_due) => {}
                 () = changed => {}
-                Some(_finished) = lists.join_next() => {}
+                Some(_finished) = batches.join_next() => {}
             }
         }
+    }
+
+    /// Reads one execution for a subscription, and ends the subscription with the response. `contradicts_list`: a list that
+    /// should show the execution lacks it.
+    async fn read_single(self: Arc<Self>, number: u64, execution: String, contradicts_list: bool) -> SingleRead {
+        // Fails only when the semaphore is closed, which nobody does.
+        let _admitted = self.single_reads.acquire().await;
+        if self.state().subscriptions.get(number).is_none() {
+            return SingleRead::Skipped;
+        }
+        let response = self.client.get_execution(&execution).await;
+        let read = match &response {
+            Ok(_) => SingleRead::Found,
+            Err(error) if error.kind == ErrorKind::NotFound => SingleRead::NotFound,
+            Err(error) => SingleRead::Failed(error.clone()),
+        };
+        let mut state = self.state();
+        if matches!(read, SingleRead::Found) && contradicts_list && state.lists.contradicted() {
+            state.subscriptions.tell(Progress::ListsContradict { execution });
+        }
+        state.subscriptions.deliver(number, response);
+        read
+    }
+
+    /// Records that a read worked after a list that failed with this error.
+    fn list_was_useless(&self, list_error: Option<Box<ApiError>>) {
+        let mut state = self.state();
+        if let Some(error) = list_error
+            && state.lists.was_useless(Instant::now())
+        {
+            let (error, contradictions) = (Some(*error), state.lists.contradictions());
+            state.subscriptions.tell(Progress::PollingIndividually { error, contradictions });
+        }
+    }
+
+    /// Ends these subscriptions with a failure.
+    fn fail(&self, numbers: impl Iterator<Item = u64>, error: &ApiError) {
+        let mut state = self.state();
+        numbers.for_each(|number| state.subscriptions.deliver(number, Err(Box::new(error.clone()))));
+    }
+
+    /// Which of these subscriptions may be read on their own, and their executions. Without `is_admitted`, only last looks.
+    fn may_be_read(&self, numbers: &[u64], is_admitted: bool) -> Vec<(u64, String)> {
+        let state = self.state();
+        let subscriptions = numbers.iter().filter_map(|number| Some((*number, state.subscriptions.get(*number)?)));
+        let admitted = subscriptions.filter(|(_, subscription)| is_admitted || subscription.is_last_look);
+        admitted.map(|(number, subscription)| (number, subscription.execution.clone())).collect()
     }
 
     fn state(&self) -> MutexGuard<'_, PollerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a read of one execution showed.
+enum SingleRead {
+    Found,
+    NotFound,
+    Failed(Box<ApiError>),
+    /// Its run no longer waits.
+    Skipped,
 }
 
 /// Subscriptions that are being read. Dropping the batch requeues those that got no update, even if the read was
@@ -139,95 +215,99 @@ struct Batch {
 }
 
 impl Batch {
-    fn of_one(poller: &Arc<Poller>, number: u64) -> Self {
-        Self { poller: poller.clone(), numbers: vec![number] }
-    }
-
-    /// Reads them with one list.
-    async fn list(mut self) {
+    /// Reads them with one list, or one by one if lists are of no use.
+    async fn read(mut self) {
         let poller = self.poller.clone();
-        let jobs: BTreeSet<String> = {
+        let mut jobs = BTreeSet::new();
+        let mut tick = Duration::ZERO;
+        let may_list = {
             let state = poller.state();
-            self.numbers.iter().filter_map(|number| state.subscriptions.get(*number)).map(|it| it.job.clone()).collect()
+            for subscription in self.numbers.iter().filter_map(|number| state.subscriptions.get(*number)) {
+                jobs.insert(subscription.job.clone());
+                tick = tick.max(subscription.max_pause);
+            }
+            state.lists.may_list(Instant::now())
         };
         if jobs.is_empty() {
             return;
         }
+        if !may_list {
+            return self.read_one_by_one(None).await;
+        }
         let jobs: Vec<_> = jobs.iter().map(String::as_str).collect();
         match poller.client.list_executions_of_jobs(&jobs).await {
             Ok(executions) => {
-                let missing = poller.state().subscriptions.apply_list(&self.numbers, executions);
-                self.numbers.retain(|number| missing.iter().all(|(missing, _)| missing != number));
-                for (number, execution) in missing {
-                    tokio::spawn(Self::of_one(&poller, number).read(execution));
-                }
-            }
-            // The API does not support such a list, or the account may not use it.
-            Err(error)
-                if matches!(
-                    error.kind,
-                    ErrorKind::InvalidRequest | ErrorKind::PermissionDenied | ErrorKind::NotFound
-                ) =>
-            {
-                let is_refused_for_good = {
-                    let mut state = poller.state();
-                    let is_refused_for_good = state.subscriptions.record_refused_list(Instant::now());
-                    if is_refused_for_good {
-                        state.subscriptions.reject(error);
-                    }
-                    is_refused_for_good
-                };
-                if !is_refused_for_good {
-                    self.read_one_by_one().await;
-                }
+                let verdict = poller.state().subscriptions.apply_list(&self.numbers, executions);
+                // The others got an update, or are queued again.
+                self.numbers = verdict.missing.iter().map(|missing| missing.number).collect();
+                self.read_missing(verdict).await;
             }
             Err(error) => {
-                let failed_lists = poller.state().subscriptions.record_failed_list();
-                if error.may_pass() && failed_lists < MAX_FAILED_LISTS {
-                    self.deliver(|| Err(error.clone()));
+                let has_failed_for_long = poller.state().lists.failed(Instant::now(), tick);
+                if error.may_pass() && !has_failed_for_long {
+                    poller.fail(self.numbers.iter().copied(), &error);
                 } else {
-                    self.read_one_by_one().await;
+                    self.read_one_by_one(Some(error)).await;
                 }
             }
         }
     }
 
-    /// Reads each execution on its own. If the first read fails too, the list is not the problem, and all get that failure.
-    async fn read_one_by_one(mut self) {
+    /// Reads the executions that a list lacks.
+    async fn read_missing(self, verdict: ListVerdict) {
         let poller = self.poller.clone();
-        let mut executions: Vec<_> = {
-            let state = poller.state();
-            let execution = |number: &u64| Some((*number, state.subscriptions.get(*number)?.execution.clone()));
-            self.numbers.iter().filter_map(execution).collect()
-        };
-        let Some((first, execution)) = executions.pop() else { return };
-        match poller.client.get_execution(&execution).await {
-            Err(error) if error.kind != ErrorKind::NotFound => self.deliver(|| Err(error.clone())),
-            response => {
-                self.numbers.clear();
-                Self::of_one(&poller, first).deliver(|| response.clone());
-                for (number, execution) in executions {
-                    tokio::spawn(Self::of_one(&poller, number).read(execution));
-                }
+        if !verdict.shows_nothing {
+            poller.state().lists.succeeded();
+        }
+        // A list that shows nothing may be as good as none, so the same limit holds.
+        let slot = verdict.shows_nothing.then(|| poller.whole_batches.try_acquire());
+        let is_admitted = slot.as_ref().is_none_or(Result::is_ok);
+        let mut reads = JoinSet::new();
+        for (number, execution) in poller.may_be_read(&self.numbers, is_admitted) {
+            let is_old = verdict.missing.iter().any(|missing| missing.number == number && missing.is_old);
+            let read = poller.clone().read_single(number, execution, is_old);
+            reads.spawn(async move { is_old && matches!(read.await, SingleRead::Found) });
+        }
+        let mut is_contradicted = false;
+        while let Some(contradicts) = reads.join_next().await {
+            is_contradicted |= contradicts.unwrap_or_default();
+        }
+        if verdict.shows_nothing && is_admitted {
+            let mut state = poller.state();
+            if !is_contradicted {
+                state.lists.succeeded();
+            } else if state.lists.showed_nothing(Instant::now()) {
+                let contradictions = state.lists.contradictions();
+                state.subscriptions.tell(Progress::PollingIndividually { error: None, contradictions });
             }
         }
     }
 
-    /// Reads the only one, whose execution this is.
-    async fn read(self, execution: String) {
-        let number = self.numbers.first().copied();
-        if number.is_none_or(|number| self.poller.state().subscriptions.get(number).is_none()) {
-            return;
+    /// Reads each execution on its own, after a list that failed with `list_error` or without one. If the first two reads
+    /// fail too, the list is not the problem, and all get that failure. While another batch is read in this way, only last
+    /// looks are read.
+    async fn read_one_by_one(self, list_error: Option<Box<ApiError>>) {
+        let poller = self.poller.clone();
+        let slot = poller.whole_batches.try_acquire();
+        let mut executions = poller.may_be_read(&self.numbers, slot.is_ok()).into_iter();
+        let mut failure = None;
+        for (number, execution) in executions.by_ref().take(2) {
+            match poller.clone().read_single(number, execution, false).await {
+                SingleRead::Failed(error) => failure = Some(error),
+                read => {
+                    failure = None;
+                    if matches!(read, SingleRead::Found) {
+                        poller.list_was_useless(list_error);
+                    }
+                    break;
+                }
+            }
         }
-        let response = self.poller.client.get_execution(&execution).await;
-        self.deliver(|| response.clone());
-    }
-
-    fn deliver(&self, response: impl Fn() -> ApiResult<Execution>) {
-        let mut state = self.poller.state();
-        for &number in &self.numbers {
-            state.subscriptions.deliver(number, PollResult::Update(Box::new(response())));
+        if let Some(error) = failure {
+            return poller.fail(executions.map(|(number, _)| number), &error);
         }
+        let reads = executions.map(|(number, execution)| poller.clone().read_single(number, execution, false));
+        reads.collect::<JoinSet<_>>().join_all().await;
     }
 }
 

@@ -9,15 +9,15 @@ use std::{
 use crate::driver_support::{body, faults, no_jobs, plan, transport};
 use prefect_gcp_core::{
     api::{CloudRunClient, Endpoint, QuotaQueues, Transport},
-    emulator::{Emulator, EmulatorConfig, ExecutorConfig, SimulatedOutcome as Simulated},
+    emulator::{Emulator, EmulatorConfig, ExecutorConfig, Faults, SimulatedOutcome as Simulated},
     lifecycle::{
         control::RunControl,
         driver::{self, ProcessState},
-        machine::protocol::{Outcome, Plan, RunError},
+        machine::protocol::{GiveUpReason, Outcome, Plan, RunError},
         progress::Progress,
     },
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -130,19 +130,156 @@ async fn a_list_that_fails_affects_only_the_runs_of_its_batch() {
     assert!((1..=100).contains(&failed), "{failed} runs reported it");
 }
 
+/// Lists that are of no use are given up after 20 seconds.
 #[tokio::test]
-async fn runs_read_their_own_execution_when_lists_are_rejected_for_some_time() {
-    let emulator = emulator(24 * SECOND).await;
-    for code in [403] {
-        let refused = json!({"fault": {"status": {"code": code}}, "calls": ["executions.list"]});
-        emulator.set_faults(faults(&json!({"rules": [refused]})));
+async fn lists_that_are_refused_for_some_time_are_given_up() {
+    let emulator = emulator(26 * SECOND).await;
+    let refused = json!({"fault": {"status": {"code": 403}}, "calls": ["executions.list"]});
+    emulator.set_faults(faults(&json!({"rules": [refused]})));
+    let mut runs = Runs::new(transport(&emulator));
+    runs.start(names(20));
+    runs.await_reports("polling_individually", 1).await;
+    let lists = count(&emulator, "executions.list");
+    assert!(lists >= 3);
+    runs.all_succeed().await;
+    assert_eq!(count(&emulator, "executions.list"), lists, "no list is tried for a minute");
+    assert_eq!(runs.reports("polling_individually"), 1, "one report for all runs");
+    assert_eq!(runs.reports("poll_failed"), 0);
+}
+
+#[tokio::test]
+async fn lists_that_show_nothing_are_told_once_and_given_up() {
+    let emulator = emulator(36 * SECOND).await;
+    let mut runs = Runs::new(transport(&emulator));
+    runs.start(names(20));
+    runs.await_reports("running", 20).await;
+    emulator.set_faults(faults(&json!({"rules": [{"fault": "emptyList", "calls": ["executions.list"]}]})));
+    runs.await_reports("polling_individually", 1).await;
+    let lists = count(&emulator, "executions.list");
+    runs.all_succeed().await;
+    assert_eq!(count(&emulator, "executions.list"), lists);
+    assert_eq!((runs.reports("lists_contradict"), runs.reports("polling_individually")), (1, 1));
+    let reported = runs.reported.lock().unwrap();
+    let (_, line) = reported.iter().find(|(kind, _)| *kind == "polling_individually").unwrap();
+    assert!(line.ends_with(" times, a list lacked an execution that exists"), "{line}");
+}
+
+#[tokio::test]
+async fn a_refused_list_does_not_end_the_lists() {
+    for refusal in [
+        json!({"code": 400}),
+        json!({"code": 401}),
+        json!({"code": 403}),
+        json!({"code": 403, "body": "html"}),
+        json!({"code": 404}),
+    ] {
+        let emulator = emulator(600 * SECOND).await;
         let mut runs = Runs::new(transport(&emulator));
-        let reads = count(&emulator, "executions.get");
-        runs.start(names(20));
-        runs.all_succeed().await;
-        assert_eq!(runs.reports("polling_individually"), 1, "one report for all runs");
-        assert!(count(&emulator, "executions.get") >= reads + 20);
+        runs.start(names(30));
+        runs.await_reports("running", 30).await;
+        let rule = json!({"fault": {"status": refusal}, "calls": ["executions.list"], "times": 1});
+        let before = emulator.counts();
+        emulator.set_faults(faults(&json!({"rules": [rule]})));
+        let more = |call: &str| count(&emulator, call) - before.get(call).copied().unwrap_or_default();
+        let began = Instant::now();
+        while more("executions.list") < 4 {
+            assert!(began.elapsed() < 60 * SECOND, "{refusal}: {:?}", emulator.counts());
+            tokio::time::sleep(SECOND / 20).await;
+        }
+        // Each run is read on its own once at most.
+        assert!(more("executions.get") <= 30, "{refusal}: {:?}", emulator.counts());
+        assert_eq!((runs.reports("polling_individually"), runs.reports("poll_failed")), (0, 0), "{refusal}");
+        runs.tasks.shutdown().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_of_one_tick_that_all_fail_are_not_replaced_by_single_reads() {
+    let emulator = emulator(600 * SECOND).await;
+    let mut runs = Runs::new(transport(&emulator));
+    runs.start(names(500));
+    runs.await_reports("running", 500).await;
+    let reads = count(&emulator, "executions.get");
+    emulator.set_faults(faults(&json!({"rules": [{"fault": "reset", "calls": ["executions.list"], "times": 5}]})));
+    let lists = count(&emulator, "executions.list");
+    let began = Instant::now();
+    while count(&emulator, "executions.list") < lists + 12 {
+        assert!(began.elapsed() < 60 * SECOND);
+        tokio::time::sleep(SECOND / 20).await;
+    }
+    assert_eq!(count(&emulator, "executions.get"), reads);
+    assert!(runs.reports("poll_failed") > 100);
+    runs.tasks.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_executions_are_read_one_by_one_without_a_storm() {
+    let emulator = emulator(600 * SECOND).await;
+    let mut runs = Runs::new(transport(&emulator));
+    runs.start(names(300));
+    runs.await_reports("running", 300).await;
+    let refused = json!({"fault": {"status": {"code": 403}}, "calls": ["executions.list"]});
+    let slow = json!({"fault": {"delay": 1}, "calls": ["executions.get"]});
+    let reads = count(&emulator, "executions.get");
+    let began = Instant::now();
+    emulator.set_faults(faults(&json!({"rules": [refused, slow]})));
+    tokio::time::sleep(4 * SECOND).await;
+    let reads = count(&emulator, "executions.get") - reads;
+    // Twenty at a time, each of which takes a second.
+    assert!(reads <= 20 * (1 + began.elapsed().as_secs()), "{reads} reads");
+    assert!(reads > 0);
+    runs.tasks.shutdown().await;
+}
+
+#[tokio::test]
+async fn some_seconds_of_false_news_about_executions_end_no_run() {
+    for news in [
+        json!({"status": {"code": 401}}),
+        json!({"status": {"code": 403}}),
+        json!({"status": {"code": 403, "body": "html"}}),
+        json!({"status": {"code": 404}}),
+    ] {
+        let emulator = emulator(6 * SECOND).await;
+        let mut runs = Runs::new(transport(&emulator));
+        runs.start(names(20));
+        runs.await_reports("running", 20).await;
+        emulator.set_faults(faults(&json!({"rules": [{"fault": news, "calls": ["executions.*"], "for": 3}]})));
+        runs.all_succeed().await;
+        assert_eq!(runs.reports("polling_individually"), 0, "{news}");
+    }
+}
+
+/// A run whose lists meet this fault, and that is stopped 4 seconds after it began. The fault may be over by then.
+async fn stopped(emulator: &Emulator, fault: &Value, is_over: bool) -> Outcome {
+    let (give_up, receiver) = tokio::sync::watch::channel(None);
+    let control = RunControl { give_up: receiver, ..RunControl::new(crate::driver_support::quiet()) };
+    emulator.set_faults(faults(&json!({"rules": [{"fault": fault, "calls": ["executions.list"]}]})));
+    let transport = Transport { attempt_timeout: 60 * SECOND, ..transport(emulator) };
+    let plan = Plan { poll_interval: 60 * SECOND, ..plan("j") };
+    let process = ProcessState::default();
+    let run = driver::run(transport, &process, body("j").into(), plan, control);
+    let stop = async {
+        tokio::time::sleep(4 * SECOND).await;
+        if is_over {
+            emulator.set_faults(Faults::default());
+        }
+        give_up.send(Some(GiveUpReason::WorkerStopping)).unwrap();
+    };
+    let (result, ()) = tokio::join!(tokio::time::timeout(30 * SECOND, run), stop);
+    result.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn a_last_look_is_answered_at_once_also_when_lists_are_of_no_use() {
+    let running = emulator(600 * SECOND).await;
+    for fault in [json!({"status": {"code": 403}}), json!("emptyList"), json!({"stale": 60})] {
+        assert_eq!(stopped(&running, &fault, false).await, Outcome::LeftRunning, "{fault}");
+        CloudRunClient::new(transport(&running)).delete_job("j", &()).await.unwrap();
+        assert!(no_jobs(&running).await);
+    }
+    // The list before it has no response yet.
+    let ended = emulator(2 * SECOND).await;
+    assert_eq!(stopped(&ended, &json!({"delay": 3600}), true).await, Outcome::Succeeded);
 }
 
 #[tokio::test]

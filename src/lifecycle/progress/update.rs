@@ -225,10 +225,17 @@ pub enum Progress {
         /// Region.
         region: String,
     },
-    /// The API rejects lists of many jobs' executions, so each run reads its own execution.
+    /// Lists of executions are of no use although reads work, so each execution is read on its own.
     PollingIndividually {
-        /// The rejection.
-        error: ApiError,
+        /// Why a list failed. `None` if lists lack executions that reads show.
+        error: Option<ApiError>,
+        /// How often a read showed an execution that a list lacked.
+        contradictions: u64,
+    },
+    /// A list lacks an execution that a read shows.
+    ListsContradict {
+        /// Name of the execution.
+        execution: String,
     },
     /// The run is over.
     Summary {
@@ -303,6 +310,7 @@ impl Progress {
             Self::PollFailed { .. } => "poll_failed",
             Self::RateLimited { .. } => "rate_limited",
             Self::PollingIndividually { .. } => "polling_individually",
+            Self::ListsContradict { .. } => "lists_contradict",
             Self::Summary { .. } => "summary",
         }
     }
@@ -326,6 +334,7 @@ impl Progress {
             | Self::Retrying { .. }
             | Self::RateLimited { .. }
             | Self::PollingIndividually { .. }
+            | Self::ListsContradict { .. }
             | Self::PollFailed { .. } => Level::Warning,
             Self::Failed { .. } => Level::Error,
             _ => Level::Info,

@@ -141,10 +141,20 @@ impl fmt::Display for Progress {
                  waiting. If this takes too long, request a higher quota",
                 quota.name()
             ),
-            Self::PollingIndividually { error } => write!(
+            Self::PollingIndividually { error, contradictions } => {
+                f.write_str(
+                    "Lists of executions do not work for now; reading each execution on its own, which takes more of the \
+                     read quota. The worker tries a list again after a minute, and then less often. ",
+                )?;
+                match error {
+                    Some(error) => write!(f, "{error}"),
+                    None => write!(f, "{contradictions} times, a list lacked an execution that exists"),
+                }
+            }
+            Self::ListsContradict { execution } => write!(
                 f,
-                "Cloud Run rejects lists of executions; reading each execution on its own, which takes more of the \
-                 read quota. {error}"
+                "A list of executions lacks execution '{execution}', which exists. The worker reads what lists lack on its \
+                 own. It says this once for all runs in this project and region"
             ),
             Self::Summary { job, phases, has_ended, retries } => {
                 write!(f, "Cloud Run Job '{job}' was pending for {:.1} s", phases.pending.as_secs_f64())?;
