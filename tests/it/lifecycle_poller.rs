@@ -221,13 +221,15 @@ async fn many_executions_are_read_one_by_one_without_a_storm() {
     let refused = json!({"fault": {"status": {"code": 403}}, "calls": ["executions.list"]});
     let slow = json!({"fault": {"delay": 1}, "calls": ["executions.get"]});
     let reads = count(&emulator, "executions.get");
-    let began = Instant::now();
     emulator.set_faults(faults(&json!({"rules": [refused, slow]})));
-    tokio::time::sleep(4 * SECOND).await;
-    let reads = count(&emulator, "executions.get") - reads;
+    while count(&emulator, "executions.get") == reads {
+        tokio::time::sleep(SECOND / 50).await;
+    }
+    let began = Instant::now();
+    tokio::time::sleep(5 * SECOND / 2).await;
     // Twenty at a time, each of which takes a second.
+    let reads = count(&emulator, "executions.get") - reads;
     assert!(reads <= 20 * (1 + began.elapsed().as_secs()), "{reads} reads");
-    assert!(reads > 0);
     runs.tasks.shutdown().await;
 }
 
@@ -249,37 +251,83 @@ async fn some_seconds_of_false_news_about_executions_end_no_run() {
     }
 }
 
-/// A run whose lists meet this fault, and that is stopped 4 seconds after it began. The fault may be over by then.
-async fn stopped(emulator: &Emulator, fault: &Value, is_over: bool) -> Outcome {
+/// Runs a job of this name until `stop` ends, and then stops the worker.
+async fn stopped(emulator: &Emulator, process: &ProcessState, transport: Transport, stop: impl Future) -> Outcome {
     let (give_up, receiver) = tokio::sync::watch::channel(None);
     let control = RunControl { give_up: receiver, ..RunControl::new(crate::driver_support::quiet()) };
-    emulator.set_faults(faults(&json!({"rules": [{"fault": fault, "calls": ["executions.list"]}]})));
-    let transport = Transport { attempt_timeout: 60 * SECOND, ..transport(emulator) };
-    let plan = Plan { poll_interval: 60 * SECOND, ..plan("j") };
-    let process = ProcessState::default();
-    let run = driver::run(transport, &process, body("j").into(), plan, control);
+    let plan = Plan { poll_interval: 60 * SECOND, ..plan("stopped") };
+    let run = driver::run(transport, process, body("stopped").into(), plan, control);
     let stop = async {
-        tokio::time::sleep(4 * SECOND).await;
-        if is_over {
-            emulator.set_faults(Faults::default());
+        while !emulator.executions().iter().any(|execution| execution.metadata.name.starts_with("stopped")) {
+            tokio::time::sleep(SECOND / 50).await;
         }
+        stop.await;
         give_up.send(Some(GiveUpReason::WorkerStopping)).unwrap();
     };
-    let (result, ()) = tokio::join!(tokio::time::timeout(30 * SECOND, run), stop);
+    let (result, _) = tokio::join!(tokio::time::timeout(30 * SECOND, run), stop);
     result.unwrap().unwrap()
+}
+
+/// A transport whose attempts take longer than a test waits.
+fn patient(emulator: &Emulator) -> Transport {
+    Transport { attempt_timeout: 120 * SECOND, ..transport(emulator) }
+}
+
+fn of_lists(fault: &Value) -> Value {
+    json!({"fault": fault, "calls": ["executions.list"]})
 }
 
 #[tokio::test]
 async fn a_last_look_is_answered_at_once_also_when_lists_are_of_no_use() {
-    let running = emulator(600 * SECOND).await;
+    let emulator = emulator(600 * SECOND).await;
     for fault in [json!({"status": {"code": 403}}), json!("emptyList"), json!({"stale": 60})] {
-        assert_eq!(stopped(&running, &fault, false).await, Outcome::LeftRunning, "{fault}");
-        CloudRunClient::new(transport(&running)).delete_job("j", &()).await.unwrap();
-        assert!(no_jobs(&running).await);
+        emulator.set_faults(faults(&json!({"rules": [of_lists(&fault)]})));
+        let process = ProcessState::default();
+        let outcome = stopped(&emulator, &process, patient(&emulator), tokio::time::sleep(2 * SECOND)).await;
+        assert_eq!(outcome, Outcome::LeftRunning, "{fault}");
+        CloudRunClient::new(transport(&emulator)).delete_job("stopped", &()).await.unwrap();
+        assert!(no_jobs(&emulator).await);
     }
-    // The list before it has no response yet.
-    let ended = emulator(2 * SECOND).await;
-    assert_eq!(stopped(&ended, &json!({"delay": 3600}), true).await, Outcome::Succeeded);
+}
+
+#[tokio::test]
+async fn a_last_look_does_not_wait_for_a_read_before_it() {
+    let emulator = emulator(2 * SECOND).await;
+    // The list before it has no response yet when the execution has ended.
+    emulator.set_faults(faults(&json!({"rules": [of_lists(&json!("hang"))]})));
+    let ended = async {
+        while !emulator.executions().iter().all(|execution| execution.completed().is_some()) {
+            tokio::time::sleep(SECOND / 50).await;
+        }
+        emulator.set_faults(Faults::default());
+    };
+    let outcome = stopped(&emulator, &ProcessState::default(), patient(&emulator), ended).await;
+    assert_eq!(outcome, Outcome::Succeeded);
+}
+
+#[tokio::test]
+async fn a_last_look_does_not_wait_for_other_runs() {
+    let emulator = emulator(600 * SECOND).await;
+    let mut others = Runs::new(patient(&emulator));
+    let wait_for = async |what: &dyn Fn() -> bool| {
+        let began = Instant::now();
+        while !what() {
+            assert!(began.elapsed() < 60 * SECOND);
+            tokio::time::sleep(SECOND / 50).await;
+        }
+    };
+    let refused = of_lists(&json!({"status": {"code": 403}}));
+    emulator.set_faults(faults(&json!({"rules": [refused]})));
+    others.start(names(3));
+    wait_for(&|| count(&emulator, "executions.get") >= 3).await;
+    // From now on one batch is read at a time, and the next one waits for the response to its first read.
+    let hangs = json!({"fault": "hang", "calls": ["executions.get"], "times": 1});
+    emulator.set_faults(faults(&json!({"rules": [refused, hangs]})));
+    wait_for(&|| emulator.faults_met().contains_key("hang")).await;
+    let process = others.process.clone();
+    let outcome = stopped(&emulator, &process, others.transport.clone(), tokio::time::sleep(SECOND)).await;
+    assert_eq!(outcome, Outcome::LeftRunning);
+    others.tasks.shutdown().await;
 }
 
 #[tokio::test]
