@@ -1,6 +1,6 @@
 //! The failure of one attempt of a call. The retry decision is made from it, and the call's error if it is the last.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use url::Url;
 
@@ -8,6 +8,7 @@ use super::{
     auth::{TokenError, TokenErrorKind},
     error::ErrorSource,
     error_kind::ErrorKind,
+    retry_after::RetryAfter,
 };
 
 /// A failed attempt.
@@ -22,7 +23,7 @@ pub(super) struct AttemptError {
     /// Whether the server may have carried out the call.
     pub(super) maybe_done: bool,
     /// The pause that the server or the token source asked for.
-    pub(super) retry_after: Option<Duration>,
+    pub(super) retry_after: Option<RetryAfter>,
     /// Generation of the token that the API rejected.
     pub(super) rejected_token: Option<u64>,
     /// Whether the credentials may have been rejected or the token endpoint may have failed: nobody knows which.
@@ -80,7 +81,7 @@ impl From<TokenError> for AttemptError {
         };
         Self {
             has_ambiguous_credentials: matches!(error.kind, TokenErrorKind::Ambiguous | TokenErrorKind::NoCredentials),
-            retry_after: error.retry_after,
+            retry_after: error.retry_after.map(RetryAfter::from),
             source: Some(Arc::new(error.clone())),
             ..Self::new(kind, false, error.to_string())
         }

@@ -51,7 +51,7 @@ pub struct ApiError {
     pub message: String,
     /// Google's reason for programs (`reason` of `google.rpc.ErrorInfo`), if it sent one.
     pub reason: Option<String>,
-    /// The pause that the last response asked for (`Retry-After`).
+    /// The pause that the last response asked for (`Retry-After`): 60 seconds at most.
     pub retry_after: Option<Duration>,
     /// Number of attempts; 0 when the call was not sent.
     pub attempts: u32,

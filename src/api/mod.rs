@@ -20,6 +20,7 @@ mod quota;
 mod redact;
 mod response;
 mod retry;
+mod retry_after;
 mod transport;
 pub mod types;
 

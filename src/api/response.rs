@@ -1,12 +1,6 @@
 //! What a response means: the resource that it holds, or why the attempt failed.
 
-use std::time::Duration;
-
-use chrono::{DateTime, Utc};
-use reqwest::{
-    StatusCode,
-    header::{DATE, HeaderMap, RETRY_AFTER},
-};
+use reqwest::StatusCode;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, error::Category};
 
@@ -17,9 +11,6 @@ use super::{
     types::{Deletion, ErrorBody, ErrorStatus, Execution, Job, List},
 };
 
-/// Upper bound of the pause that a server can ask for: a period of Google's quotas. A single response must not hold up a
-/// queue of calls, or the watch of an execution, for longer.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 /// How much of a body that is not Google's goes into an error's message, in characters.
 const EXCERPT: usize = 200;
 /// How much of such a body is read, in bytes.
@@ -88,21 +79,6 @@ impl ApiResponse for Deletion {
 
 fn require(condition: bool, otherwise: &'static str) -> Result<(), &'static str> {
     if condition { Ok(()) } else { Err(otherwise) }
-}
-
-/// The pause of a `Retry-After` header, which holds seconds or a date (RFC 9110, 10.2.3). A date counts from the response's
-/// own `Date`, because the local clock may be wrong.
-pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let date = |text: &str| Some(DateTime::parse_from_rfc2822(text.trim()).ok()?.to_utc());
-    let pause = match text.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let sent = headers.get(DATE).and_then(|sent| date(sent.to_str().ok()?)).unwrap_or_else(Utc::now);
-            (date(text)? - sent).to_std().unwrap_or_default()
-        }
-    };
-    Some(pause.min(MAX_RETRY_AFTER))
 }
 
 /// Parses a response. `redactor` is called only for failures, whose messages it cleans of secrets.
@@ -177,7 +153,6 @@ fn title(page: &str) -> Option<&str> {
 mod tests {
     use super::*;
     use crate::secret::Secret;
-    use reqwest::header::HeaderValue;
 
     fn read(status: u16, body: &str) -> Result<Job, (ErrorKind, bool, Option<u16>, String)> {
         parse(StatusCode::from_u16(status).unwrap(), body.as_bytes(), || Redactor::new(None, None, &[]))
@@ -212,25 +187,6 @@ mod tests {
         for body in ["null", "", r#"{"kind": "Status", "status": "Failure", "code": 403}"#, r#"{"error": "text"}"#] {
             assert!(!read(body), "{body}");
         }
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date_and_has_a_bound() {
-        let pause =
-            |text: &str| retry_after(&HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_str(text).unwrap())]));
-        assert_eq!(pause(" 7 "), Some(Duration::from_secs(7)));
-        assert_eq!(pause("18446744073709551615"), Some(MAX_RETRY_AFTER));
-        assert_eq!((pause("soon"), pause("-1")), (None, None));
-        assert_eq!(pause("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
-        let later = (Utc::now() + Duration::from_secs(30)).to_rfc2822();
-        assert!(pause(&later).is_some_and(|pause| pause > Duration::from_secs(20)));
-        // The local clock does not matter if the response says when it was sent.
-        let header = |text: &str| HeaderValue::from_str(text).unwrap();
-        let old = HeaderMap::from_iter([
-            (DATE, header("Wed, 21 Oct 2015 07:27:43 GMT")),
-            (RETRY_AFTER, header("Wed, 21 Oct 2015 07:28:00 GMT")),
-        ]);
-        assert_eq!(retry_after(&old), Some(Duration::from_secs(17)));
     }
 
     #[test]

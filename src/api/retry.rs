@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{attempt_error::AttemptError, error::RetryBudget, error_kind::ErrorKind, method::ApiMethod};
+use super::{
+    attempt_error::AttemptError, error::RetryBudget, error_kind::ErrorKind, method::ApiMethod, retry_after::RetryAfter,
+};
 
 /// Maximum number of attempts while it is unclear whether the credentials were rejected or the token endpoint failed.
 const AMBIGUOUS_ATTEMPTS: u32 = 3;
@@ -97,7 +99,8 @@ impl RetryState {
             self.has_renewed_token = true;
             Ok(Duration::ZERO)
         } else if self.is_worth_repeating(failure) {
-            self.policy.next_delay(self.attempts, self.elapsed, failure.retry_after, random)
+            let wish = failure.retry_after.map(RetryAfter::for_pause);
+            self.policy.next_delay(self.attempts, self.elapsed, wish, random)
         } else {
             return RetryVerdict::Permanent;
         };
@@ -178,7 +181,7 @@ mod tests {
     }
 
     fn asking_for(seconds: u64) -> AttemptError {
-        AttemptError { retry_after: Some(Duration::from_secs(seconds)), ..failure(ErrorKind::Unavailable) }
+        AttemptError { retry_after: Some(Duration::from_secs(seconds).into()), ..failure(ErrorKind::Unavailable) }
     }
 
     #[test]

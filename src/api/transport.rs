@@ -16,8 +16,9 @@ use super::{
     method::{ApiMethod, Quota},
     quota::{Permit, QuotaQueues},
     redact::Redactor,
-    response::{ApiResponse, parse, retry_after},
+    response::{ApiResponse, parse},
     retry::{RetryPolicy, RetryState, RetryVerdict},
+    retry_after::RetryAfter,
 };
 
 /// Maximum duration of a guard's check, which holds a permit meanwhile.
@@ -125,7 +126,7 @@ impl Transport {
 
         let received = async {
             let response = builder.send().await?;
-            let (status, retry_after) = (response.status(), retry_after(response.headers()));
+            let (status, retry_after) = (response.status(), RetryAfter::from_headers(response.headers()));
             Ok((status, retry_after, response.bytes().await?))
         };
         let (status, retry_after, body) = match received.await {
@@ -267,7 +268,7 @@ impl<'a> PendingCall<'a> {
         Box::new(ApiError {
             status: failure.status,
             reason: failure.reason.clone(),
-            retry_after: failure.retry_after,
+            retry_after: failure.retry_after.map(RetryAfter::for_pause),
             attempts: self.attempts,
             elapsed: self.began.elapsed(),
             maybe_done: self.maybe_done,

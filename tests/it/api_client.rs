@@ -405,10 +405,39 @@ async fn an_execution_that_a_lost_delete_removed_counts_as_deleted() {
 
 #[tokio::test]
 async fn the_pause_that_the_server_asks_for_is_kept() {
-    let Setup { client, .. } = setup(vec![Response::RetryAfter(1), Response::Http(200, JOB)]).await;
+    let Setup { client, .. } =
+        setup(vec![Response::WithHead(503, "", "retry-after: 1"), Response::Http(200, JOB)]).await;
     let started = std::time::Instant::now();
     client.get_job("j").await.unwrap();
     assert!(started.elapsed() >= Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn a_long_pause_that_the_server_asks_for_does_not_hold_up_the_queue() {
+    // The local clock is years later than the date of the last one, and the pause lasts an hour in all of them.
+    for head in [
+        "retry-after: 3600",
+        "retry-after: 99999999999999999999",
+        "date: Wed, 21 Oct 2015 07:28:00 GMT\r\nretry-after: Wed, 21 Oct 2015 08:28:00 GMT",
+    ] {
+        let responses = vec![Response::WithHead(429, RATE, head), Response::Http(200, JOB), Response::Http(200, JOB)];
+        let Setup { queue, client, .. } = setup(responses).await;
+        let began = std::time::Instant::now();
+        client.get_job("j").await.unwrap();
+        // A probe got through after one period, and ended the pause.
+        assert!(began.elapsed() >= PERIOD, "{head}");
+        client.get_job("j").await.unwrap();
+        assert_eq!(queue.requests().len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn a_date_counts_from_that_of_the_response() {
+    let head = "date: Wed, 21 Oct 2015 07:28:00 GMT\r\nretry-after: Wed, 21 Oct 2015 07:28:01 GMT";
+    let Setup { client, .. } = setup(vec![Response::WithHead(503, "", head), Response::Http(200, JOB)]).await;
+    let began = std::time::Instant::now();
+    client.get_job("j").await.unwrap();
+    assert!(began.elapsed() >= Duration::from_secs(1));
 }
 
 #[tokio::test]

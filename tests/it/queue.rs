@@ -15,8 +15,8 @@ use tokio::{
 pub enum Response {
     /// A status and a body.
     Http(u16, &'static str),
-    /// A 503 with this `Retry-After`, in seconds.
-    RetryAfter(u32),
+    /// A status, a body, and lines of the head.
+    WithHead(u16, &'static str, &'static str),
     /// The connection is closed.
     Drop,
     /// No response, ever.
@@ -71,7 +71,7 @@ async fn serve(mut stream: TcpStream, responses: Arc<Mutex<VecDeque<Response>>>,
     let response = responses.lock().unwrap().pop_front().expect("more requests than responses");
     let (status, extra, body) = match response {
         Response::Http(status, body) => (status, String::new(), body),
-        Response::RetryAfter(seconds) => (503, format!("retry-after: {seconds}\r\n"), ""),
+        Response::WithHead(status, body, head) => (status, format!("{head}\r\n"), body),
         Response::Drop => return,
         Response::Hang => return std::future::pending().await,
     };

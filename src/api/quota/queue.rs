@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use super::estimator::{Admission, QuotaEstimator};
+use crate::api::retry_after::RetryAfter;
 
 /// Calls wait at least this long for the responses of others, even when they may not wait for the quota: attempts end by
 /// their own time-out before.
@@ -171,7 +172,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Permit<'_> {
     /// The quota refused the call; `pause` is the pause that the server asked for.
-    pub(in crate::api) fn refused(mut self, pause: Option<Duration>) {
+    pub(in crate::api) fn refused(mut self, pause: Option<RetryAfter>) {
         self.is_settled = true;
         self.queue.estimator().refused(self.queue.began.elapsed(), self.sent, pause);
     }
@@ -186,7 +187,7 @@ impl Permit<'_> {
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         if !self.is_settled {
-            self.queue.estimator().accepted();
+            self.queue.estimator().accepted(self.sent);
         }
         self.queue.changed.notify_waiters();
     }
