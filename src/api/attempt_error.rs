@@ -11,6 +11,11 @@ use super::{
     retry_after::RetryAfter,
 };
 
+/// What reqwest says when an attempt took too long. A time-out of TCP has other words: the setting has no part in it.
+const ATTEMPT_TIMED_OUT: &str = "operation timed out";
+/// What hyper says when the far side did not answer a ping. The cause of that has the words of a time-out again.
+const PING_TIMED_OUT: &str = "keep-alive timed out";
+
 /// A failed attempt.
 #[derive(Debug)]
 pub(super) struct AttemptError {
@@ -50,12 +55,12 @@ impl AttemptError {
 /// A failure to send the request or to receive the response. Only a connection that was never made surely had no effect.
 impl From<reqwest::Error> for AttemptError {
     fn from(error: reqwest::Error) -> Self {
-        let cause = root_cause(&error).map_or_else(|| error.to_string(), ToString::to_string);
+        let cause = cause(&error);
         // A connect that timed out is both, and request_timeout_seconds does not help there.
         let message = if error.is_connect() {
             let host = error.url().and_then(Url::host_str).unwrap_or("the API");
             format!("could not connect to {host}: {cause}")
-        } else if error.is_timeout() {
+        } else if error.is_timeout() && cause == ATTEMPT_TIMED_OUT {
             "no response in time (setting request_timeout_seconds)".to_owned()
         } else {
             format!("the request failed: {cause}")
@@ -66,9 +71,12 @@ impl From<reqwest::Error> for AttemptError {
     }
 }
 
-/// The innermost cause. Those around it only say that sending a request failed.
-fn root_cause(error: &reqwest::Error) -> Option<&dyn std::error::Error> {
-    std::iter::successors(std::error::Error::source(error), |cause| cause.source()).last()
+/// The innermost cause that says something. Those around it only say that sending a request failed.
+fn cause(error: &reqwest::Error) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    let texts: Vec<_> = causes.map(ToString::to_string).collect();
+    let ping = texts.iter().find(|text| *text == PING_TIMED_OUT);
+    ping.or(texts.last()).cloned().unwrap_or_else(|| error.to_string())
 }
 
 impl From<TokenError> for AttemptError {

@@ -176,12 +176,14 @@ impl ApiError {
         Some(act_as.or(named).unwrap_or(self.method.row().permission))
     }
 
-    /// What a person can do about it, in one or two sentences. Empty for a list of executions that
-    /// the API rejects as such: there is nothing to do.
+    /// What a person can do about it, in one or two sentences. Empty for a list that the API
+    /// rejects as such: there is nothing to do.
     pub fn hint(&self) -> String {
         let Self { project, region, name, .. } = self;
         match self.kind {
-            ErrorKind::NotFound | ErrorKind::InvalidRequest if self.method == ApiMethod::ListExecutions => {
+            ErrorKind::NotFound | ErrorKind::InvalidRequest
+                if matches!(self.method, ApiMethod::ListExecutions | ApiMethod::ListJobs) =>
+            {
                 String::new()
             }
             ErrorKind::NotFound => "It was deleted, or it never existed in this project and region.".to_owned(),

@@ -1,10 +1,6 @@
-//! HTTP for the API's calls: the pooled client, and the request of a call.
+//! HTTP for the API's calls: how a client is built, and the request of a call.
 
-use std::{
-    net::ToSocketAddrs,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{net::ToSocketAddrs, sync::Arc, time::Duration};
 
 use reqwest::{
     Method, RequestBuilder,
@@ -12,7 +8,7 @@ use reqwest::{
     header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue},
     redirect,
 };
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::sync::Semaphore;
 use url::form_urlencoded;
 
 use super::{
@@ -28,26 +24,31 @@ const MAX_URL_LENGTH: usize = 2048;
 const QUOTA_PROJECT: &str = "x-goog-user-project";
 /// Maximum time until a connection is made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often an HTTP/2 connection is asked whether the far side still lives, and how long it has to answer. A proxy or a
-/// NAT may keep a dead connection open; all calls of a region share one.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection without calls is kept.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// A client is not replaced sooner than this: many calls may time out at the same time.
-const MIN_POOL_AGE: Duration = Duration::from_secs(5);
 /// Maximum number of host name look-ups at the same time. Each one holds a thread, for half a minute when the name server
 /// is silent.
 const MAX_HOST_LOOKUPS: usize = 2;
 
+/// How often an HTTP/2 connection is asked whether its far side still lives, and how long that has for its answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pings {
+    pub(super) interval: Duration,
+    pub(super) timeout: Duration,
+}
+
+impl Default for Pings {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(10), timeout: Duration::from_secs(5) }
+    }
+}
+
 /// A pooled HTTP client for all calls of a process. It never follows redirects, which would pass the token on to another
 /// server.
 ///
-/// `use_proxy`: whether the environment variables HTTPS_PROXY and NO_PROXY apply.
-///
-/// # Errors
-/// When the system's root certificates can't be loaded.
-fn http_client(use_proxy: bool) -> Result<reqwest::Client, reqwest::Error> {
+/// `use_proxy`: whether the environment variables HTTPS_PROXY and NO_PROXY apply. Its `build` reads the system's root
+/// certificates, and fails when they can't be loaded.
+pub(super) fn client_builder(use_proxy: bool, pings: Pings) -> reqwest::ClientBuilder {
     // reqwest is built without a TLS provider of its own, so that ring is the only one. An error means that a provider is
     // installed already.
     _ = rustls::crypto::ring::default_provider().install_default();
@@ -55,70 +56,12 @@ fn http_client(use_proxy: bool) -> Result<reqwest::Client, reqwest::Error> {
         .user_agent(concat!("prefect-gcp-cloud-run/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)
-        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-        .http2_keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .http2_keep_alive_interval(pings.interval)
+        .http2_keep_alive_timeout(pings.timeout)
         .http2_keep_alive_while_idle(true)
         .pool_idle_timeout(POOL_IDLE_TIMEOUT)
         .dns_resolver(HostLookup::default());
-    if use_proxy { builder.build() } else { builder.no_proxy().build() }
-}
-
-/// The connections of a process: a pooled client that is replaced when an attempt has timed out.
-///
-/// All calls to a region share one HTTP/2 connection. If its far side is dead while TCP lives, every call on it times out,
-/// and a pooled client has no way to drop it. Calls in progress keep the client that they began with.
-#[derive(Clone, Debug)]
-pub struct HttpPool(Arc<PoolState>);
-
-#[derive(Debug)]
-struct PoolState {
-    use_proxy: bool,
-    current: Mutex<PooledClient>,
-}
-
-/// A pooled client, and since when it is the current one.
-#[derive(Clone, Debug)]
-pub(super) struct PooledClient {
-    pub(super) client: reqwest::Client,
-    generation: u64,
-    since: Instant,
-}
-
-impl HttpPool {
-    /// A pool with its first client.
-    ///
-    /// `use_proxy`: whether the environment variables HTTPS_PROXY and NO_PROXY apply.
-    ///
-    /// # Errors
-    /// When the system's root certificates can't be loaded.
-    pub fn new(use_proxy: bool) -> Result<Self, reqwest::Error> {
-        let current = PooledClient { client: http_client(use_proxy)?, generation: 0, since: Instant::now() };
-        Ok(Self(Arc::new(PoolState { use_proxy, current: Mutex::new(current) })))
-    }
-
-    /// How often the client was replaced.
-    pub fn generation(&self) -> u64 {
-        self.current().generation
-    }
-
-    /// The client for the next attempt.
-    pub(super) fn current(&self) -> PooledClient {
-        self.0.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Replaces the client on which an attempt timed out, unless that has happened already or the client is young.
-    pub(super) async fn renew(&self, used: &PooledClient) {
-        if used.generation != self.generation() || used.since.elapsed() < MIN_POOL_AGE {
-            return;
-        }
-        let use_proxy = self.0.use_proxy;
-        // Reads the root certificates.
-        let Ok(Ok(client)) = tokio::task::spawn_blocking(move || http_client(use_proxy)).await else { return };
-        let mut current = self.0.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.generation == used.generation {
-            *current = PooledClient { client, generation: used.generation + 1, since: Instant::now() };
-        }
-    }
+    if use_proxy { builder } else { builder.no_proxy() }
 }
 
 /// Resolves host names by the operating system, on few threads.

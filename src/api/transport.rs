@@ -12,8 +12,9 @@ use super::{
     error::{ApiError, ApiResult, RetryBudget},
     error_kind::ErrorKind,
     guard::{FRESH_READ_MAX_AGE, Guard},
-    http::{HttpPool, Request, authorize},
+    http::{Request, authorize},
     method::{ApiMethod, Quota},
+    pool::HttpPool,
     quota::{Permit, QuotaQueues},
     redact::Redactor,
     response::{ApiResponse, parse},
@@ -130,7 +131,8 @@ impl Transport {
             Ok((status, retry_after, response.bytes().await?))
         };
         let (status, retry_after, body) = match received.await {
-            Err(error) if reqwest::Error::is_timeout(&error) => {
+            // A connection that could not be made is not in the pool.
+            Err(error) if reqwest::Error::is_timeout(&error) && !error.is_connect() => {
                 self.http.renew(&http).await;
                 return Err(error.into());
             }

@@ -331,3 +331,6 @@ impl Drop for SubscriptionGuard<'_> {
         self.poller.state().subscriptions.remove(self.number);
     }
 }
+
+#[cfg(test)]
+mod tests;

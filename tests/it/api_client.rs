@@ -516,6 +516,7 @@ async fn a_list_that_may_lack_jobs_does_not_show_that_a_job_is_gone() {
         "{}",
         r#"{"kind": "ExecutionList"}"#,
         r#"{"kind": "JobList", "unreachable": ["us-east1"]}"#,
+        r#"{"kind": "JobList", "unreachable": [{"region": "us-east1"}]}"#,
         r#"{"kind": "JobList", "items": [{"metadata": {"name": "other"}}, {"metadata": 1}]}"#,
     ] {
         let Setup { client, .. } = setup(vec![Response::Http(200, body); 4]).await;
@@ -533,20 +534,4 @@ async fn a_list_that_may_lack_jobs_does_not_show_that_a_job_is_gone() {
     let incomplete = json!({"fault": "incompleteList", "times": 1});
     emulator.set_faults(crate::driver_support::faults(&json!({"rules": [incomplete]})));
     assert!(client.find_job("j", None).await.unwrap().is_some(), "the list is repeated");
-}
-
-#[tokio::test]
-async fn an_attempt_that_timed_out_is_repeated_on_a_fresh_connection() {
-    let emulator =
-        crate::driver_support::emulator(Duration::from_secs(1), prefect_gcp_core::emulator::SimulatedOutcome::Success)
-            .await;
-    let hangs = json!({"fault": "hang", "calls": ["jobs.get"], "times": 1});
-    let transport =
-        Transport { attempt_timeout: Duration::from_secs(6), ..crate::driver_support::transport(&emulator) };
-    let client = CloudRunClient::new(transport.clone());
-    client.create_job("j", &crate::driver_support::body("j").into(), &()).await.unwrap();
-    assert_eq!(transport.http.generation(), 0);
-    emulator.set_faults(crate::driver_support::faults(&json!({"rules": [hangs]})));
-    client.get_job("j").await.unwrap();
-    assert_eq!(transport.http.generation(), 1);
 }

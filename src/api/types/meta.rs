@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::lenient::{self, Extra};
 
@@ -90,9 +91,10 @@ pub struct List<T> {
     /// The resources, newest first. Items that can't be parsed are left out.
     #[serde(default, deserialize_with = "lenient::list")]
     pub items: Vec<T>,
-    /// Locations that are missing in the list, because Google could not reach them.
+    /// Locations that are missing in the list, because Google could not reach them. Anything in here says that the list is
+    /// incomplete, also what is not a string.
     #[serde(default, deserialize_with = "lenient::list", skip_serializing_if = "Vec::is_empty")]
-    pub unreachable: Vec<String>,
+    pub unreachable: Vec<Value>,
     /// All other fields.
     #[serde(flatten)]
     pub extra: Extra,
