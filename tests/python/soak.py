@@ -2,9 +2,9 @@
 
     python -m tests.python.soak --runs 1000 --at-once 200 --seed 1
 
-The exit status is 0 only if every run ends as its execution did, no job is executed twice and no job is left. The
+The exit status is 0 only if every run ends as its execution did, no job is executed twice and no job is left. Most
 faults depend on the seed, the call and the job, not on the time: with the same seed, runs that make the same calls meet
-the same faults.
+the same faults. Some hit all calls about executions for some seconds.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -29,6 +30,7 @@ from tests.python.fake_google import Google
 if TYPE_CHECKING:
     from prefect_gcp.emulator import Emulator
     from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfiguration
+    from tests.python.fake_prefect import Prefect
 
 SETTINGS = {
     # Short, so that hanging calls do not make the soak hang.
@@ -38,13 +40,27 @@ SETTINGS = {
     "RETRY_INITIAL_DELAY_SECONDS": "0.2",
     "RETRY_MAX_DELAY_SECONDS": "5",
 }
-# Percentage of the runs with each outcome. "killed early": maybe before the start. "stopped early": the worker
-# stops. The flow run is given back, and it runs again unless its execution has started.
-OUTCOMES = {"success": 65, "failure": 20, "killed": 5, "killed early": 5, "stopped early": 5}
+# Percentage of the runs with each outcome. "long": it succeeds after so long that a second execution would show.
+# "killed early": maybe before the start. "cancelled": the flow run is, maybe while its job waits; Prefect has it killed
+# when it knows of a job. "stopped early": the worker stops. The flow run is given back, and it runs again unless its
+# execution has started.
+OUTCOMES = {
+    "success": 40,
+    "long": 20,
+    "failure": 20,
+    "killed": 5,
+    "killed early": 5,
+    "cancelled": 5,
+    "stopped early": 5,
+}
+# Share of the calls of Prefect's API that fail.
+PREFECT_FAILING = 0.02
+# Time for the worker to find and cancel a second execution, which a start that was taken for lost created, in seconds.
+SECOND_MAX = 12.0
 
 
 def faults(seed: int, at_once: int) -> dict[str, Any]:
-    """Faults for one call in ten, and quotas that are somewhat too small for the runs."""
+    """Faults for one call in ten, false news for some seconds, and quotas that are somewhat too small for the runs."""
 
     def rule(fault: Any, ratio: float, **more: Any) -> dict[str, Any]:
         return {"fault": fault, "ratio": ratio, **more}
@@ -52,14 +68,24 @@ def faults(seed: int, at_once: int) -> dict[str, Any]:
     def status(code: int, **more: Any) -> dict[str, Any]:
         return {"status": {"code": code, **more}}
 
+    def false_news(fault: Any, after: float, calls: list[str]) -> dict[str, Any]:
+        return rule(fault, 1, calls=calls, after=after, every=30, **{"for": 3})
+
+    reads = ["executions.list", "executions.get"]
     return {
         "seed": seed,
         "rules": [
+            false_news(status(401), 4, reads),
+            false_news(status(404), 10, ["executions.*"]),
+            false_news(status(403, body="html"), 16, reads),
+            false_news("emptyList", 22, ["executions.list", "jobs.list"]),
+            # A start that takes effect when it was taken for lost.
+            rule({"delay": 26}, 0.08, calls=["jobs.run"]),
             rule("reset", 0.015),
             rule("reset", 0.015, when="after"),
             rule("hang", 0.005),
             rule("hang", 0.005, when="after"),
-            rule({"delay": 1.5}, 0.01),
+            rule({"delay": 1.5}, 0.015, when="after"),
             rule({"stale": 3}, 0.02, calls=["reads"]),
             rule({"refuse": 0.5}, 0.001),
             rule(status(408, body="empty"), 0.005),
@@ -70,12 +96,13 @@ def faults(seed: int, at_once: int) -> dict[str, Any]:
             rule(status(503, body="html"), 0.005, when="after"),
             rule(status(503, retryAfter=1), 0.005),
             rule(status(504, body="empty"), 0.005, when="after"),
-            # False news about executions, and a long pause that the server asks for.
-            rule(status(401), 0.01, calls=["executions.list", "executions.get"]),
-            rule(status(403), 0.01, calls=["executions.list", "executions.get"]),
-            rule(status(403, body="html"), 0.01, calls=["executions.list", "executions.get"]),
-            rule(status(404), 0.01, calls=["executions.list", "executions.get"]),
+            # False news about single executions, and a long pause that the server asks for.
+            rule(status(401), 0.01, calls=reads),
+            rule(status(403), 0.01, calls=reads),
+            rule(status(403, body="html"), 0.01, calls=reads),
+            rule(status(404), 0.01, calls=reads),
             rule({"stale": 5}, 0.05, calls=["executions.list"]),
+            rule("incompleteList", 0.05, calls=["executions.list", "jobs.list"]),
             rule(status(503, retryAfter=3600), 0.001, calls=["reads"]),
         ],
         "quotas": {
@@ -103,17 +130,45 @@ class Result:
 
         return isinstance(self.end, BaseException) and not isinstance(self.end, CloudRunJobRemovedError)
 
-    def problem(self, executions: int) -> str | None:
-        """Says what is wrong with the run, given the number of its job's executions; None when all is well."""
+    def problem(self, executions: list[float]) -> str | None:
+        """Says what is wrong with the run, given how long its job's executions lived; None when all is well."""
         from prefect_gcp.exceptions import CloudRunJobRemovedError
 
-        expected = {"success": 0, "failure": 1, "killed": -1, "killed early": -1, "stopped early": 0}[self.outcome]
-        stopped = self.outcome == "killed early" and isinstance(self.end, CloudRunJobRemovedError)
+        expected = {"success": 0, "long": 0, "stopped early": 0, "failure": 1}.get(self.outcome, -1)
+        may_not_start = self.outcome in ("killed early", "cancelled")
+        stopped = may_not_start and isinstance(self.end, CloudRunJobRemovedError)
         if self.end != expected and not stopped:
             return f"{self.job} ({self.outcome}) ended with {self.end!r}"
-        if executions > 1 or (executions == 0 and not stopped):
-            return f"{self.job} ({self.outcome}) was executed {executions} times"
+        if is_twice(executions) or (not executions and not may_not_start):
+            return f"{self.job} ({self.outcome}) was executed {len(executions)} times, for {executions} seconds"
         return None
+
+
+def is_twice(executions: list[float]) -> bool:
+    """Whether a job was executed twice, given how long its executions lived, the first one first.
+
+    A start that is taken for lost may take effect after the one that was sent for it. The worker then cancels the
+    younger execution.
+    """
+    return any(lived > SECOND_MAX for lived in executions[1:])
+
+
+def lives(emulator: Emulator) -> dict[str, list[float]]:
+    """Returns how long the executions of each job lived, in seconds, the first one first."""
+    by_job: dict[str, list[float]] = {}
+    for life in emulator.history():
+        began: dict[str, datetime] = {}
+        ended: dict[str, datetime] = {}
+        for event in life["events"]:
+            moment = datetime.fromisoformat(event["time"].replace("Z", "+00:00"))
+            if event["type"] == "executionCreated":
+                began[event["execution"]] = moment
+            elif event["type"] in ("executionSucceeded", "executionFailed", "executionCancelled"):
+                ended[event["execution"]] = moment
+        now = datetime.now(timezone.utc)
+        seconds = [(ended.get(name, now) - moment).total_seconds() for name, moment in began.items()]
+        by_job.setdefault(life["job"], []).extend(seconds)
+    return by_job
 
 
 def expected_faults(seed: int, at_once: int) -> list[str]:
@@ -122,7 +177,8 @@ def expected_faults(seed: int, at_once: int) -> list[str]:
     for rule in faults(seed, at_once)["rules"]:
         fault = rule["fault"]
         kind = fault if isinstance(fault, str) else next(iter(fault))
-        name = f"status {fault['status']['code']}" if kind == "status" else kind
+        words = {"emptyList": "empty list", "incompleteList": "incomplete list"}
+        name = f"status {fault['status']['code']}" if kind == "status" else words.get(kind, kind)
         if rule["ratio"] >= 0.015:
             names.append(f"{name} after" if rule.get("when") == "after" else name)
     return names
@@ -138,8 +194,11 @@ class Started:
         self.event.set()
 
 
-async def one_run(worker: CloudRunWorker, emulator: Emulator, number: int, seed: int, key: dict[str, Any]) -> Result:
+async def one_run(
+    worker: CloudRunWorker, prefect: Prefect, emulator: Emulator, number: int, seed: int, key: dict[str, Any]
+) -> Result:
     from prefect.client.schemas.objects import FlowRun
+    from prefect.states import Cancelled
 
     from prefect_gcp.exceptions import CloudRunJobRemovedError
     from prefect_gcp.workers.cloud_run import CloudRunWorkerJobConfiguration
@@ -156,10 +215,13 @@ async def one_run(worker: CloudRunWorker, emulator: Emulator, number: int, seed:
     client: Any = SimpleNamespace()
     configuration = await CloudRunWorkerJobConfiguration.from_template_and_values(template, values, client=client)
     configuration.prepare_for_flow_run(flow_run)
+    prefect.submit(flow_run)
+    duration = {"long": 25.0, "success": chance.uniform(0, 4), "failure": chance.uniform(0, 4)}.get(outcome, 600.0)
+    duration = 2.0 if outcome == "stopped early" else duration
     execution = configuration.job_body["spec"]["template"]
     execution["metadata"].setdefault("annotations", {}).update(
         {
-            "cloud-run-emulator/duration-seconds": "600" if "killed" in outcome else f"{chance.uniform(0, 4):.1f}",
+            "cloud-run-emulator/duration-seconds": f"{duration:.1f}",
             "cloud-run-emulator/outcome": "failure" if outcome == "failure" else "success",
         }
     )
@@ -174,13 +236,23 @@ async def one_run(worker: CloudRunWorker, emulator: Emulator, number: int, seed:
         elif outcome == "killed early":
             await asyncio.sleep(chance.uniform(0, 1))
             await kill(worker, configuration)
+        elif outcome == "cancelled":
+            await asyncio.sleep(chance.uniform(0, 3))
+            prefect.cancel(flow_run.id, Cancelled())
+            while not task.done() and flow_run.infrastructure_pid is None:  # noqa: ASYNC110, Prefect asks so too
+                await asyncio.sleep(0.2)
+            if not task.done():
+                await kill(worker, configuration)
         elif outcome == "stopped early":
             await asyncio.sleep(chance.uniform(0, 3))
             task.cancel()
             await asyncio.wait({task})
-            if task.cancelled() and await is_gone(emulator, configuration.job_name):
+            if task.cancelled() and flow_run.state is not None and flow_run.state.is_scheduled():
+                if not await is_gone(emulator, configuration.job_name):
+                    raise AssertionError(f"{configuration.job_name} is there, although its flow run was given back")
                 # Another worker runs the flow run that was given back. Prefect gives each run's job a name of its own.
                 configuration.job_body["metadata"]["name"] += "-again"
+                prefect.submit(flow_run)
                 task = asyncio.create_task(worker.run(flow_run, configuration, status))
             elif task.cancelled():
                 # Its execution goes on, if there is one. Nobody watches it, and a person deletes its job.
@@ -214,13 +286,16 @@ async def kill(worker: CloudRunWorker, configuration: CloudRunWorkerJobConfigura
 async def soak(emulator: Emulator, runs: int, at_once: int, seed: int, key: dict[str, Any]) -> list[str]:
     """Runs all flow runs, prints a summary, and returns the problems."""
     from prefect_gcp.workers.cloud_run import CloudRunWorker
+    from tests.python.fake_prefect import Prefect
 
     worker = CloudRunWorker(work_pool_name="soak")
+    prefect: Any = Prefect(seed, PREFECT_FAILING)
+    worker._client = prefect
     room = asyncio.Semaphore(at_once)
 
     async def run(number: int) -> Result:
         async with room:
-            return await one_run(worker, emulator, number, seed, key)
+            return await one_run(worker, prefect, emulator, number, seed, key)
 
     say = sys.stdout.write
     # Printed first, so that a soak that hangs can be repeated.
@@ -233,21 +308,24 @@ async def soak(emulator: Emulator, runs: int, at_once: int, seed: int, key: dict
     while emulator.jobs() and time.monotonic() < deadline:  # noqa: ASYNC110, the state of another program
         await asyncio.sleep(0.1)
     left = [job["metadata"]["name"] for job in emulator.jobs()]
-    executions = Counter(
-        life["job"] for life in emulator.history() for event in life["events"] if event["type"] == "executionCreated"
-    )
-    problems = [problem for result in results if (problem := result.problem(executions[result.job]))]
+    executions = lives(emulator)
+    problems = [problem for result in results if (problem := result.problem(executions.get(result.job, [])))]
     problems += [f"{job} was left" for job in left]
 
     met = emulator.faults_met()
     problems += [f"no call met the fault '{name}'" for name in expected_faults(seed, at_once) if name not in met]
     crashed = sum(result.is_crashed() for result in results)
-    wrong = sum(result.problem(executions[result.job]) is not None for result in results)
+    wrong = sum(result.problem(executions.get(result.job, [])) is not None for result in results)
+    cancelled = sum(len(seconds) > 1 for seconds in executions.values())
+    # Only a start that took effect late may create a second execution.
+    if cancelled > met.get("delay", 0):
+        problems.append(f"{cancelled} jobs were started twice, but only {met.get('delay', 0)} starts were late")
 
     say(f"took {took:.0f} s\n")
     say(f"outcomes: {dict(Counter(result.outcome for result in results))}\n")
     say(f"calls: {sum(emulator.counts().values())}, of which met a fault: {sum(met.values())}, {met}\n")
-    twice = sum(count > 1 for count in executions.values())
+    say(f"late starts: {met.get('delay', 0)}; second executions that were cancelled: {cancelled}\n")
+    twice = sum(is_twice(seconds) for seconds in executions.values())
     say(f"crashed by the API: {crashed}; executed twice: {twice}; jobs left: {len(left)}; wrong outcomes: {wrong}\n")
     return problems
 
