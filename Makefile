@@ -76,6 +76,10 @@ bench-rendering: $(VENV)-release/.wheel ## measure rendering, and Prefect's own
 bench-worker: $(VENV)-release/.wheel $(VENV)-bench/.packages ## measure this worker and upstream's (ARGS="--only submission --quick")
 	$(VENV)-release/bin/python -m benches.worker $(ARGS)
 
+.PHONY: bench-deletions
+bench-deletions: $(VENV)-release/.wheel ## measure the memory of deletes that wait; about 4 minutes
+	$(VENV)-release/bin/python -m benches.deletions $(ARGS)
+
 .PHONY: fuzz
 fuzz: ## draw a million new cases of each property of the state machine, of templates and of job bodies; about an hour
 	env -u PROPTEST_RNG_SEED PROPTEST_CASES=$${PROPTEST_CASES:-1000000} $(CARGO) test --locked --no-default-features --release --test it -- \

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -76,3 +78,10 @@ def test_a_session_measures_a_real_worker() -> None:
     rows = table({"detection": {"ours": seen, "recorded": seen}})
     assert "| reads per tick of 2 s, 20 running | ≤ 10, with `fields` |" in rows
     assert "all with `fields`" in rows
+
+
+def test_waiting_deletes_are_measured() -> None:
+    command = [sys.executable, "-m", "benches.deletions", "2", "5"]
+    root = Path(__file__).parents[2]
+    bench = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=True)
+    assert re.findall(r"(\d+) deletes wait: \d+\.\d MiB", bench.stdout) == ["2", "5"]

@@ -73,6 +73,13 @@ async def test_the_pool_template_inside_prefect_works():
     assert container(made)["command"] == ["prefect", "flow-run", "execute"]
 
 
+async def test_the_default_image_is_looked_up_once(monkeypatch):
+    # Prefect runs git for it, which blocks the event loop for some milliseconds.
+    await configuration()
+    monkeypatch.setattr("subprocess.check_output", lambda *_: pytest.fail("the image is looked up again"))
+    assert container(await configuration())["image"].startswith("docker.io/prefecthq/prefect:3")
+
+
 async def test_the_default_template_makes_a_valid_job():
     made = await configuration()
     task = made.job_body["spec"]["template"]["spec"]["template"]["spec"]

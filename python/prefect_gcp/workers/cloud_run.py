@@ -13,7 +13,7 @@ import logging
 import shlex
 import time
 from contextlib import ExitStack, suppress
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from uuid import UUID, uuid4
 
@@ -338,7 +338,7 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
     def _populate_image_if_not_present(self) -> None:
         container = self._container("image")
         if container.get("image") is None:
-            container["image"] = f"docker.io/{get_prefect_image_name()}"
+            container["image"] = _default_image()
 
     def _populate_name_if_not_present(self) -> None:
         metadata = self._part("image", "metadata")
@@ -703,6 +703,12 @@ def _no_project(error: GoogleAuthError, region: str) -> CloudRunError:
 def _without_env(fields: Iterable[tuple[str | None, Any]]) -> Iterable[tuple[str | None, Any]]:
     """Leaves out the fields of a model's representation that may contain secrets."""
     return [(name, value) for name, value in fields if name not in ("env", "job_body")]
+
+
+@cache
+def _default_image() -> str:
+    """The image of this Prefect and Python version. Prefect runs git to find its name, so it is asked once."""
+    return f"docker.io/{get_prefect_image_name()}"
 
 
 def _labels(configuration: CloudRunWorkerJobConfiguration) -> dict[str, str]:
