@@ -120,8 +120,8 @@ impl RetryState {
         if !failure.kind.is_transient() {
             return false;
         }
-        // A region that is full of executions stays so for long. The run waits for it in a way of its own.
-        if failure.kind == ErrorKind::LimitReached && self.method == ApiMethod::RunJob {
+        // A region that is full of jobs or executions stays so for long. The run waits for it in a way of its own.
+        if failure.kind == ErrorKind::LimitReached && matches!(self.method, ApiMethod::CreateJob | ApiMethod::RunJob) {
             return false;
         }
         // A second start would run the job twice, and after a delete the name may be another job's. The caller finds out

@@ -15,6 +15,7 @@ use super::{
         Ownership,
         protocol::{Command, Event},
     },
+    region::TurnGuard,
 };
 use crate::api::{ApiMethod, CloudRunClient, ErrorKind, Guard, JobBody};
 
@@ -29,11 +30,13 @@ pub(super) struct JobGuard<'a> {
     /// How long ago the job was read.
     pub(super) read_age: Duration,
     /// What holds a start back. `None` before a delete.
-    pub(super) start: Option<StartGuard>,
+    pub(super) start: Option<StartGuard<'a>>,
 }
 
 /// Stands before a start, in addition.
-pub(super) struct StartGuard {
+pub(super) struct StartGuard<'a> {
+    /// The run's turn.
+    turn: TurnGuard<'a>,
     /// The kills that hold it back.
     kills: KillWatch,
     /// Asks the caller whether the run is still to be started.
@@ -44,10 +47,15 @@ pub(super) struct StartGuard {
     maybe_done: watch::Sender<bool>,
 }
 
-impl StartGuard {
+impl<'a> StartGuard<'a> {
     /// For a start that was confirmed just now.
-    pub(super) fn new(kills: KillWatch, confirm: Option<ConfirmStart>, maybe_done: watch::Sender<bool>) -> Self {
-        Self { kills, confirm, confirmed_at: Mutex::new(Instant::now()), maybe_done }
+    pub(super) fn new(
+        turn: TurnGuard<'a>,
+        kills: KillWatch,
+        confirm: Option<ConfirmStart>,
+        maybe_done: watch::Sender<bool>,
+    ) -> Self {
+        Self { turn, kills, confirm, confirmed_at: Mutex::new(Instant::now()), maybe_done }
     }
 
     /// Asks the caller again, if its last answer is old.
@@ -74,6 +82,7 @@ impl Guard for JobGuard<'_> {
         Box::pin(async {
             if let Some(start) = &self.start {
                 start.kills.none_in_progress().await;
+                start.turn.wait().await;
             }
         })
     }
@@ -94,12 +103,21 @@ impl Guard for JobGuard<'_> {
     }
 }
 
-/// Hears of the attempts of a create.
-pub(super) struct CreateGuard(pub(super) watch::Sender<bool>);
+/// Stands before a create, and hears of its attempts.
+pub(super) struct CreateGuard<'a> {
+    /// The run's turn.
+    pub(super) turn: TurnGuard<'a>,
+    /// Tells whether the create may have taken effect.
+    pub(super) maybe_done: watch::Sender<bool>,
+}
 
-impl Guard for CreateGuard {
+impl Guard for CreateGuard<'_> {
     fn attempted(&self, maybe_done: bool) {
-        self.0.send_replace(maybe_done);
+        self.maybe_done.send_replace(maybe_done);
+    }
+
+    fn wait_until_open(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.turn.wait())
     }
 }
 
@@ -108,10 +126,10 @@ pub(super) async fn create(
     client: &CloudRunClient,
     job: &str,
     body: Option<&JobBody>,
-    maybe_done: watch::Sender<bool>,
+    guard: &CreateGuard<'_>,
 ) -> Event {
     Event::Created(match body {
-        Some(body) => client.create_job(job, body, &CreateGuard(maybe_done)).await,
+        Some(body) => client.create_job(job, body, guard).await,
         // The machine sends no second create after the job exists.
         None => Err(Box::new(client.no_body_error(ApiMethod::CreateJob, job))),
     })
@@ -129,6 +147,7 @@ pub(super) async fn send(client: &CloudRunClient, job: &str, command: Command, g
             Event::JobListed(client.find_job(job, label).await)
         }
         Command::ConfirmStart => Event::StartConfirmed,
+        Command::AwaitTurn(..) => Event::TurnCame(Duration::ZERO),
         Command::RunJob => Event::RunResponse(client.run_job(job, guard).await),
         Command::ListExecutions => Event::ExecutionsListed(client.list_executions(job).await),
         Command::WatchExecution(watch) => Event::ExecutionRead(client.get_execution(&watch.execution).await),

@@ -1,6 +1,13 @@
 //! Drives the machine of one run: pauses, sends calls, reports progress.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     sync::watch,
@@ -9,7 +16,7 @@ use tokio::{
 
 use super::{
     active_runs::{ActiveRun, ActiveRuns},
-    calls::{JobGuard, StartGuard, create, send},
+    calls::{CreateGuard, JobGuard, StartGuard, create, send},
     control::RunControl,
     janitor::Janitor,
     machine::{
@@ -18,9 +25,11 @@ use super::{
     },
     poller::{Poller, Pollers},
     progress::{Progress, Reporter},
+    region::{RegionPlace, Regions, ReportWait, TurnGuard},
+    region_queue::Stage,
     subscriptions::Update,
 };
-use crate::api::{ApiResult, CloudRunClient, JobBody, Transport, types::Execution};
+use crate::api::{ApiError, ApiResult, CloudRunClient, JobBody, Transport, types::Execution};
 
 /// The state that all runs of a process share. Clones are the same state.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +40,8 @@ pub struct ProcessState {
     pub pollers: Pollers,
     /// Deletes the jobs of runs that have ended.
     pub janitor: Janitor,
+    /// Who comes next in a region that is full.
+    pub regions: Regions,
 }
 
 /// Runs a job: creates it from `body`, waits until it is ready, starts one execution and watches it to its end. Then the
@@ -54,18 +65,31 @@ pub async fn run(
     let began = Instant::now();
     let reporter = Reporter::new(control.sink.clone());
     let mut active_run = process.active_runs.register(transport.job_address(&plan.job), plan.owner_label.clone());
+    let mut place = process.regions.enter(transport.scope());
     let poller = process.pollers.for_transport(&transport);
     let on_notice = reporter.notices(&transport.project, &transport.region);
     let client = CloudRunClient::new(Transport { on_notice, ..transport.clone() });
-    let job = plan.job.clone();
+    let (job, quota_wait_max) = (plan.job.clone(), plan.quota_wait_max);
+    let has_reported_wait = AtomicBool::new(false);
+    let report_wait = |refusal: ApiError| {
+        if !has_reported_wait.swap(true, Ordering::Relaxed) {
+            let error = ApiError { name: job.clone(), ..refusal };
+            reporter.report(Progress::AwaitingCapacity { error, max_wait: quota_wait_max });
+        }
+    };
     // Dropped after the creation: a thousand watched runs need not keep their bodies.
     let mut body = Some(body);
     let mut step = Machine::begin(plan, Duration::ZERO);
     loop {
         for progress in step.reports {
-            if matches!(progress, Progress::Created { .. }) {
-                active_run.job_created();
-                body = None;
+            match progress {
+                Progress::Created { .. } => {
+                    active_run.job_created();
+                    place.created();
+                    body = None;
+                }
+                Progress::Started { .. } => place.started(),
+                _ => {}
             }
             reporter.report(progress);
         }
@@ -77,8 +101,11 @@ pub async fn run(
                     *killed |= active_run.is_killed();
                 }
                 reporter.report_summary();
+                if let Ok(Outcome::Succeeded | Outcome::Failed(_) | Outcome::Removed) = &result {
+                    place.execution_ended();
+                }
                 if let Some(cleanup) = cleanup {
-                    process.janitor.take_over(&transport, cleanup, began, control.deletion_sink);
+                    process.janitor.take_over(&transport, cleanup, began, control.deletion_sink, place.job());
                 }
                 return result;
             }
@@ -87,6 +114,8 @@ pub async fn run(
         let (maybe_done, is_maybe_done) = watch::channel(false);
         // Each kind of call is boxed on its own: a call's future is large, and a run spends most of its time waiting.
         let (call_control, read_age) = (&control, machine.read_age(began.elapsed() + pause));
+        let turn =
+            |stage| TurnGuard { place: &place, stage, at_most: machine.capacity_time_left(), on_wait: &report_wait };
         let (kills, ownership) = (active_run.kills(), machine.ownership().clone());
         let call: Pin<Box<dyn Future<Output = Event> + Send + '_>> = match command {
             Command::WatchExecution(watch) => Box::pin(async {
@@ -99,9 +128,10 @@ pub async fn run(
                     () = sleep_until(began + watch.until.unwrap_or_default()), if watch.until.is_some() => Event::WatchPaused,
                 }
             }),
+            Command::AwaitTurn(stage, at_most) => Box::pin(await_turn(pause, &place, stage, at_most, &report_wait)),
             Command::CreateJob => Box::pin(async {
                 sleep(pause).await;
-                create(&client, &job, body.as_ref(), maybe_done).await
+                create(&client, &job, body.as_ref(), &CreateGuard { turn: turn(Stage::Create), maybe_done }).await
             }),
             Command::ConfirmStart => Box::pin(async {
                 sleep(pause).await;
@@ -111,8 +141,9 @@ pub async fn run(
             command => Box::pin(async {
                 sleep(pause).await;
                 // Nothing holds a delete back: a kill wants the same, and may wait for the end of this run.
-                let start = (command == Command::RunJob)
-                    .then(|| StartGuard::new(kills, call_control.confirm_start.clone(), maybe_done));
+                let start = (command == Command::RunJob).then(|| {
+                    StartGuard::new(turn(Stage::Start), kills, call_control.confirm_start.clone(), maybe_done)
+                });
                 let guard = JobGuard { client: &client, job: &job, ownership, read_age, start };
                 send(&client, &job, command, &guard).await
             }),
@@ -124,8 +155,28 @@ pub async fn run(
             event = given_up(&mut orders, &machine, is_maybe_done) => event,
             event = call => event,
         };
+        if let Event::Created(Err(error)) | Event::RunResponse(Err(error)) = &event {
+            place.failed(error, 0.5 + fastrand::f64());
+        }
         step = machine.step(began.elapsed(), event);
+        if let Next::Send { machine, .. } = &step.next
+            && !machine.holds_turn()
+        {
+            place.give_back();
+        }
     }
+}
+
+/// Waits for the run's turn in its region.
+async fn await_turn(
+    pause: Duration,
+    place: &RegionPlace,
+    stage: Stage,
+    at_most: Duration,
+    on_wait: &ReportWait<'_>,
+) -> Event {
+    sleep(pause).await;
+    Event::TurnCame(place.turn(stage, at_most, on_wait).await)
 }
 
 /// Waits for a kill that ends the run.

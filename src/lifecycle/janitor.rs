@@ -22,6 +22,7 @@ use super::{
     calls::{JobGuard, send},
     machine::{Cleanup, CleanupStep},
     progress::{Progress, ProgressSink, Reporter},
+    region::RegionJob,
 };
 use crate::api::{ApiError, ApiMethod, CloudRunClient, ErrorKind, RetryPolicy, Transport};
 
@@ -57,8 +58,16 @@ impl std::fmt::Debug for Pending {
 }
 
 impl Janitor {
-    /// Deletes a job in the background. `began` is the moment that the times of `cleanup` count from.
-    pub(super) fn take_over(&self, transport: &Transport, cleanup: Box<Cleanup>, began: Instant, sink: ProgressSink) {
+    /// Deletes a job in the background. `began` is the moment that the times of `cleanup` count from; `job` is dropped at the
+    /// end.
+    pub(super) fn take_over(
+        &self,
+        transport: &Transport,
+        cleanup: Box<Cleanup>,
+        began: Instant,
+        sink: ProgressSink,
+        job: RegionJob,
+    ) {
         // The pauses between attempts are made here, because they end early when the process is about to end.
         let retry = RetryPolicy { max_attempts: 1, ..transport.retry };
         let transport = Transport { retry, on_notice: Arc::new(|_notice| {}), ..transport.clone() };
@@ -73,7 +82,7 @@ impl Janitor {
         let number = self.0.last_number.fetch_add(1, Ordering::Relaxed);
         // Held until the task is entered, so that it can't leave before.
         let mut pending = self.pending();
-        let deletion = DeletionTask { janitor: self.clone(), number };
+        let deletion = DeletionTask { janitor: self.clone(), number, _job: job };
         let task = tokio::spawn(deletion.run(transport, cleanup, began, sink.clone(), abandoned.clone(), unfinished));
         pending.insert(number, Pending { task: task.abort_handle(), abandoned, sink });
         self.0.count.send_replace(pending.len());
@@ -115,6 +124,7 @@ impl Janitor {
 struct DeletionTask {
     janitor: Janitor,
     number: u64,
+    _job: RegionJob,
 }
 
 impl DeletionTask {

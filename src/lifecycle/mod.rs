@@ -16,4 +16,6 @@ mod list_health;
 pub mod machine;
 pub mod poller;
 pub mod progress;
+mod region;
+pub mod region_queue;
 pub mod subscriptions;

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use crate::properties::cases;
 use crate::world::{self, End, Fault, JOB, World, condition, plan, run, run_for, run_with};
 use prefect_gcp_core::{
-    api::{ApiMethod, ErrorKind, types::ConditionStatus},
+    api::{ApiMethod, ErrorKind, RetryBudget, types::ConditionStatus},
     lifecycle::{
         machine::protocol::{Command, GiveUpReason, Outcome, RunError},
         progress::Progress,
@@ -459,36 +459,63 @@ fn a_start_that_answers_404_is_repeated_if_the_job_exists() {
 }
 
 #[test]
-fn a_full_region_is_waited_for_and_reported_once() {
-    let mut world = World { full_until: 1800 * SECOND, ..World::default() };
-    let ran = run(&mut world, plan(), &[]);
-    assert!(matches!(ran.result, Ok(Outcome::Succeeded)), "{:?}", ran.result);
-    assert_eq!(world.starts, 1);
-    let told = |kind| ran.reports.iter().filter(|progress| progress.kind() == kind).count();
-    assert_eq!((told("awaiting_capacity"), told("submitting"), told("started")), (1, 1, 1));
-    assert!(ran.pauses.iter().max().unwrap() <= &(90 * SECOND));
-    let asked = world.calls.iter().filter(|(command, _)| *command == Command::RunJob).count();
-    assert!(asked < 60, "{asked} starts in half an hour");
+fn a_run_waits_for_its_turn_in_a_full_region() {
+    for full in ["starts", "creates"] {
+        let mut world = World { full_until: 1800 * SECOND, ..World::default() };
+        if full == "creates" {
+            world.full_until = Duration::ZERO;
+        }
+        let ran = run_with(&mut world, plan(), |command, world| match command {
+            Command::CreateJob if full == "creates" && world.now < 1800 * SECOND => Fault::Refused,
+            _ => Fault::None,
+        });
+        assert!(matches!(ran.result, Ok(Outcome::Succeeded)), "{:?}", ran.result);
+        assert_eq!(world.starts, 1);
+        let told = |kind| ran.reports.iter().filter(|progress| progress.kind() == kind).count();
+        // The driver reports the wait.
+        assert_eq!((told("awaiting_capacity"), told("submitting"), told("started")), (0, 1, 1));
+        assert!((1800 * SECOND..1900 * SECOND).contains(&ran.took));
+        let sent = |wanted| world.calls.iter().filter(|(command, _)| *command == wanted).count();
+        // One turn after each wait.
+        let calls = if full == "starts" { sent(Command::RunJob) } else { sent(Command::CreateJob) };
+        assert!((80..=95).contains(&calls), "{calls}");
+    }
 }
 
 #[test]
 fn the_wait_for_a_full_region_ends_after_quota_wait_max() {
+    for full in ["starts", "creates"] {
+        let mut world = World::default();
+        let ran = run_with(&mut world, plan(), |command, _| match command {
+            Command::CreateJob if full == "creates" => Fault::Refused,
+            Command::RunJob => Fault::Refused,
+            _ => Fault::None,
+        });
+        let Err(RunError::Api(error)) = &ran.result else { panic!("{:?}", ran.result) };
+        assert_eq!((error.kind, error.exhausted), (ErrorKind::LimitReached, Some(RetryBudget::QuotaWait)));
+        assert!((3500 * SECOND..3620 * SECOND).contains(&ran.took), "{full}: {:?}", ran.took);
+        assert!(world.job.is_none() && world.starts == 0);
+    }
+}
+
+#[test]
+fn waits_for_creates_and_starts_have_one_budget() {
     let mut world = World { full_until: 10_000 * SECOND, ..World::default() };
-    let ran = run(&mut world, plan(), &[]);
-    assert!(
-        matches!(&ran.result, Err(RunError::Api(error)) if error.kind == ErrorKind::LimitReached),
-        "{:?}",
-        ran.result
-    );
-    assert!((3500 * SECOND..3601 * SECOND).contains(&ran.took), "{:?}", ran.took);
-    assert!(world.job.is_none() && world.starts == 0);
+    let ran = run_with(&mut world, plan(), |command, world| match command {
+        Command::CreateJob if world.now < 3000 * SECOND => Fault::Refused,
+        _ => Fault::None,
+    });
+    assert!(ran.result.is_err() && ran.took < 3620 * SECOND, "{:?}", ran.took);
 }
 
 #[test]
 fn runs_that_wait_together_have_different_pauses() {
     let pauses = |seed| {
-        let mut world = World { full_until: 600 * SECOND, ..World::default() };
-        run(&mut world, world::Plan { seed, ..plan() }, &[]).pauses
+        run_with(&mut World::default(), world::Plan { seed, ..plan() }, |command, world| match command {
+            Command::RunJob if world.now < 600 * SECOND => Fault::OverQuota,
+            _ => Fault::None,
+        })
+        .pauses
     };
     assert_eq!(pauses(1), pauses(1));
     assert_ne!(pauses(1), pauses(2));
@@ -629,6 +656,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         1 => Just(Fault::RepeatedAfterEffect),
         2 => Just(Fault::Refused),
         1 => Just(Fault::RefusedForAWhile),
+        1 => Just(Fault::OverQuota),
         1 => Just(Fault::Forbidden),
         1 => Just(Fault::Page),
         2 => Just(Fault::Stale),
@@ -951,6 +979,7 @@ fn spell() -> impl Strategy<Value = Spell> {
         Fault::Page,
         Fault::Refused,
         Fault::RefusedForAWhile,
+        Fault::OverQuota,
         Fault::LostBeforeEffect,
     ];
     let kinds = (proptest::sample::select(faults.to_vec()), any::<bool>(), any::<bool>(), any::<bool>());

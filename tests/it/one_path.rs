@@ -78,7 +78,7 @@ async fn every_call_waits_for_its_quota_and_is_repeated_and_has_a_typed_error() 
     for call in ApiMethod::ALL.into_iter().filter(is_called) {
         let fine = if call == ApiMethod::ListJobs { JOBS } else { FINE };
         let (client, queue, reported) = client(vec![BUSY, fine, DENIED, RATE, fine]).await;
-        let waits_itself = call == ApiMethod::RunJob;
+        let waits_itself = matches!(call, ApiMethod::RunJob | ApiMethod::CreateJob);
         assert_eq!(make(&client, call).await.is_err(), waits_itself, "{call:?}");
         if waits_itself {
             make(&client, call).await.unwrap();

@@ -14,6 +14,7 @@ use prefect_gcp_core::{
             protocol::{Command, Event, GiveUp, GiveUpReason, KillEffect, Outcome, RunError},
         },
         progress::Progress,
+        region_queue::Stage,
         subscriptions::poll_pause,
     },
 };
@@ -31,6 +32,8 @@ const LATE: Duration = Duration::from_secs(30);
 const VERY_LATE: Duration = Duration::from_secs(80);
 /// The `Retry-After` of a response.
 const RETRY_AFTER: Duration = Duration::from_secs(15);
+/// How long a run waits for its turn after a limit has refused a call.
+const TURN_WAIT: Duration = Duration::from_secs(20);
 /// More steps than any run takes.
 const MAX_STEPS: usize = 5_000;
 
@@ -50,7 +53,9 @@ pub enum Fault {
     RepeatedAfterEffect,
     /// Not done: no connection, or a quota.
     Refused,
-    /// The same, with a `Retry-After` of `RETRY_AFTER`.
+    /// The same, and the error says that it was a quota of calls per minute.
+    OverQuota,
+    /// Not done, with a `Retry-After` of `RETRY_AFTER`.
     RefusedForAWhile,
     Forbidden,
     /// A front end responds with a page of its own.
@@ -195,6 +200,8 @@ pub struct World {
     pub forgets_at: Duration,
     /// Until when starts are refused because the region is full.
     pub full_until: Duration,
+    /// Whether a limit has refused a call.
+    pub is_known_to_be_full: bool,
 }
 
 impl Default for World {
@@ -219,6 +226,7 @@ impl Default for World {
             kill_at: None,
             forgets_at: Duration::MAX,
             full_until: Duration::ZERO,
+            is_known_to_be_full: false,
         }
     }
 }
@@ -306,9 +314,27 @@ fn advance(
     let (mut reports, mut pauses, mut states) = (vec![], vec![], vec!["[*]"]);
     let mut step = Machine::begin(plan, world.now);
     let mut delayed = None;
-    for call in 0..calls {
+    let (mut call, mut paused) = (0, Duration::ZERO);
+    while call < calls {
         reports.extend(step.reports);
         match step.next {
+            // Not a call. In a full region, the turn takes some time to come.
+            Next::Send { pause, command: Command::AwaitTurn(_, at_most), machine } => {
+                if states.last() != Some(&machine.state()) {
+                    states.push(machine.state());
+                }
+                world.pass(pause);
+                paused = pause;
+                let waits = if world.is_known_to_be_full { at_most.min(TURN_WAIT) } else { Duration::ZERO };
+                world.pass(waits);
+                let event = if world.is_killed(machine.kill_effect()) {
+                    Event::Killed
+                } else {
+                    let event = world.given_up(&machine, &Command::AwaitTurn(Stage::Start, at_most), Fault::None, call);
+                    event.unwrap_or(Event::TurnCame(waits))
+                };
+                step = machine.step(world.now, event);
+            }
             Next::Finish { result, cleanup } => {
                 states.push("[*]");
                 let took = world.now;
@@ -322,8 +348,9 @@ fn advance(
                     states.push(machine.state());
                 }
                 pauses.push(pause);
+                let paused = pause + std::mem::take(&mut paused);
                 let same = (machine.state(), command.clone());
-                assert!(delayed.as_ref() != Some(&same) || pause >= RETRY_AFTER, "{same:?} after {pause:?}");
+                assert!(delayed.as_ref() != Some(&same) || paused >= RETRY_AFTER, "{same:?} after {paused:?}");
                 world.pass(pause);
                 let is_paused = world.pass_call(&command);
                 let fault = fault(world, &command, call);
@@ -338,11 +365,20 @@ fn advance(
                 } else {
                     world.respond(&command, fault)
                 };
+                world.is_known_to_be_full |= is_refused_by_limit(&event);
                 step = machine.step(world.now, event);
+                call += 1;
             }
         }
     }
     None
+}
+
+fn is_refused_by_limit(event: &Event) -> bool {
+    match event {
+        Event::RunResponse(Err(error)) | Event::Created(Err(error)) => error.kind == ErrorKind::LimitReached,
+        _ => false,
+    }
 }
 
 /// Goes on with the deletion of the job until it ends.
@@ -501,6 +537,7 @@ impl World {
                 Event::Deleted(Err(error(ApiMethod::DeleteJob, ErrorKind::NotFound, false)))
             }
             Command::DeleteJob => Event::Deleted(self.write(ApiMethod::DeleteJob, unrepeated(fault), Self::delete)),
+            Command::AwaitTurn(..) => Event::TurnCame(Duration::ZERO),
             Command::ConfirmStart => {
                 self.is_confirmed = true;
                 Event::StartConfirmed
@@ -585,6 +622,7 @@ impl World {
                 effect(self).map_err(|kind| error(method, kind, true))
             }
             Fault::Refused => Err(error(method, ErrorKind::LimitReached, false)),
+            Fault::OverQuota => Err(error(method, ErrorKind::RateLimited, false)),
             Fault::RefusedForAWhile => Err(delayed(error(method, ErrorKind::LimitReached, false))),
             Fault::Forbidden => Err(error(method, ErrorKind::PermissionDenied, false)),
             Fault::Page => Err(error(method, ErrorKind::NoSuchRegion, false)),
@@ -606,6 +644,7 @@ impl World {
             | Fault::LostBeforeLateEffect
             | Fault::LostBeforeVeryLateEffect
             | Fault::RepeatedAfterEffect
+            | Fault::OverQuota
             | Fault::Refused => Err(error(method, ErrorKind::Unavailable, false)),
             Fault::RefusedForAWhile => Err(delayed(error(method, ErrorKind::Unavailable, false))),
             Fault::Forbidden => Err(error(method, ErrorKind::PermissionDenied, false)),

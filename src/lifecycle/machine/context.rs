@@ -1,13 +1,13 @@
 //! What all states of a run share.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use super::{
     ownership::Ownership,
     protocol::{Event, Plan, RunError},
 };
 use crate::{
-    api::{ApiError, ApiMethod, ErrorKind},
+    api::{ApiError, ApiMethod, ErrorKind, RetryBudget},
     lifecycle::{backoff::Backoff, progress::Progress},
 };
 
@@ -17,6 +17,8 @@ pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(250);
 pub(super) const RECHECK_PAUSE: Duration = Duration::from_secs(2);
 /// How often `jobs.run` is sent at most.
 pub(super) const MAX_STARTS: u32 = 5;
+/// Average pause after a call that a limit refused. The wait for the next turn follows.
+const REFUSED_PAUSE: Duration = Duration::from_millis(250);
 /// How long reads must not find the job before a list is asked. A failing API may answer 404 for some seconds.
 pub(super) const JOB_GONE_AFTER: Duration = Duration::from_secs(30);
 /// How long reads of a resource may answer 404 after its creation.
@@ -35,13 +37,58 @@ pub(super) struct RunContext {
     pub(super) maybe_started: bool,
     /// Until when a start whose response was lost may still take effect, although no execution was found.
     pub(super) lost_start_until: Option<Duration>,
+    /// Whether a start was sent.
+    pub(super) is_submitted: bool,
+    /// The wait for quotas and limits.
+    pub(super) capacity: CapacityWait,
     /// Spreads the calls of runs that wait together.
     pub(super) random: fastrand::Rng,
     /// Progress that was not handed out yet.
     pub(super) reports: Vec<Progress>,
 }
 
+/// The wait of a run for quotas and limits, over all its creates and starts. A full region can stay full for hours.
+#[derive(Debug, Default)]
+pub(super) struct CapacityWait {
+    /// How long the run has waited so far.
+    pub(super) waited: Duration,
+    /// Whether the wait for a per-minute quota was reported.
+    pub(super) is_reported: bool,
+    /// How many of its calls were refused.
+    pub(super) refusals: u32,
+    /// The pauses after starts that a per-minute quota refused.
+    pub(super) pauses: Option<Backoff>,
+}
+
 impl RunContext {
+    /// How much longer the run may wait for quotas and limits.
+    pub(super) fn capacity_time_left(&self) -> Duration {
+        self.plan.quota_wait_max.saturating_sub(self.capacity.waited)
+    }
+
+    /// The pause after a call that a limit refused.
+    pub(super) fn limit_pause(&mut self, error: &ApiError) -> Duration {
+        error.pause_at_least(self.spread(REFUSED_PAUSE))
+    }
+
+    /// Records that a quota or a limit refused a call. Returns the error that ends the run if it
+    /// has no time left to wait for `pause`.
+    pub(super) fn refused(&mut self, error: ApiError, pause: Duration) -> Result<(), Box<ApiError>> {
+        // Without an attempt, the call is still waiting for its per-minute quota.
+        self.capacity.refusals += u32::from(error.attempts > 0);
+        let left = self.capacity_time_left();
+        if left.is_zero() || pause > left {
+            let (attempts, elapsed) = (self.capacity.refusals, self.capacity.waited);
+            return Err(Box::new(ApiError { attempts, elapsed, exhausted: Some(RetryBudget::QuotaWait), ..error }));
+        }
+        // The driver reports the wait for a turn.
+        if error.kind == ErrorKind::RateLimited && !mem::replace(&mut self.capacity.is_reported, true) {
+            self.report(Progress::AwaitingCapacity { error, max_wait: self.plan.quota_wait_max });
+        }
+        self.capacity.waited += pause;
+        Ok(())
+    }
+
     pub(super) fn report(&mut self, progress: Progress) {
         self.reports.push(progress);
     }

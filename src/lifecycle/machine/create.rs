@@ -7,7 +7,7 @@ use super::{
     finish,
     ownership::Owner,
     ready,
-    state::{Creating, NameTaken, Readiness, Starts, State, Transition},
+    state::{Creating, NameTaken, Readiness, State, Transition},
 };
 use crate::{
     api::{ApiError, ApiResult, ErrorKind, types::Job},
@@ -29,6 +29,12 @@ pub(super) fn created(run: &mut RunContext, now: Duration, creating: Creating, r
         Transition::to(Duration::ZERO, State::NameTaken(NameTaken { since, maybe_done, error }))
     } else if maybe_done {
         end_in_doubt(run, now, error)
+    } else if error.kind == ErrorKind::LimitReached {
+        let pause = run.limit_pause(&error);
+        match run.refused(*error, pause) {
+            Ok(()) => Transition::to(pause, State::Creating(Creating { has_turn: false, ..creating })),
+            Err(error) => Transition::fail(error),
+        }
     } else {
         Transition::fail(error)
     }
@@ -46,7 +52,8 @@ fn adopt(run: &mut RunContext, now: Duration, job: Job) -> Transition {
         failing_since: None,
         not_found_since: None,
         finds_job: false,
-        starts: Starts::default(),
+        starts_sent: 0,
+        has_turn: false,
     };
     ready::job_read(run, now, readiness, Ok(job))
 }
@@ -59,7 +66,7 @@ pub(super) fn name_holder_read(
     response: ApiResult<Job>,
 ) -> Transition {
     let NameTaken { since, maybe_done, error } = taken;
-    let create_again = State::Creating(Creating { taken_since: Some(since), maybe_done });
+    let create_again = State::Creating(Creating { taken_since: Some(since), maybe_done, has_turn: false });
     let has_time = now < since + NAME_WAIT;
     match response {
         // Our job was created and then deleted by somebody. Creating it again would undo that.

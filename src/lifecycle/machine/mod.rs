@@ -15,9 +15,11 @@
 //!     NameTaken --> [*]
 //!     AwaitingReady --> Confirming
 //!     AwaitingReady --> [*]
+//!     Confirming --> AwaitingCapacity
 //!     Confirming --> Starting
 //!     Confirming --> [*]
 //!     Starting --> AwaitingReady
+//!     Starting --> Confirming
 //!     Starting --> AwaitingCapacity
 //!     Starting --> Recovering
 //!     Starting --> Watching
@@ -95,7 +97,7 @@ pub(super) use self::{
     removal::{Removal, RemovalStep},
 };
 use self::{
-    context::RunContext,
+    context::{CapacityWait, RunContext},
     protocol::{Command, Event, GiveUp, GiveUpReason, KillEffect, Outcome, Plan, RunError},
     state::{Count, Creating, State, Transition, Watch},
 };
@@ -151,9 +153,11 @@ impl Machine {
             last_seen: now,
             maybe_started: false,
             lost_start_until: None,
+            is_submitted: false,
+            capacity: CapacityWait::default(),
             reports: vec![creating],
         };
-        let first = State::Creating(Creating { taken_since: None, maybe_done: false });
+        let first = State::Creating(Creating { taken_since: None, maybe_done: false, has_turn: false });
         Self::advance(run, Transition::to(Duration::ZERO, first))
     }
 
@@ -162,6 +166,14 @@ impl Machine {
         let Self { mut run, state } = self;
         let event = run.without_earlier_job(now, event);
         let transition = match (state, event) {
+            (State::Creating(creating), Event::TurnCame(waited)) => {
+                run.capacity.waited += waited;
+                Transition::to(Duration::ZERO, State::Creating(Creating { has_turn: true, ..creating }))
+            }
+            (State::Confirming(readiness), Event::TurnCame(waited)) => {
+                run.capacity.waited += waited;
+                start::turn_came(&run, now, readiness)
+            }
             (State::Creating(creating), Event::Created(job)) => create::created(&mut run, now, creating, job),
             (State::NameTaken(taken), Event::JobRead(job)) => create::name_holder_read(&mut run, now, taken, job),
             (State::AwaitingReady(readiness), Event::JobRead(job)) => ready::job_read(&mut run, now, readiness, job),
@@ -225,6 +237,16 @@ impl Machine {
         now.saturating_sub(self.run.last_seen)
     }
 
+    /// How much longer the run may wait for quotas and limits.
+    pub(super) fn capacity_time_left(&self) -> Duration {
+        self.run.capacity_time_left()
+    }
+
+    /// Whether the run holds its turn in its region.
+    pub(super) fn holds_turn(&self) -> bool {
+        self.state.holds_turn()
+    }
+
     /// What tells this run's job from other jobs of the same name.
     pub(super) fn ownership(&self) -> &Ownership {
         &self.run.ownership
@@ -239,7 +261,7 @@ impl Machine {
         let reports = mem::take(&mut run.reports);
         let next = match transition {
             Transition::Wait { pause, state } => {
-                let command = state.command(&run.plan);
+                let command = state.command(&run);
                 Next::Send { pause, command, machine: Box::new(Self { run, state }) }
             }
             Transition::Finish { result, cleanup } => Next::Finish { result, cleanup },

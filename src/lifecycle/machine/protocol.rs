@@ -9,7 +9,7 @@ use crate::{
         ApiError, ApiResult, RetryPolicy,
         types::{Execution, Job},
     },
-    lifecycle::progress::sentence,
+    lifecycle::{progress::sentence, region_queue::Stage},
 };
 
 /// What is fixed for one run.
@@ -32,7 +32,7 @@ pub struct Plan {
     pub poll_interval: Duration,
     /// How long a create or a start may still take effect after its response was lost.
     pub settle_time: Duration,
-    /// Longest wait for a quota or a limit that keeps `jobs.run` from starting an execution.
+    /// Longest wait for a quota or a limit that keeps the job from being created or started.
     pub quota_wait_max: Duration,
     /// Longest time that a run goes on watching while its execution can't be read.
     pub watch_retry_max: Duration,
@@ -58,9 +58,11 @@ impl Plan {
     }
 }
 
-/// A call that the machine asks for. The event named in each variant carries its response.
+/// A call that the machine asks for, or a wait. The event named in each variant carries its response.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Command {
+    /// Wait for the run's turn to create or start its job, at most this long: [`Event::TurnCame`].
+    AwaitTurn(Stage, Duration),
     /// Create the job: [`Event::Created`].
     CreateJob,
     /// Read the job: [`Event::JobRead`].
@@ -139,6 +141,8 @@ pub enum KillEffect {
 /// The response to a command, a kill, or an order to give up.
 #[derive(Clone, Debug)]
 pub enum Event {
+    /// Response to [`Command::AwaitTurn`]: it came after this wait.
+    TurnCame(Duration),
     /// Response to [`Command::CreateJob`].
     Created(ApiResult<Job>),
     /// Response to [`Command::ReadJob`].

@@ -59,7 +59,7 @@ pub(super) fn job_read(
             if run.record_not_found(now, &mut readiness.not_found_since) {
                 return Transition::to(
                     Duration::ZERO,
-                    State::AwaitingReady(Readiness { finds_job: true, ..readiness }),
+                    State::AwaitingReady(Readiness { finds_job: true, has_turn: false, ..readiness }),
                 );
             }
             least_pause = RECHECK_PAUSE;
@@ -68,6 +68,8 @@ pub(super) fn job_read(
         Err(error) => return finish::finish(run, now, Err(error.into())),
     }
 
+    // Others may need it meanwhile.
+    readiness.has_turn = false;
     let deadline = readiness.since + run.plan.ready_timeout;
     if now >= deadline {
         let (job, seconds) = (run.plan.job.clone(), run.plan.ready_timeout.as_secs());

@@ -80,7 +80,7 @@ pub(super) fn executions_listed(
     }
     if !executions.is_empty() || recovery.job_status != Some(JobStatusVerdict::NoExecution) {
         search_again(run, now, recovery, Duration::ZERO)
-    } else if recovery.readiness.starts.sent < MAX_STARTS {
+    } else if recovery.readiness.starts_sent < MAX_STARTS {
         run.report(Progress::NotStarted { job: run.plan.job.clone() });
         run.lost_start_until = Some(now + LOST_START_MAX);
         Transition::to(Duration::ZERO, State::Confirming(recovery.readiness))

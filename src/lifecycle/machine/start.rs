@@ -1,18 +1,18 @@
 //! From a ready job to an execution: the response to `jobs.run`, and the wait for capacity.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use super::{
     context::{FIRST_PAUSE, MAX_STARTS, RECHECK_PAUSE, RunContext},
     finish,
     ownership::Owner,
     ready, recover,
-    state::{CapacityCheck, CapacityWait, Readiness, Starts, State, Transition},
+    state::{CapacityCheck, Readiness, State, Transition},
     watch,
 };
 use crate::{
     api::{
-        ApiError, ApiResult, ErrorKind, RetryBudget,
+        ApiError, ApiResult, ErrorKind, FRESH_READ_MAX_AGE,
         types::{Execution, Job},
     },
     lifecycle::{backoff::Backoff, progress::Progress},
@@ -22,12 +22,25 @@ use crate::{
 const FIRST_START_PAUSE: Duration = Duration::from_secs(2);
 const MAX_START_PAUSE: Duration = Duration::from_secs(60);
 
+/// It is the run's turn. Asks the caller whether the job is still to be started, after another read if the last one is old:
+/// somebody may have deleted the job during the wait.
+pub(super) fn turn_came(run: &RunContext, now: Duration, readiness: Readiness) -> Transition {
+    let readiness = Readiness { has_turn: true, ..readiness };
+    if now <= run.last_seen + FRESH_READ_MAX_AGE {
+        return Transition::to(Duration::ZERO, State::Confirming(readiness));
+    }
+    let starts_sent = readiness.starts_sent;
+    let check = CapacityCheck { starts_sent, since: now, not_found_since: None, has_turn: true };
+    Transition::to(Duration::ZERO, State::AwaitingCapacity(check))
+}
+
 /// Sends `jobs.run`: the job is ready, and the caller wants it started.
 pub(super) fn confirmed(run: &mut RunContext, mut readiness: Readiness) -> Transition {
-    if readiness.starts.capacity_wait.is_none() {
+    if !mem::replace(&mut run.is_submitted, true) {
         run.report(Progress::Submitting { job: run.plan.job.clone() });
     }
-    readiness.starts.sent += 1;
+    readiness.starts_sent += 1;
+    readiness.has_turn = false;
     Transition::to(Duration::ZERO, State::Starting(readiness))
 }
 
@@ -51,11 +64,11 @@ pub(super) fn run_response(
         // It may have started an execution: sending it again could start a second one.
         Err(error) if error.maybe_done => recover::begin(run, readiness, now, error),
         Err(error) if matches!(error.kind, ErrorKind::RateLimited | ErrorKind::LimitReached) => {
-            await_capacity(run, now, readiness.starts, *error)
+            await_capacity(run, now, readiness, *error)
         }
         // The job was deleted, the API does not see it yet, or something else answered. A read of the job tells. A job
         // that is being deleted refuses a start as an invalid request.
-        Err(error) if readiness.starts.sent < max_starts_despite(error.kind) => {
+        Err(error) if readiness.starts_sent < max_starts_despite(error.kind) => {
             Transition::to(error.pause_at_least(RECHECK_PAUSE), State::AwaitingReady(readiness))
         }
         Err(error) => finish::finish(run, now, Err(error.into())),
@@ -72,25 +85,30 @@ fn max_starts_despite(kind: ErrorKind) -> u32 {
 }
 
 /// Waits after a start was refused for lack of capacity. Nothing was started.
-fn await_capacity(run: &mut RunContext, now: Duration, starts: Starts, error: ApiError) -> Transition {
-    let quota_wait_max = run.plan.quota_wait_max;
-    let mut wait = match starts.capacity_wait {
-        Some(wait) => wait,
-        None => {
-            run.report(Progress::AwaitingCapacity { error: error.clone(), max_wait: quota_wait_max });
-            CapacityWait { since: now, pauses: Backoff::new(FIRST_START_PAUSE, MAX_START_PAUSE), refusals: 0 }
+///
+/// After a limit, the wait is that for the next turn. After a per-minute quota, a pause of the run's own.
+fn await_capacity(run: &mut RunContext, now: Duration, mut readiness: Readiness, error: ApiError) -> Transition {
+    readiness.starts_sent = readiness.starts_sent.saturating_sub(1);
+    let is_limit = error.kind == ErrorKind::LimitReached;
+    let pause = match error.kind {
+        ErrorKind::LimitReached => run.limit_pause(&error),
+        _ => {
+            let pauses = run.capacity.pauses.get_or_insert_with(|| Backoff::new(FIRST_START_PAUSE, MAX_START_PAUSE));
+            let pause = pauses.pause();
+            error.pause_at_least(run.spread(pause))
         }
     };
-    // Without an attempt, the start is still waiting for its per-minute quota.
-    wait.refusals += u32::from(error.attempts > 0);
-    let pause = error.pause_at_least(run.spread(wait.pauses.pause()));
-    if now.saturating_add(pause) > wait.since + quota_wait_max {
-        let (attempts, elapsed) = (wait.refusals, now.saturating_sub(wait.since));
-        let error = ApiError { attempts, elapsed, exhausted: Some(RetryBudget::QuotaWait), ..error };
-        return finish::finish(run, now, Err(Box::new(error).into()));
+    if let Err(error) = run.refused(error, pause) {
+        return finish::finish(run, now, Err(error.into()));
     }
-    let starts_sent = starts.sent.saturating_sub(1);
-    Transition::to(pause, State::AwaitingCapacity(CapacityCheck { wait, starts_sent, not_found_since: None }))
+    let starts_sent = readiness.starts_sent;
+    let state = match is_limit {
+        true => State::Confirming(readiness),
+        false => {
+            State::AwaitingCapacity(CapacityCheck { starts_sent, since: now, not_found_since: None, has_turn: false })
+        }
+    };
+    Transition::to(pause, state)
 }
 
 /// Takes the read of the job that precedes each start: somebody may have deleted the job during the wait.
@@ -100,9 +118,10 @@ pub(super) fn capacity_check(
     mut check: CapacityCheck,
     response: ApiResult<Job>,
 ) -> Transition {
-    let has_time = now < check.wait.since + run.plan.quota_wait_max;
+    let has_time = now < check.since + run.capacity_time_left();
     match response {
         Err(error) if error.may_pass() && has_time => {
+            check.has_turn = false;
             Transition::to(error.pause_at_least(RECHECK_PAUSE), State::AwaitingCapacity(check))
         }
         Err(error)
@@ -110,6 +129,7 @@ pub(super) fn capacity_check(
                 && !run.record_not_found(now, &mut check.not_found_since)
                 && has_time =>
         {
+            check.has_turn = false;
             Transition::to(RECHECK_PAUSE, State::AwaitingCapacity(check))
         }
         response => {
@@ -121,7 +141,8 @@ pub(super) fn capacity_check(
                 failing_since: None,
                 not_found_since: check.not_found_since,
                 finds_job: false,
-                starts: Starts { sent: check.starts_sent, capacity_wait: Some(check.wait) },
+                starts_sent: check.starts_sent,
+                has_turn: check.has_turn,
             };
             ready::job_read(run, now, readiness, response)
         }

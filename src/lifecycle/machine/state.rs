@@ -4,24 +4,28 @@ use std::time::Duration;
 
 use super::{
     cleanup::Cleanup,
-    protocol::{Command, ExecutionWatch, GiveUp, GiveUpReason, KillEffect, Outcome, Plan, RunError},
+    context::RunContext,
+    protocol::{Command, ExecutionWatch, GiveUp, GiveUpReason, KillEffect, Outcome, RunError},
 };
-use crate::api::ApiError;
-use crate::lifecycle::backoff::Backoff;
+use crate::{
+    api::ApiError,
+    lifecycle::{backoff::Backoff, region_queue::Stage},
+};
 
 /// Where a run stands.
 #[derive(Debug)]
 pub(super) enum State {
-    /// `jobs.create` was sent.
+    /// The run waits for its turn, or `jobs.create` was sent.
     Creating(Creating),
     /// The create was refused because a job of this name exists. If an earlier create of ours made that job, it is ours.
     /// A job that is being deleted frees the name soon. Any other job ends the run.
     NameTaken(NameTaken),
     /// The job is ours, and no execution of it is known.
     AwaitingReady(Readiness),
-    /// The job is ready, but `jobs.run` was refused because a quota or a limit is used up.
+    /// The job is ready, but `jobs.run` was refused because a per-minute quota is used up, or the run waited long for its
+    /// turn. The job is read again before the start.
     AwaitingCapacity(CapacityCheck),
-    /// The job is ready. The caller is asked whether it is still to be started.
+    /// The job is ready. The run waits for its turn, and then the caller is asked whether it is still to be started.
     Confirming(Readiness),
     /// `jobs.run` was sent.
     Starting(Readiness),
@@ -49,6 +53,8 @@ pub(super) struct Creating {
     pub(super) taken_since: Option<Duration>,
     /// Whether a create that was sent earlier may have taken effect.
     pub(super) maybe_done: bool,
+    /// Whether it is the run's turn.
+    pub(super) has_turn: bool,
 }
 
 /// Data of [`State::NameTaken`].
@@ -74,33 +80,21 @@ pub(super) struct Readiness {
     pub(super) not_found_since: Option<Duration>,
     /// Whether they don't find it for so long that a list is asked.
     pub(super) finds_job: bool,
-    pub(super) starts: Starts,
-}
-
-/// The starts of a run so far.
-#[derive(Debug, Default)]
-pub(super) struct Starts {
     /// How many `jobs.run` requests were sent that were not refused for lack of capacity.
-    pub(super) sent: u32,
-    /// The wait for capacity. It goes on where it was when a start is refused again.
-    pub(super) capacity_wait: Option<CapacityWait>,
-}
-
-/// A wait for a quota or a limit. A full region can stay full for hours.
-#[derive(Debug)]
-pub(super) struct CapacityWait {
-    pub(super) since: Duration,
-    pub(super) pauses: Backoff,
-    /// How many starts were refused.
-    pub(super) refusals: u32,
+    pub(super) starts_sent: u32,
+    /// Whether it is the run's turn to start its job.
+    pub(super) has_turn: bool,
 }
 
 /// Data of [`State::AwaitingCapacity`]: the read of the job before the next start.
 #[derive(Debug)]
 pub(super) struct CapacityCheck {
-    pub(super) wait: CapacityWait,
     /// How many `jobs.run` requests were sent that were not refused for lack of capacity.
     pub(super) starts_sent: u32,
+    /// When it was needed first.
+    pub(super) since: Duration,
+    /// Whether it is the run's turn to start its job.
+    pub(super) has_turn: bool,
     /// Since when reads don't find the job.
     pub(super) not_found_since: Option<Duration>,
 }
@@ -255,9 +249,15 @@ impl State {
     }
 
     /// The command whose response the state waits for.
-    pub(super) fn command(&self, plan: &Plan) -> Command {
+    pub(super) fn command(&self, run: &RunContext) -> Command {
         match self {
+            Self::Creating(Creating { has_turn: false, .. }) => {
+                Command::AwaitTurn(Stage::Create, run.capacity_time_left())
+            }
             Self::Creating(_) => Command::CreateJob,
+            Self::Confirming(Readiness { has_turn: false, .. }) => {
+                Command::AwaitTurn(Stage::Start, run.capacity_time_left())
+            }
             Self::Confirming(_) => Command::ConfirmStart,
             Self::Starting(_) => Command::RunJob,
             Self::Recovering(Recovery { job_status: Some(_), .. })
@@ -278,10 +278,21 @@ impl State {
                 execution: watch.execution.clone(),
                 since: watch.since,
                 is_running: watch.is_running,
-                max_pause: plan.poll_interval,
+                max_pause: run.plan.poll_interval,
                 until: watch.lost_start.as_ref().map(|lost| lost.next_look),
                 is_last_look: watch.is_last_look,
             }),
+        }
+    }
+
+    /// Whether the run holds its turn in its region.
+    pub(super) fn holds_turn(&self) -> bool {
+        match self {
+            Self::Creating(creating) => creating.has_turn,
+            Self::AwaitingReady(readiness) | Self::Confirming(readiness) => readiness.has_turn,
+            Self::AwaitingCapacity(check) => check.has_turn,
+            Self::Starting(_) => true,
+            _ => false,
         }
     }
 
