@@ -17,7 +17,7 @@ use super::backoff::Backoff;
 /// How many jobs there are that wait for their start, before other runs of this process create theirs.
 const MAX_WAITING_JOBS: usize = 20;
 /// How many calls in a row must be refused before a line is full. Now and then, Google refuses a single call by chance.
-const MIN_REFUSALS: u32 = 3;
+const MIN_REFUSALS: u32 = 2;
 /// The most probes at the same time.
 const MAX_PROBES: usize = 64;
 /// Average first and longest pause between two probes.

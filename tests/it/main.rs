@@ -15,6 +15,7 @@ mod emulator_simulated;
 mod lifecycle_driver;
 mod lifecycle_machine;
 mod lifecycle_poller;
+mod lifecycle_region;
 mod odd_input;
 mod one_path;
 mod promises;

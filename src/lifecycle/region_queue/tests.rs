@@ -88,7 +88,7 @@ fn who_came_first_starts_first_and_few_starts_are_refused() {
     assert_eq!(model.started.len(), 240);
     // Those that were refused before the line was full go back behind the others once.
     let late: Vec<_> = model.started.windows(2).filter(|pair| pair[0] > pair[1]).collect();
-    assert!(late.len() <= 3, "{late:?}");
+    assert!(late.len() <= 2, "{late:?}");
     assert!(model.refused * 10 <= model.sent, "{} of {}", model.refused, model.sent);
 }
 
