@@ -49,6 +49,8 @@ fn is_rate_limit(error: &ErrorStatus) -> bool {
 /// The kind of a response that is not a success. `error` is the body, if it is one of Google's errors.
 pub(super) fn classify(status: StatusCode, error: Option<&ErrorStatus>) -> ErrorKind {
     match status.as_u16() {
+        // Not the API's: something in between refuses the call, perhaps for some seconds only.
+        401 | 403 if error.is_none() => ErrorKind::Unavailable,
         401 => ErrorKind::Authentication,
         403 if error.and_then(ErrorStatus::reason) == Some("SERVICE_DISABLED") => ErrorKind::ApiDisabled,
         403 => ErrorKind::PermissionDenied,
@@ -81,8 +83,9 @@ mod tests {
     #[test]
     fn every_status_has_one_kind() {
         assert_eq!(kind(400, None), ErrorKind::InvalidRequest);
-        assert_eq!(kind(401, None), ErrorKind::Authentication);
+        assert_eq!(kind(401, Some(json!({}))), ErrorKind::Authentication);
         assert_eq!(kind(403, Some(json!({}))), ErrorKind::PermissionDenied);
+        assert_eq!((kind(401, None), kind(403, None)), (ErrorKind::Unavailable, ErrorKind::Unavailable));
         assert_eq!(kind(403, Some(json!({"details": [{"reason": "SERVICE_DISABLED"}]}))), ErrorKind::ApiDisabled);
         assert_eq!(kind(404, Some(json!({"status": "NOT_FOUND"}))), ErrorKind::NotFound);
         assert_eq!(kind(404, None), ErrorKind::NoSuchRegion);

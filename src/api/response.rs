@@ -103,11 +103,13 @@ pub(super) fn parse<T: ApiResponse>(
         _ => status,
     };
     let kind = classify(status, google.as_ref());
+    // Who is not let in has done nothing, whoever says so.
+    let maybe_done = kind == ErrorKind::Unavailable && !matches!(status.as_u16(), 401 | 403);
     Err(AttemptError {
         status: Some(status.as_u16()),
         reason: google.as_ref().and_then(ErrorStatus::reason).map(str::to_owned),
         // A server that fails may have carried out the call before. A server that refuses has not.
-        ..AttemptError::new(kind, kind == ErrorKind::Unavailable, error_message(google, body, &redactor()))
+        ..AttemptError::new(kind, maybe_done, error_message(google, body, &redactor()))
     })
 }
 

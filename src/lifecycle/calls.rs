@@ -17,7 +17,7 @@ use super::{
     },
     region::TurnGuard,
 };
-use crate::api::{ApiMethod, CloudRunClient, ErrorKind, Guard, JobBody};
+use crate::api::{ApiMethod, CloudRunClient, ErrorKind, Guard, JobBody, types::Job};
 
 /// A start that the caller confirmed at most this long ago is sent without asking again.
 const FRESH_CONFIRMATION_MAX_AGE: Duration = Duration::from_secs(2);
@@ -37,6 +37,8 @@ pub(super) struct JobGuard<'a> {
 pub(super) struct StartGuard<'a> {
     /// The run's turn.
     turn: TurnGuard<'a>,
+    /// Whether the response to an earlier start was lost. If it took effect, this one is not sent.
+    maybe_started: bool,
     /// The kills that hold it back.
     kills: KillWatch,
     /// Asks the caller whether the run is still to be started.
@@ -51,11 +53,12 @@ impl<'a> StartGuard<'a> {
     /// For a start that was confirmed just now.
     pub(super) fn new(
         turn: TurnGuard<'a>,
+        maybe_started: bool,
         kills: KillWatch,
         confirm: Option<ConfirmStart>,
         maybe_done: watch::Sender<bool>,
     ) -> Self {
-        Self { turn, kills, confirm, confirmed_at: Mutex::new(Instant::now()), maybe_done }
+        Self { turn, maybe_started, kills, confirm, confirmed_at: Mutex::new(Instant::now()), maybe_done }
     }
 
     /// Asks the caller again, if its last answer is old.
@@ -96,11 +99,16 @@ impl Guard for JobGuard<'_> {
             };
             let (job, ()) = join!(self.client.get_job(self.job), confirmed);
             match job {
+                Ok(job) if self.start.as_ref().is_some_and(|start| start.maybe_started) && has_execution(&job) => false,
                 Ok(job) => !self.ownership.is_deleted_or_replaced(&job),
                 Err(error) => error.kind != ErrorKind::NotFound,
             }
         })
     }
+}
+
+fn has_execution(job: &Job) -> bool {
+    job.status.latest_created_execution.is_some() || job.status.execution_count.unwrap_or_default() > 0
 }
 
 /// Stands before a create, and hears of its attempts.

@@ -117,6 +117,7 @@ pub async fn run(
         let turn =
             |stage| TurnGuard { place: &place, stage, at_most: machine.capacity_time_left(), on_wait: &report_wait };
         let (kills, ownership) = (active_run.kills(), machine.ownership().clone());
+        let maybe_started = machine.maybe_started();
         let call: Pin<Box<dyn Future<Output = Event> + Send + '_>> = match command {
             Command::WatchExecution(watch) => Box::pin(async {
                 sleep(pause).await;
@@ -142,7 +143,13 @@ pub async fn run(
                 sleep(pause).await;
                 // Nothing holds a delete back: a kill wants the same, and may wait for the end of this run.
                 let start = (command == Command::RunJob).then(|| {
-                    StartGuard::new(turn(Stage::Start), kills, call_control.confirm_start.clone(), maybe_done)
+                    StartGuard::new(
+                        turn(Stage::Start),
+                        maybe_started,
+                        kills,
+                        call_control.confirm_start.clone(),
+                        maybe_done,
+                    )
                 });
                 let guard = JobGuard { client: &client, job: &job, ownership, read_age, start };
                 send(&client, &job, command, &guard).await

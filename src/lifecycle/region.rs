@@ -40,11 +40,11 @@ impl Regions {
 struct Region {
     /// The moment that the queue's times count from.
     began: Instant,
-    state: Mutex<RegionState>,
+    state: Mutex<RegionRuns>,
 }
 
 #[derive(Debug, Default)]
-struct RegionState {
+struct RegionRuns {
     queue: RegionQueue,
     /// Wakes the runs that wait.
     waiting: HashMap<u64, oneshot::Sender<()>>,
@@ -59,12 +59,12 @@ impl Region {
         Self { began: Instant::now(), state: Mutex::default() }
     }
 
-    fn state(&self) -> MutexGuard<'_, RegionState> {
+    fn state(&self) -> MutexGuard<'_, RegionRuns> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the queue, and gives turns to those that may have one after that.
-    fn change(self: &Arc<Self>, change: impl FnOnce(&mut RegionState, Duration)) {
+    fn change(self: &Arc<Self>, change: impl FnOnce(&mut RegionRuns, Duration)) {
         let mut state = self.state();
         let now = self.began.elapsed();
         change(&mut state, now);
@@ -76,7 +76,7 @@ impl Region {
         self.change(|state, _now| _ = state.alarm_at.take_if(|alarm| *alarm == at));
     }
 
-    fn give_turns(self: &Arc<Self>, state: &mut RegionState, now: Duration) {
+    fn give_turns(self: &Arc<Self>, state: &mut RegionRuns, now: Duration) {
         for number in state.queue.give_turns(now) {
             // Fails if the run stopped waiting at this moment. It gives its turn back when it leaves.
             state.waiting.remove(&number).map(|sender| sender.send(()));

@@ -72,13 +72,13 @@ pub(super) struct RegionQueue {
     /// How many runs have a job that is not started, or create one.
     waiting_jobs: usize,
     last_number: u64,
-    creates: Line,
-    starts: Line,
+    creates: LimitLine,
+    starts: LimitLine,
 }
 
 /// The runs that wait for one limit.
 #[derive(Debug, Default)]
-struct Line {
+struct LimitLine {
     waiting: BTreeSet<u64>,
     /// How many probes are being sent.
     probing: usize,
@@ -99,7 +99,7 @@ struct Full {
     freed: usize,
 }
 
-impl Line {
+impl LimitLine {
     /// The next turn, if there is one at `now`.
     fn turn(&self, now: Duration) -> Option<Turn> {
         match &self.full {
@@ -275,7 +275,7 @@ impl RegionQueue {
         self.creates.freed();
     }
 
-    fn line(&mut self, stage: Stage) -> &mut Line {
+    fn line(&mut self, stage: Stage) -> &mut LimitLine {
         match stage {
             Stage::Create => &mut self.creates,
             Stage::Start => &mut self.starts,

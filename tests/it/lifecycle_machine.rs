@@ -499,6 +499,21 @@ fn the_wait_for_a_full_region_ends_after_quota_wait_max() {
 }
 
 #[test]
+fn a_start_that_takes_effect_while_the_run_waits_for_its_turn_is_watched() {
+    for full_until in [150, 1500] {
+        let mut world = World::default();
+        let ran = run_with(&mut world, plan(), |command, world| match command {
+            Command::RunJob if world.now < 10 * SECOND => Fault::LostBeforeVeryLateEffect,
+            Command::RunJob if world.now < full_until * SECOND => Fault::Refused,
+            _ => Fault::None,
+        });
+        assert!(matches!(ran.result, Ok(Outcome::Succeeded)), "{:?}", ran.result);
+        assert_eq!((world.starts, world.overlap), (1, Duration::ZERO));
+        assert!(ran.took < 150 * SECOND, "{:?}", ran.took);
+    }
+}
+
+#[test]
 fn waits_for_creates_and_starts_have_one_budget() {
     let mut world = World { full_until: 10_000 * SECOND, ..World::default() };
     let ran = run_with(&mut world, plan(), |command, world| match command {

@@ -35,8 +35,8 @@ pub(super) struct RunContext {
     pub(super) last_seen: Duration,
     /// Whether the response to a start request was lost.
     pub(super) maybe_started: bool,
-    /// Until when a start whose response was lost may still take effect, although no execution was found.
-    pub(super) lost_start_until: Option<Duration>,
+    /// Whether another start was, or is to be, sent after one whose response was lost. That one may still take effect.
+    pub(super) lost_start: bool,
     /// Whether a start was sent.
     pub(super) is_submitted: bool,
     /// The wait for quotas and limits.

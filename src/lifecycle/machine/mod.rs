@@ -26,6 +26,7 @@
 //!     Starting --> [*]
 //!     AwaitingCapacity --> AwaitingReady
 //!     AwaitingCapacity --> Confirming
+//!     AwaitingCapacity --> Watching
 //!     AwaitingCapacity --> [*]
 //!     Recovering --> Confirming
 //!     Recovering --> Watching
@@ -152,7 +153,7 @@ impl Machine {
             created_at: now,
             last_seen: now,
             maybe_started: false,
-            lost_start_until: None,
+            lost_start: false,
             is_submitted: false,
             capacity: CapacityWait::default(),
             reports: vec![creating],
@@ -240,6 +241,11 @@ impl Machine {
     /// How much longer the run may wait for quotas and limits.
     pub(super) fn capacity_time_left(&self) -> Duration {
         self.run.capacity_time_left()
+    }
+
+    /// Whether the response to a start request was lost.
+    pub(super) fn maybe_started(&self) -> bool {
+        self.run.maybe_started
     }
 
     /// Whether the run holds its turn in its region.

@@ -7,6 +7,7 @@ use super::{
     finish,
     protocol::RunError,
     state::{Readiness, State, Transition},
+    watch,
 };
 use crate::{
     api::{
@@ -34,6 +35,13 @@ pub(super) fn job_read(
         Ok(job) => {
             run.last_seen = now;
             readiness.not_found_since = None;
+            // A start that was taken for lost has taken effect.
+            if let Some(latest) = job.status.latest_created_execution.as_ref().filter(|latest| !latest.name.is_empty())
+                && run.maybe_started
+            {
+                let owner = run.ownership.owner_of(&job);
+                return watch::started(run, now, latest.name.clone(), owner);
+            }
             let condition = job.ready();
             match condition {
                 Some(Condition { status: ConditionStatus::True, .. }) => {

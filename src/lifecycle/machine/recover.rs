@@ -22,10 +22,6 @@ use crate::{
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// How long after its search a start whose response was lost may still take effect. After another start, the run looks for
-/// a second execution for so long.
-const LOST_START_MAX: Duration = Duration::from_secs(600);
-
 /// Begins the search, whatever became of the start.
 pub(super) fn begin(run: &mut RunContext, readiness: Readiness, now: Duration, cause: Box<ApiError>) -> Transition {
     run.maybe_started = true;
@@ -82,7 +78,7 @@ pub(super) fn executions_listed(
         search_again(run, now, recovery, Duration::ZERO)
     } else if recovery.readiness.starts_sent < MAX_STARTS {
         run.report(Progress::NotStarted { job: run.plan.job.clone() });
-        run.lost_start_until = Some(now + LOST_START_MAX);
+        run.lost_start = true;
         Transition::to(Duration::ZERO, State::Confirming(recovery.readiness))
     } else {
         finish::finish(run, now, Err(recovery.cause.into()))

@@ -38,11 +38,11 @@ pub(in crate::lifecycle) struct Removal {
     /// Whether reads that do not find the job count only after some time, if there is no list.
     is_patient: bool,
     pauses: Backoff,
-    stage: Stage,
+    stage: RemovalPhase,
 }
 
 #[derive(Debug)]
-enum Stage {
+enum RemovalPhase {
     /// Reading the job: does it exist, and may it be ours?
     Finding { not_found: bool },
     /// `jobs.delete` was sent.
@@ -88,13 +88,13 @@ impl Removal {
             spares_unknown: false,
             is_patient: false,
             pauses: Backoff::new(FIRST_PAUSE, MAX_PAUSE),
-            stage: Stage::Deleting,
+            stage: RemovalPhase::Deleting,
         }
     }
 
     /// Reads the job before it deletes it: another job may have taken the name.
     pub(in crate::lifecycle) fn read_first(ownership: Ownership, settled_at: Duration, retry: RetryPolicy) -> Self {
-        let stage = Stage::Finding { not_found: false };
+        let stage = RemovalPhase::Finding { not_found: false };
         Self { stage, ..Self::delete_first(ownership, settled_at, retry) }
     }
 
@@ -121,19 +121,19 @@ impl Removal {
     /// The command whose response it waits for.
     pub(in crate::lifecycle) fn command(&self) -> Command {
         match self.stage {
-            Stage::Deleting => Command::DeleteJob,
-            Stage::Finding { .. } | Stage::Checking(_) => Command::ReadJob,
-            Stage::Listing(_) => Command::FindJob,
+            RemovalPhase::Deleting => Command::DeleteJob,
+            RemovalPhase::Finding { .. } | RemovalPhase::Checking(_) => Command::ReadJob,
+            RemovalPhase::Listing(_) => Command::FindJob,
         }
     }
 
     /// Takes the response that came at `now`.
     pub(in crate::lifecycle) fn step(self, now: Duration, event: Event) -> RemovalStep {
         match (&self.stage, event) {
-            (&Stage::Finding { not_found }, Event::JobRead(job)) => self.found(now, not_found, job),
-            (Stage::Deleting, Event::Deleted(response)) => self.deleted(now, response),
-            (Stage::Checking(_), Event::JobRead(job)) => self.checked(now, job),
-            (Stage::Listing(_), Event::JobListed(job)) => self.listed(now, job),
+            (&RemovalPhase::Finding { not_found }, Event::JobRead(job)) => self.found(now, not_found, job),
+            (RemovalPhase::Deleting, Event::Deleted(response)) => self.deleted(now, response),
+            (RemovalPhase::Checking(_), Event::JobRead(job)) => self.checked(now, job),
+            (RemovalPhase::Listing(_), Event::JobListed(job)) => self.listed(now, job),
             // No driver sends an event for another stage.
             _ => RemovalStep::Call(Duration::ZERO, self),
         }
@@ -152,11 +152,11 @@ impl Removal {
                     self.settled_at = self.settled_at.max(now + READ_LAG);
                 }
                 self.ownership.uid = job.metadata.uid.or(self.ownership.uid);
-                self.stage = Stage::Deleting;
+                self.stage = RemovalPhase::Deleting;
                 RemovalStep::Call(Duration::ZERO, self)
             }
             Err(error) if error.kind == ErrorKind::NotFound && (!not_found || now < self.settled_at) => {
-                self.stage = Stage::Finding { not_found: true };
+                self.stage = RemovalPhase::Finding { not_found: true };
                 RemovalStep::Call(self.pauses.pause().max(SECOND_READ_PAUSE), self)
             }
             Err(error) if error.kind == ErrorKind::NotFound => self.list(error),
@@ -166,13 +166,13 @@ impl Removal {
 
     /// Looks for a job that reads don't find in a list: a failing API may answer 404 for some seconds.
     fn list(mut self, missing: Box<ApiError>) -> RemovalStep {
-        self.stage = Stage::Listing(missing);
+        self.stage = RemovalPhase::Listing(missing);
         RemovalStep::Call(Duration::ZERO, self)
     }
 
     fn listed(mut self, now: Duration, response: ApiResult<Option<Job>>) -> RemovalStep {
-        let Stage::Listing(missing) = self.stage else { return RemovalStep::Call(Duration::ZERO, self) };
-        self.stage = Stage::Finding { not_found: false };
+        let RemovalPhase::Listing(missing) = self.stage else { return RemovalStep::Call(Duration::ZERO, self) };
+        self.stage = RemovalPhase::Finding { not_found: false };
         match response {
             Ok(Some(job)) if self.ownership.owner_of(&job) == Owner::SomebodyElse => self.gone(missing),
             Ok(Some(job)) if job.metadata.deletion_timestamp.is_some() => RemovalStep::Deleted,
@@ -184,7 +184,7 @@ impl Removal {
             Err(error) if error.may_pass() => {
                 self.deadline.get_or_insert(now + self.max_elapsed);
                 let pause = error.pause_at_least(self.pauses.pause());
-                self.stage = Stage::Listing(missing);
+                self.stage = RemovalPhase::Listing(missing);
                 if self.has_time(now) { RemovalStep::Retry(pause, self, error) } else { RemovalStep::Failed(error) }
             }
             Err(_) if self.is_patient && now < *self.deadline.get_or_insert(now + self.max_elapsed) => {
@@ -223,8 +223,8 @@ impl Removal {
     }
 
     fn checked(mut self, now: Duration, response: ApiResult<Job>) -> RemovalStep {
-        let Stage::Checking(unclear) = self.stage else { return RemovalStep::Call(Duration::ZERO, self) };
-        self.stage = Stage::Deleting;
+        let RemovalPhase::Checking(unclear) = self.stage else { return RemovalStep::Call(Duration::ZERO, self) };
+        self.stage = RemovalPhase::Deleting;
         match response {
             // A read of a young job may lag and show an earlier one of its name. That says nothing about ours.
             Ok(job) if now < self.settled_at && self.ownership.is_other_job(&job) => {
@@ -261,7 +261,7 @@ impl Removal {
             return RemovalStep::Failed(unclear);
         }
         let reported = unclear.clone();
-        self.stage = Stage::Checking(unclear);
+        self.stage = RemovalPhase::Checking(unclear);
         match reported.kind {
             ErrorKind::NotFound => RemovalStep::Call(pause, self),
             _ => RemovalStep::Retry(pause, self, reported),

@@ -12,6 +12,9 @@ use crate::{
     lifecycle::{backoff::Backoff, region_queue::Stage},
 };
 
+/// Longest pause between two reads of an execution while the run looks for another one.
+const MAX_PAUSE_BETWEEN_LOOKS: Duration = Duration::from_secs(10);
+
 /// Where a run stands.
 #[derive(Debug)]
 pub(super) enum State {
@@ -278,7 +281,12 @@ impl State {
                 execution: watch.execution.clone(),
                 since: watch.since,
                 is_running: watch.is_running,
-                max_pause: run.plan.poll_interval,
+                max_pause: match watch.lost_start {
+                    // Each look for another execution begins the watch anew, so the pauses between reads are shorter than those
+                    // between looks.
+                    Some(_) => run.plan.poll_interval.min(MAX_PAUSE_BETWEEN_LOOKS),
+                    None => run.plan.poll_interval,
+                },
                 until: watch.lost_start.as_ref().map(|lost| lost.next_look),
                 is_last_look: watch.is_last_look,
             }),

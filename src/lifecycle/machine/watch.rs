@@ -19,6 +19,9 @@ use crate::{
 
 /// Longest pause after a read that failed in a way that waiting alone does not mend.
 const MAX_REFUSED_PAUSE: Duration = Duration::from_secs(60);
+/// How long after the start of an execution a start whose response was lost may still take effect. For so long, the run looks
+/// for a second execution.
+const LOST_START_MAX: Duration = Duration::from_secs(600);
 /// First and longest pause between two looks for the execution of a start whose response was lost.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 const MAX_LOOK_PAUSE: Duration = Duration::from_secs(30);
@@ -26,8 +29,8 @@ const MAX_LOOK_PAUSE: Duration = Duration::from_secs(30);
 /// Begins the watch of an execution of our job, or of a job whose owner is unknown.
 pub(super) fn started(run: &mut RunContext, now: Duration, execution: String, owner: Owner) -> Transition {
     run.report(Progress::Started { job: run.plan.job.clone(), execution: execution.clone() });
-    let lost_start = run.lost_start_until.filter(|until| now < *until).map(|deadline| LostStart {
-        deadline,
+    let lost_start = run.lost_start.then(|| LostStart {
+        deadline: now + LOST_START_MAX,
         next_look: now + FIRST_LOOK,
         pauses: Backoff::new(FIRST_LOOK, MAX_LOOK_PAUSE),
         handled: vec![],

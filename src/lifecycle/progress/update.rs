@@ -32,7 +32,7 @@ pub enum Progress {
         /// Name of the job.
         job: String,
     },
-    /// A quota or a limit refuses the start for now. The worker waits.
+    /// A quota or a limit lets the run create or start nothing for now. The worker waits.
     AwaitingCapacity {
         /// The service's refusal.
         error: ApiError,

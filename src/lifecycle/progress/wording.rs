@@ -36,7 +36,13 @@ impl fmt::Display for Progress {
             Self::AwaitingReady { job, condition: None } => write!(f, "Cloud Run Job '{job}' is not ready yet"),
             Self::AwaitingCapacity { error, max_wait } => {
                 let max_wait = describe_duration(*max_wait);
-                write!(f, "Cloud Run accepts no more executions for now; waiting for up to {max_wait}. {error}")
+                let created = error.method == ApiMethod::CreateJob;
+                f.write_str(if created {
+                    "Cloud Run accepts no more jobs for now; "
+                } else {
+                    "Cloud Run accepts no more executions for now; "
+                })?;
+                write!(f, "waiting for up to {max_wait}. {error}")
             }
             Self::CheckingLeftover { job, max_wait, error } => write!(
                 f,
