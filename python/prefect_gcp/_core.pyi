@@ -256,13 +256,12 @@ class Client:
             ValueError: If the name is not a valid job name.
         """
 
-def drain_deletions(seconds: float) -> Awaitable[None]:
-    """Waits until the jobs of all runs that have ended are deleted, with short pauses between calls.
-
-    Then it gives up the deletions that are left, and logs a line for each.
+def drain_deletions(seconds: float, abandon: bool) -> Awaitable[None]:
+    """Waits until the jobs of all runs of this process that have ended are deleted, with short pauses between calls.
 
     Args:
         seconds: Longest wait.
+        abandon: Whether deletions that are left then are given up, with a log line for each. Otherwise they go on.
 
     Raises:
         ValueError: If `seconds` is negative or not a number.

@@ -101,13 +101,26 @@ impl Janitor {
     /// Waits until all jobs are deleted, at most for `limit`, with short pauses between calls. Then it abandons the
     /// deletions that are left, and reports each of them.
     pub async fn drain(&self, limit: Duration) {
+        self.hurry(limit).await;
+        self.abandon();
+    }
+
+    /// Waits until all jobs are deleted, at most for `limit`, with short pauses between calls. Those that are left go on.
+    pub async fn hurry(&self, limit: Duration) {
         self.0.in_a_hurry.send_modify(|callers| *callers += 1);
         let mut count = self.0.count.subscribe();
         // Fails only at the limit: the sender lives as long as `self`.
         _ = timeout(limit, count.wait_for(|count| *count == 0)).await;
         self.0.in_a_hurry.send_modify(|callers| *callers = callers.saturating_sub(1));
-        let left: Vec<Pending> = self.pending().drain().map(|(_, pending)| pending).collect();
-        self.0.count.send_replace(0);
+    }
+
+    fn abandon(&self) {
+        let left: Vec<Pending> = {
+            let mut pending = self.pending();
+            let left = pending.drain().map(|(_, pending)| pending).collect();
+            self.0.count.send_replace(0);
+            left
+        };
         for Pending { task, abandoned, sink } in left {
             task.abort();
             let progress = abandoned.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -73,8 +73,9 @@ impl Drop for Line {
 pub(super) fn drain_deletions<'py>(
     py: Python<'py>,
     #[pyo3(from_py_with = seconds)] seconds: Duration,
+    abandon: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
-    awaitable(py, drain(seconds))
+    awaitable(py, drain(seconds, abandon))
 }
 
 /// Registers the exit hook.
@@ -88,12 +89,15 @@ pub(super) fn init(py: Python<'_>) -> PyResult<()> {
 fn drain_at_exit(py: Python<'_>) {
     let left = EXIT_WAIT.saturating_sub(*DRAINED.lock().unwrap_or_else(PoisonError::into_inner));
     if !PROCESS.janitor.is_empty() {
-        py.detach(|| get_runtime().block_on(drain(left)));
+        py.detach(|| get_runtime().block_on(drain(left, true)));
     }
 }
 
-async fn drain(limit: Duration) {
+async fn drain(limit: Duration, abandon: bool) {
     let began = Instant::now();
+    if !abandon {
+        return PROCESS.janitor.hurry(limit).await;
+    }
     PROCESS.janitor.drain(limit).await;
     let mut lines = LINES.subscribe();
     // Fails only at the time-out: the sender is static.

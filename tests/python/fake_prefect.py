@@ -39,10 +39,10 @@ class Prefect:
         """Sets a flow run's state, as a person does."""
         self._flow_runs[flow_run_id].state = state
 
-    async def read_flow_runs(self, *, flow_run_filter: FlowRunFilter, limit: int) -> list[FlowRun]:
+    async def read_flow_runs(self, *, flow_run_filter: FlowRunFilter) -> list[FlowRun]:
         self._may_fail()
         wanted = (flow_run_filter.id.any_ if flow_run_filter.id else None) or []
-        return [self._flow_runs[key] for key in wanted if key in self._flow_runs][:limit]
+        return [self._flow_runs[key] for key in wanted if key in self._flow_runs]
 
     async def read_flow_run(self, flow_run_id: UUID) -> FlowRun:
         self._may_fail()

@@ -7,6 +7,7 @@ import logging
 import socket
 import time
 from types import SimpleNamespace
+from unittest.mock import AsyncMock
 from uuid import uuid4
 
 import anyio
@@ -21,6 +22,7 @@ from prefect_gcp.emulator import Emulator
 from prefect_gcp.exceptions import CloudRunJobRemovedError
 from prefect_gcp.workers import _flow_runs
 from prefect_gcp.workers._places import JobPlace, record_place
+from prefect_gcp.workers._proposals import give_back
 from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfiguration
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("prefect_server")]
@@ -100,9 +102,12 @@ async def waiting_run(worker, emulator, flow_run, caplog):
         (Cancelled(), StateType.CANCELLED, "was cancelled"),
         (Cancelling(), StateType.CANCELLED, "was cancelled"),
         (Completed(), StateType.COMPLETED, "has ended"),
+        (Scheduled(), StateType.SCHEDULED, "was scheduled again"),
+        # Another worker has taken it meanwhile.
+        (Pending(), StateType.PENDING, "was scheduled again"),
         (None, None, "was deleted"),
     ],
-    ids=["cancelled", "cancelling", "ended", "deleted"],
+    ids=["cancelled", "cancelling", "ended", "rescheduled", "taken", "deleted"],
 )
 async def test_a_flow_run_that_is_not_wanted_any_more_is_not_started(
     emulator, worker, flow_run, caplog, state, then, words
@@ -151,6 +156,20 @@ async def test_many_waiting_flow_runs_are_read_with_few_requests(worker):
     reasons = await asyncio.gather(*(worker._runs.checks.check(flow_run.id) for flow_run in flow_runs))
     assert reasons == [None] * 8
     assert len(requests) <= 2
+    # A server may be set to return fewer than the usual 200, and refuses a request for more.
+    assert all("limit" not in options for options in requests)
+
+
+async def test_flow_runs_that_cannot_be_read_are_told_now_and_then(worker, flow_run, caplog, monkeypatch):
+    monkeypatch.setattr(_flow_runs, "_FAILURE_PAUSE", 0.0)
+
+    async def fails(**_options):
+        raise OSError("the server is away")
+
+    worker.client.read_flow_runs = fails
+    for _ in range(2):
+        assert await worker._runs.checks.check(flow_run.id) is None
+    assert caplog.text.count("The worker could not read from Prefect whether flow runs that wait were cancelled") == 1
 
 
 @pytest.mark.parametrize("answers", [False, True], ids=["refuses connections", "hangs"])
@@ -528,6 +547,47 @@ async def test_an_execution_that_has_ended_is_reported_when_the_worker_stops(wor
 
 
 @pytest.mark.difference("result-first")
+@pytest.mark.parametrize("state", [Cancelled(), Pending()], ids=["cancelled", "unreadable"])
+async def test_a_stop_reads_each_flow_run_before_it_gives_it_back(
+    emulator, worker, flow_run, caplog, monkeypatch, state
+):
+    task, _configuration, _status = await waiting_run(worker, emulator, flow_run, caplog)
+    # Earlier reads have failed, so those before starts pause.
+    worker._runs.checks._failed_until = time.monotonic() + 60
+    async with get_client() as client:
+        await client.set_flow_run_state(flow_run.id, state, force=True)
+    if state.is_pending():
+        monkeypatch.setattr(worker.client, "read_flow_run", AsyncMock(side_effect=OSError("the server is away")))
+    task.cancel()
+    await asyncio.wait({task}, timeout=20)
+    assert (await read(flow_run)).state.type == state.type
+    assert ("is not given back to the work pool, because its state can't be read" in caplog.text) == state.is_pending()
+
+
+async def test_the_job_is_forgotten_before_another_worker_can_take_the_flow_run(worker, flow_run):
+    calls, request = [], worker.client.request
+
+    async def recorded(method, path, **options):
+        calls.append((method, path))
+        return await request(method, path, **options)
+
+    worker.client.request = recorded
+    await give_back(worker.client, flow_run.id, "w", logging.getLogger("stop"))
+    assert calls == [("PATCH", "/flow_runs/{id}"), ("POST", "/flow_runs/{id}/set_state")]
+    assert (await read(flow_run)).state.type == StateType.SCHEDULED
+
+
+async def test_the_end_of_a_worker_ends_no_deletion_of_another_one(emulator, worker, flow_run, monkeypatch):
+    monkeypatch.setattr("prefect_gcp.workers._stop.GRACE", 0.5)
+    away = {"fault": {"status": {"code": 503}}, "calls": ["jobs.delete"]}
+    emulator.set_faults({"rules": [away]})
+    assert (await worker.run(flow_run, await prepared(flow_run))).status_code == 0
+    async with CloudRunWorker(work_pool_name="waiting-tests"):
+        pass
+    emulator.set_faults({})
+    await until(lambda: not emulator.jobs())
+
+
 async def test_a_run_ends_before_its_job_is_deleted_and_the_deletion_goes_on(emulator, worker, flow_run, caplog):
     caplog.set_level(logging.INFO)
     emulator.set_faults({"rules": [{"fault": {"status": {"code": 403}}, "calls": ["jobs.delete"]}]})

@@ -28,19 +28,30 @@ _REQUEST_INTERVAL = 1.0
 # Longest wait for an answer, in seconds. A Prefect API that is away must not hold starts back.
 _TIMEOUT = 5.0
 # After a read that failed, starts don't ask again for this long, in seconds.
-_FAILURE_PAUSE = 30.0
-# The most flow runs that Prefect returns with one request.
-_PAGE = 200
+_FAILURE_PAUSE = 5.0
+# Reads that fail are reported at most this often, in seconds.
+_WARNING_INTERVAL = 60.0
+# How many flow runs are read with one request. Prefect's server returns 200 at most, and may be set to fewer.
+_PAGE = 100
+# How often a flow run is read before it is given back, if reads fail, and the pause between them, in seconds.
+_LAST_READS = 3
+_LAST_READ_PAUSE = 0.3
 
 _logger = get_logger(__name__)
 
 
 def reason_to_give_up(state: State | None) -> str | None:
-    """Returns why a run of a flow run in this state is no longer wanted, as `Run.give_up` takes it; None if it is."""
+    """Returns why a run of a flow run in this state is no longer wanted; None if it is.
+
+    Returns:
+        "cancelled", "ended", or "rescheduled": it waits for a worker again, because somebody set its state.
+    """
     if state is None:
         return None
     if state.is_cancelled() or state.is_cancelling():
         return "cancelled"
+    if state.is_scheduled():
+        return "rescheduled"
     return "ended" if state.is_final() else None
 
 
@@ -61,6 +72,9 @@ class FlowRunChecks:
         self._reader: asyncio.Task[None] | None = None
         self._last_request = 0.0
         self._failed_until = 0.0
+        self._warned_at = -_WARNING_INTERVAL
+        # The Pending states in which the flow runs that wait were seen first.
+        self._pending: dict[UUID, UUID] = {}
 
     @contextmanager
     def waiting(self, flow_run_id: UUID, give_up: Callable[[str], None]) -> Iterator[Callable[[], None]]:
@@ -76,6 +90,7 @@ class FlowRunChecks:
 
         def ended() -> None:
             self._waiting.pop(flow_run_id, None)
+            self._pending.pop(flow_run_id, None)
 
         try:
             yield ended
@@ -93,6 +108,36 @@ class FlowRunChecks:
             self._reader = asyncio.create_task(self._read_asked())
         done, _ = await asyncio.wait({answer}, timeout=_TIMEOUT)
         return answer.result() if done else None
+
+    async def last_check(self, flow_run_id: UUID) -> str | None:
+        """Reads a flow run before it is given back, on its own, and again if that fails.
+
+        Returns:
+            The reason if its run is no longer wanted.
+
+        Raises:
+            Exception: If it can't be read.
+        """
+        client = self._client()
+        for attempt in range(1, _LAST_READS + 1):
+            try:
+                if client is None:
+                    return None
+                flow_run = await asyncio.wait_for(client.read_flow_run(flow_run_id), _TIMEOUT)
+                return self._reason(flow_run_id, flow_run.state)
+            except ObjectNotFound:
+                return "deleted"
+            except Exception:
+                if attempt == _LAST_READS:
+                    raise
+            await asyncio.sleep(_LAST_READ_PAUSE)
+        return None
+
+    def _reason(self, flow_run_id: UUID, state: State | None) -> str | None:
+        if state is not None and state.is_pending() and flow_run_id in self._waiting:
+            # Another worker made it Pending again, after it was scheduled again.
+            return None if self._pending.setdefault(flow_run_id, state.id) == state.id else "rescheduled"
+        return reason_to_give_up(state)
 
     async def stop(self) -> None:
         """Ends the reads in progress."""
@@ -132,16 +177,21 @@ class FlowRunChecks:
             for first in range(0, len(flow_run_ids), _PAGE):
                 page = flow_run_ids[first : first + _PAGE]
                 wanted = FlowRunFilter(id=FlowRunFilterId(any_=page))
-                found = await asyncio.wait_for(client.read_flow_runs(flow_run_filter=wanted, limit=_PAGE), _TIMEOUT)
+                found = await asyncio.wait_for(client.read_flow_runs(flow_run_filter=wanted), _TIMEOUT)
                 states = {flow_run.id: flow_run.state for flow_run in found}
                 for flow_run_id in page:
                     if flow_run_id in states:
-                        reasons[flow_run_id] = reason_to_give_up(states[flow_run_id])
+                        reasons[flow_run_id] = self._reason(flow_run_id, states[flow_run_id])
                     elif await _is_deleted(client, flow_run_id):
                         reasons[flow_run_id] = "deleted"
         except Exception as error:
             self._failed_until = time.monotonic() + _FAILURE_PAUSE
-            _logger.debug("The flow runs that wait for their start could not be read: %r", error)
+            if time.monotonic() - self._warned_at >= _WARNING_INTERVAL:
+                self._warned_at = time.monotonic()
+                _logger.warning(
+                    f"The worker could not read from Prefect whether flow runs that wait were cancelled: {error!r}. It "
+                    "starts their jobs all the same, and tries again"
+                )
         return reasons
 
 

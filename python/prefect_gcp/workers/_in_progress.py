@@ -25,7 +25,12 @@ if TYPE_CHECKING:
     from prefect_gcp.workers._flow_runs import FlowRunChecks
 
 # What became of the flow run, by the reason for which its run was given up.
-_WHAT_BECAME = {"cancelled": "was cancelled", "deleted": "was deleted", "ended": "has ended"}
+_WHAT_BECAME = {
+    "cancelled": "was cancelled",
+    "deleted": "was deleted",
+    "ended": "has ended",
+    "rescheduled": "was scheduled again",
+}
 # The reason that is none of the flow run's.
 _STOPPING = "stopping"
 _RECORDINGS_AT_ONCE = 10
@@ -59,9 +64,17 @@ class WorkerOfRuns:
         client = self.prefect()
         if client is None:
             return None
-        reason = await self.checks.check(flow_run.id)
-        if reason is None:
-            async with self.stop.room:
+        async with self.stop.room:
+            # The server would schedule a cancelled flow run again, too.
+            try:
+                reason = await self.checks.last_check(flow_run.id)
+            except Exception as error:
+                logger.warning(
+                    f"Worker {self.name!r} stops. The flow run was not started, and is not given back to the work "
+                    f"pool, because its state can't be read: {error!r}"
+                )
+                return None
+            if reason is None:
                 await give_back(client, flow_run.id, self.name, logger)
         return reason
 
@@ -78,7 +91,7 @@ class WorkerOfRuns:
             if not await wait_through_cancels(task, self.stop.time_left_for_runs()):
                 logger.warning(
                     f"The worker stops, and had no time to finish {what}. Check the flow run's state, and whether its "
-                    "job still exists"
+                    "job still exists: if an execution runs, it goes on"
                 )
             elif (error := task.exception()) is not None:
                 logger.warning(f"The worker stops, and could not finish {what}: {error}")
@@ -168,7 +181,7 @@ class RunInProgress:
     def _give_up(self, reason: str) -> None:
         self._reason = self._reason or reason
         if self._run is not None:
-            self._run.give_up(reason)
+            self._run.give_up("ended" if reason == "rescheduled" else reason)
         elif self._preparation is not None:
             self._preparation.cancel()
 
@@ -185,7 +198,7 @@ class RunInProgress:
                 with run:
                     self._run = run
                     if self._reason is not None:
-                        run.give_up(self._reason)
+                        self._give_up(self._reason)
                     await self._follow(run, stop_checks)
                 return await self._not_started() if run.outcome == "not_started" else run.status_code
             except CloudRunJobRemovedError:

@@ -30,6 +30,13 @@ async def give_back(
         worker: Name of the worker that stops.
         logger: The flow run's logger.
     """
+    # The job is deleted. With its name, a cancel of the flow run would wait for a worker to kill it. It is removed
+    # first, because the next worker writes the name of its own job.
+    no_job = {"infrastructure_pid": None}
+    try:
+        await client.request("PATCH", "/flow_runs/{id}", path_params={"id": flow_run_id}, json=no_job)
+    except Exception as error:
+        logger.debug(f"The name of the flow run's former Cloud Run Job could not be removed from it: {error!r}")
     message = f"Worker {worker!r} stopped before it started the flow run's container. Another worker can take it."
     state = await _propose(client, Scheduled(message=message), flow_run_id, logger)
     if state is None or not state.is_scheduled():
@@ -39,12 +46,6 @@ async def give_back(
         )
         return
     logger.info(f"Worker {worker!r} stops. The flow run was not started; it is scheduled again for another worker")
-    # The job is deleted. With its name, a cancel of the flow run would wait for a worker to kill it.
-    no_job = {"infrastructure_pid": None}
-    try:
-        await client.request("PATCH", "/flow_runs/{id}", path_params={"id": flow_run_id}, json=no_job)
-    except Exception as error:
-        logger.debug(f"The name of the flow run's former Cloud Run Job could not be removed from it: {error!r}")
 
 
 async def mark_cancelled(client: PrefectClient, flow_run_id: UUID, logger: logging.Logger | PrefectLogAdapter) -> None:

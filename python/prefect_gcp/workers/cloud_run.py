@@ -16,6 +16,7 @@ from contextlib import ExitStack, suppress
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from uuid import UUID, uuid4
+from weakref import WeakSet
 
 import anyio
 from prefect.client.utilities import inject_client
@@ -448,6 +449,10 @@ class CloudRunWorkerResult(BaseWorkerResult):
     """
 
 
+# The workers of this process that are set up.
+_set_up_workers: WeakSet[CloudRunWorker] = WeakSet()
+
+
 class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVariables, CloudRunWorkerResult]):
     """Runs flow runs as Google Cloud Run jobs."""
 
@@ -470,6 +475,7 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
         """
         _ = self._settings
         await super().setup()
+        _set_up_workers.add(self)
 
     async def teardown(self, *exc_info: Any) -> None:
         """Stops the worker, and waits for the deletion of the jobs of runs that have ended.
@@ -494,7 +500,9 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
 
     async def _finish_deletions(self) -> None:
         await self._runs.checks.stop()
-        await _core.drain_deletions(self._runs.stop.time_left())
+        _set_up_workers.discard(self)
+        # The deletions belong to the process, and another worker of it lets them go on.
+        await _core.drain_deletions(self._runs.stop.time_left(), abandon=not _set_up_workers)
 
     async def _submit_run(self, flow_run: FlowRun) -> None:
         # If the worker stops after it has made a flow run Pending and before `run`, nobody else would take it.
