@@ -19,7 +19,7 @@ pub(super) static DOCUMENTED: &[Limit] = &[
     documented("ConfigMapKeySelector", "optional", None, Unsupported),
     documented("ConfigMapVolumeSource", "defaultMode", None, Range(0, 511)),
     documented("Container", "envFrom", None, Unsupported),
-    documented("Container", "image", None, Required),
+    Limit { verdict: Verdict::MayRefuse, ..documented("Container", "image", None, Required) },
     documented("Container", "securityContext", None, Unsupported),
     documented("ContainerPort", "containerPort", None, Range(1, 65535)),
     documented("EnvVar", "name", None, Required),

@@ -173,7 +173,6 @@ mod tests {
                 ("timeoutSeconds", json!(0), "timeoutSeconds", "1 to 604800"),
                 ("/metadata/labels", json!(many), "metadata.labels", "65 entries, but Cloud Run allows at most 64"),
                 ("containers/0/args", json!(vec!["a"; 1001]), "args", "1001 entries"),
-                ("containers/0/image", json!(null), "containers[0].image", "missing"),
                 ("containers/0/env/0", json!({"value": "x"}), "env[0].name", "missing or empty"),
                 ("containers/0/env/0/name", json!(""), "env[0].name", "missing or empty"),
                 ("containers/0/env/0/name", json!("A=B"), "env[0].name", "must not contain '='"),
@@ -222,6 +221,7 @@ mod tests {
         assert_each(
             Verdict::MayRefuse,
             &[
+                ("containers/0/image", json!(null), "containers[0].image", "missing"),
                 ("containers/0/resources/limits/memory", json!("5Gi"), "limits.memory", "5Gi is outside the range"),
                 ("containers/0/resources/limits/cpu", json!("3"), "limits.cpu", "3 is not one of"),
                 ("containers/0/resources/limits/disk", json!("3"), "limits.disk", "knows only 'cpu'"),

@@ -21,6 +21,8 @@ _SCHEMAS = Path(__file__).with_name("run_v1.rs")
 _LIMITS = Path(__file__).parents[1] / "limits" / "run_v1.rs"
 # Fields whose description calls them required, and which requests can do without.
 _NOT_REQUIRED = {("ObjectMeta", "namespace"), ("ExecutionTemplateSpec", "spec")}
+# A subclass of the worker's configuration may fill this in after the check.
+_FILLED_IN_LATER = {("Container", "image")}
 # How descriptions give a range of numbers.
 _RANGES = (r"range (?P<min>\d+) to (?P<max>\d+)", r"(?P<below>\d+) < x < (?P<above>\d+)")
 # Requests and responses of the API methods that the worker or the emulator knows. Messages inside them follow.
@@ -117,7 +119,9 @@ def _limits(document: dict[str, Any]) -> str:
                 continue
             for rule, within in _rules(schema.get("description", "")):
                 place = "None" if within is None else f'Some("{within}")'
-                rows.append(f'documented("{name}", "{field}", {place}, {rule}),')
+                row = f'documented("{name}", "{field}", {place}, {rule})'
+                is_late = (name, field) in _FILLED_IN_LATER
+                rows.append(f"Limit {{ verdict: Verdict::MayRefuse, ..{row} }}," if is_late else f"{row},")
     annotations = document["schemas"]["ObjectMeta"]["properties"]["annotations"]["description"]
     found = re.findall(r"\* `([^`]+)`: ([A-Z][A-Za-z, ]+)", annotations)
     places = {key: [kind.strip() for kind in kinds.split(",") if kind.strip()] for key, kinds in found}
