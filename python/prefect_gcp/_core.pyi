@@ -116,9 +116,9 @@ def container_env(own: list[Any], env: dict[str, str], secrets: list[tuple[str, 
     """Builds the `env` list of a container.
 
     Args:
-        own: The template's entries. Those whose names `secrets` set are left out, and of those without `valueFrom` also
-            those whose names `env` sets.
-        env: Names and values of variables. Those that `secrets` set, or an entry of `own` with `valueFrom`, are left out.
+        own: The template's entries. Those that `secrets` set are left out. Of those without `valueFrom`, so are those
+            that `env` sets.
+        env: Names and values of variables. Those that `secrets` or entries of `own` with `valueFrom` set are left out.
         secrets: Name of the variable, name of the secret, version of the secret.
 
     Returns:

@@ -11,7 +11,7 @@
 use serde_json::Value;
 
 use crate::{
-    limits::Verdict,
+    limits::Consequence,
     path::Path,
     schema::{Exceeded, Finding, Problem, run_v1::JOB},
 };
@@ -40,8 +40,8 @@ pub fn check(body: &Value) -> BodyReport {
             }
         }
     }
-    for Exceeded { path, text, verdict } in JOB.exceeded(body, Path::default()) {
-        let texts = if verdict == Verdict::Refuses { &mut report.errors } else { &mut report.warnings };
+    for Exceeded { path, text, consequence } in JOB.exceeded(body, Path::default()) {
+        let texts = if consequence == Consequence::Refuses { &mut report.errors } else { &mut report.warnings };
         texts.push(format!("{path}: {text}"));
     }
     report

@@ -14,7 +14,7 @@ pub struct Limit {
     /// What the field must be like.
     pub rule: Rule,
     /// What Cloud Run does if it is not.
-    pub verdict: Verdict,
+    pub consequence: Consequence,
     /// What a person can do about it, as the second half of a sentence. Empty if the rule says it all.
     pub advice: &'static str,
     /// URL of the page that documents the limit.
@@ -23,7 +23,7 @@ pub struct Limit {
 
 /// What Cloud Run does with a value beyond a limit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Verdict {
+pub enum Consequence {
     /// It refuses the job: the document says so, or no job could run with the value.
     Refuses,
     /// It probably refuses the job. Such limits depend on hardware, or have been changed before.

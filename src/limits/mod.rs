@@ -12,6 +12,6 @@ mod rule;
 mod run_v1;
 mod table;
 
-pub use limit::{Limit, LimitProblem, Rule, Verdict};
+pub use limit::{Consequence, Limit, LimitProblem, Rule};
 pub use resources::{CpuSize, DEFAULT_CPU, DEFAULT_MEMORY, ResourceLimits, ResourceProblem};
 pub use table::{MAX_ARGS, MAX_LABEL_LENGTH, MAX_LABELS, MAX_VARIABLE_BYTES, MAX_VARIABLES, limits_of};

@@ -106,7 +106,9 @@ pub(super) fn quantity(text: &str) -> Option<f64> {
         "Ki" => 1024.0,
         "Mi" => MEBIBYTE,
         "Gi" => GIBIBYTE,
-        _ => return None,
+        "T" => 1e12,
+        "Ti" => 1024.0 * GIBIBYTE,
+        _ => 10_f64.powi(unit.strip_prefix(['e', 'E'])?.parse().ok()?),
     };
     number.parse::<f64>().ok().map(|number| number * factor)
 }
@@ -119,11 +121,18 @@ mod tests {
 
     #[test]
     fn quantities_have_units() {
-        for (text, value) in [("1000m", 1.0), ("2", 2.0), ("1.5G", 1.5e9), ("512Mi", 512.0 * MEBIBYTE), ("1Ki", 1024.0)]
-        {
+        for (text, value) in [
+            ("1000m", 1.0),
+            ("2", 2.0),
+            ("1.5G", 1.5e9),
+            ("512Mi", 512.0 * MEBIBYTE),
+            ("1Ki", 1024.0),
+            ("2e9", 2e9),
+            ("1T", 1e12),
+        ] {
             assert_eq!(quantity(text), Some(value), "{text}");
         }
-        for text in ["", "Mi", "512 MB", "-1", "1.2.3", "many", "1T"] {
+        for text in ["", "Mi", "512 MB", "-1", "1.2.3", "many", "2GB", "1e", "1ex"] {
             assert_eq!(quantity(text), None, "{text}");
         }
     }

@@ -2,9 +2,9 @@
 
 use super::{
     limit::{
+        Consequence::{self, *},
         Limit,
         Rule::{self, *},
-        Verdict::{self, *},
     },
     run_v1::{DISCOVERY, DOCUMENTED},
 };
@@ -91,11 +91,11 @@ const fn limit(
     message: &'static str,
     field: &'static str,
     rule: Rule,
-    verdict: Verdict,
+    consequence: Consequence,
     advice: &'static str,
     source: &'static str,
 ) -> Limit {
-    Limit { message, field, within: None, rule, verdict, advice, source }
+    Limit { message, field, within: None, rule, consequence, advice, source }
 }
 
 /// Returns the limits of the fields of a message, by the name of the message, of the message that holds it, and of the

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::message::{FieldType, MessageSchema};
 use crate::{
-    limits::{LimitProblem, Verdict, limits_of},
+    limits::{Consequence, LimitProblem, limits_of},
     path::Path,
 };
 
@@ -16,7 +16,7 @@ pub struct Exceeded {
     /// What is wrong and what to do: the value where it is a number or a quantity, what is allowed, and the source.
     pub text: String,
     /// What Cloud Run does about it.
-    pub verdict: Verdict,
+    pub consequence: Consequence,
 }
 
 impl MessageSchema {
@@ -42,9 +42,13 @@ impl LimitCheck {
         let Value::Object(fields) = value else { return };
         for limit in limits_of(message.name, parent, field) {
             for LimitProblem { path, text } in limit.problems(fields) {
-                let found = Exceeded { path: self.path.join(&path), text, verdict: limit.verdict };
+                let found = Exceeded { path: self.path.join(&path), text, consequence: limit.consequence };
                 // A limit may have a stricter one beside it.
-                if !self.exceeded.iter().any(|other| other.path == found.path && other.verdict == Verdict::Refuses) {
+                if !self
+                    .exceeded
+                    .iter()
+                    .any(|other| other.path == found.path && other.consequence == Consequence::Refuses)
+                {
                     self.exceeded.push(found);
                 }
             }
@@ -104,9 +108,9 @@ mod tests {
         job
     }
 
-    fn found(pointer: &str, value: Value) -> Vec<(String, String, Verdict)> {
+    fn found(pointer: &str, value: Value) -> Vec<(String, String, Consequence)> {
         let exceeded = JOB.exceeded(&job_with(pointer, value), Path::default());
-        exceeded.into_iter().map(|Exceeded { path, text, verdict }| (path.to_string(), text, verdict)).collect()
+        exceeded.into_iter().map(|Exceeded { path, text, consequence }| (path.to_string(), text, consequence)).collect()
     }
 
     const TASK: &str = "/spec/template/spec/template/spec";
@@ -139,21 +143,21 @@ mod tests {
                 "604801 is outside the range that Cloud Run allows, 1 to 604800: set at most 604800 seconds, which are 168 \
                  hours (see https://cloud.google.com/run/docs/configuring/task-timeout)"
                     .to_owned(),
-                Verdict::Refuses
+                Consequence::Refuses
             )]
         );
     }
 
     /// Each row: the place that is changed, its new value, the end of the path that is reported, words of the text.
-    fn assert_each(verdict: Verdict, rows: &[(&str, Value, &str, &str)]) {
+    fn assert_each(consequence: Consequence, rows: &[(&str, Value, &str, &str)]) {
         for (pointer, value, place, words) in rows {
             let pointer = if pointer.starts_with('/') { (*pointer).to_owned() } else { format!("{TASK}/{pointer}") };
             let found = found(&pointer, value.clone());
-            let [(path, text, its_verdict)] = &found[..] else { panic!("{pointer} {value}: {found:?}") };
+            let [(path, text, its_consequence)] = &found[..] else { panic!("{pointer} {value}: {found:?}") };
             assert!(path.ends_with(place), "{pointer}: {path}");
             assert!(text.contains(words), "{pointer}: {text}");
             assert!(text.contains("(see https://"), "{pointer}: {text}");
-            assert_eq!(*its_verdict, verdict, "{pointer}");
+            assert_eq!(*its_consequence, consequence, "{pointer}");
         }
     }
 
@@ -163,7 +167,7 @@ mod tests {
         let many: serde_json::Map<String, Value> = (0..65).map(|n| (format!("k{n}"), json!(""))).collect();
         let doubled = json!([{"name": "A", "value": "x"}, secret(json!({"name": "s", "key": "1"}))]);
         assert_each(
-            Verdict::Refuses,
+            Consequence::Refuses,
             &[
                 ("/spec/template/spec/taskCount", json!(10_001), "spec.taskCount", "10001 is outside"),
                 ("/spec/template/spec/taskCount", json!(0), "spec.taskCount", "1 to 10000"),
@@ -219,7 +223,7 @@ mod tests {
     fn what_may_change_or_is_ignored_is_told_apart() {
         let gpu = json!({"limits": {"nvidia.com/gpu": "1", "cpu": "20", "memory": "80Gi"}});
         assert_each(
-            Verdict::MayRefuse,
+            Consequence::MayRefuse,
             &[
                 ("containers/0/image", json!(null), "containers[0].image", "missing"),
                 ("containers/0/resources/limits/memory", json!("5Gi"), "limits.memory", "5Gi is outside the range"),
@@ -236,7 +240,7 @@ mod tests {
             ],
         );
         assert_each(
-            Verdict::Ignores,
+            Consequence::Ignores,
             &[
                 ("containers/0/env", json!([{"name": "A"}, {"name": "A"}]), "env[1].name", "gets only the last"),
                 ("containers/0/securityContext", json!({"runAsUser": 1}), "securityContext", "not supported"),

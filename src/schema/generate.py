@@ -121,7 +121,7 @@ def _limits(document: dict[str, Any]) -> str:
                 place = "None" if within is None else f'Some("{within}")'
                 row = f'documented("{name}", "{field}", {place}, {rule})'
                 is_late = (name, field) in _FILLED_IN_LATER
-                rows.append(f"Limit {{ verdict: Verdict::MayRefuse, ..{row} }}," if is_late else f"{row},")
+                rows.append(f"Limit {{ consequence: Consequence::MayRefuse, ..{row} }}," if is_late else f"{row},")
     annotations = document["schemas"]["ObjectMeta"]["properties"]["annotations"]["description"]
     found = re.findall(r"\* `([^`]+)`: ([A-Z][A-Za-z, ]+)", annotations)
     places = {key: [kind.strip() for kind in kinds.split(",") if kind.strip()] for key, kinds in found}
@@ -131,8 +131,9 @@ def _limits(document: dict[str, Any]) -> str:
         "/// Which kinds of resources take which annotations.\n"
         f"pub(super) static ANNOTATIONS: &[(&str, &[&str])] = &[{listed}];\n\n"
         "const fn documented(message: &'static str, field: &'static str, within: Option<&'static str>, rule: Rule)"
-        " -> Limit { let verdict = if matches!(rule, Unsupported) { Verdict::Ignores } else { Verdict::Refuses };"
-        ' Limit { message, field, within, rule, verdict, advice: "", source: DISCOVERY } }\n'
+        " -> Limit { let is_ignored = matches!(rule, Unsupported);"
+        " let consequence = if is_ignored { Consequence::Ignores } else { Consequence::Refuses };"
+        ' Limit { message, field, within, rule, consequence, advice: "", source: DISCOVERY } }\n'
     )
 
 
@@ -155,7 +156,7 @@ def main() -> int:
     ) + "".join(_tables(document, _ROOTS).values())
     limits = (
         f"//! Limits of the Cloud Run Admin API v1, {revision}.\n{generated}"
-        "use super::limit::{Limit, Rule::{self, *}, Verdict};\n\n"
+        "use super::limit::{Limit, Rule::{self, *}, Consequence};\n\n"
         "/// Where the discovery document is.\n"
         f'pub(super) const DISCOVERY: &str = "{document["baseUrl"]}$discovery/rest?version=v1";\n\n'
     ) + _limits(document)

@@ -61,7 +61,7 @@ def test_a_key_in_the_place_of_the_block_is_an_error_that_names_the_field(key):
 
 @pytest.mark.difference("no-other-fields")
 def test_the_text_of_a_key_in_the_place_of_the_block_is_an_error_that_names_the_field():
-    with pytest.raises(ValidationError, match='use {"service_account_info": "TEXT"}') as caught:
+    with pytest.raises(ValidationError, match=r'use {"service_account_info": "TEXT"}') as caught:
         configured(json.dumps(KEY))
     assert "very-private" not in str(caught.value)
 

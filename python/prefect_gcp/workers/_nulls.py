@@ -15,8 +15,8 @@ _MAX_DEPTH = 100
 def without_nulls(body: dict[str, Any]) -> dict[str, Any]:
     """Removes the nulls of a job body, with their keys, and the mappings that only they kept.
 
-    A mapping that becomes empty goes with its key, unless the API needs it: an `emptyDir` and the check of a probe stay.
-    So do containers, and mappings that were empty before.
+    A mapping that becomes empty goes with its key, unless the API needs it: an `emptyDir` and the check of a probe
+    stay. So do containers, and mappings that were empty before.
 
     Args:
         body: The job body. It is not changed.

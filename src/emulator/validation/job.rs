@@ -11,7 +11,7 @@ use crate::{
         wire::{ApiRefusal, Violation, project_number},
     },
     job::name,
-    limits::Verdict,
+    limits::Consequence,
     path::Path,
     schema::{Exceeded, MessageSchema, run_v1},
 };
@@ -56,8 +56,8 @@ impl JobCheck {
 
     /// Refuses what Cloud Run refuses or may refuse, so that a job that the emulator takes is likely to run there.
     fn limits(&mut self, message: &'static MessageSchema, value: &Value, place: Path) {
-        for Exceeded { path, text, verdict } in message.exceeded(value, place) {
-            self.require(verdict == Verdict::Ignores, &path.to_string(), &format!("{text}."));
+        for Exceeded { path, text, consequence } in message.exceeded(value, place) {
+            self.require(consequence == Consequence::Ignores, &path.to_string(), &format!("{text}."));
         }
     }
 
