@@ -6,7 +6,11 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use prefect_gcp_core::{
-    job::{base_body, check, env, labels},
+    job::{
+        base_body, check,
+        env::{self, OwnEntry},
+        labels,
+    },
     template::{json::JsonTree, render},
 };
 use serde_json::{Value, json};
@@ -56,7 +60,9 @@ fn preparing(criterion: &mut Criterion) {
     let borrowed = || pairs.iter().map(|(key, value)| (key.as_str(), value.as_str()));
     criterion.bench_function("10 labels", |bencher| bencher.iter(|| labels::additions(borrowed(), &["team"])));
     criterion.bench_function("10 variables", |bencher| {
-        bencher.iter(|| env::container_env(black_box(&[Some("OWN")]), borrowed(), &[]).len());
+        bencher.iter(|| {
+            env::container_env(black_box(&[OwnEntry { name: Some("OWN"), is_secret: false }]), borrowed(), &[]).len()
+        });
     });
 }
 

@@ -42,6 +42,12 @@ impl Path {
         self
     }
 
+    /// Appends another path: returns the path as seen from the root, of what is at `below` in the tree at this path.
+    #[must_use]
+    pub fn join(&self, below: &Self) -> Self {
+        Self(self.0.iter().chain(&below.0).cloned().collect())
+    }
+
     /// Splits off the last segment. Returns the path of the parent and the key, which is empty if the path is the root or
     /// the last segment is an index.
     pub fn split_key(mut self) -> (Self, String) {
@@ -94,6 +100,7 @@ mod tests {
     fn keys_are_joined_by_dots_and_indexes_are_in_brackets() {
         let path = Path::default().below_key("run.googleapis.com/x").below_index(0).below_key("b").below_key("a");
         assert_eq!(path.to_string(), r#"a.b[0]["run.googleapis.com/x"]"#);
+        assert_eq!(path.join(&path).to_string(), r#"a.b[0]["run.googleapis.com/x"].a.b[0]["run.googleapis.com/x"]"#);
         assert_eq!(Path::default().below_index(1).to_string(), "[1]");
         assert_eq!(Path::default().to_string(), "");
     }

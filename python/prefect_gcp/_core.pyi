@@ -116,8 +116,9 @@ def container_env(own: list[Any], env: dict[str, str], secrets: list[tuple[str, 
     """Builds the `env` list of a container.
 
     Args:
-        own: The template's entries. Those whose names `env` or `secrets` set are left out.
-        env: Names and values of variables. Those that `secrets` set are left out.
+        own: The template's entries. Those that `secrets` set are left out. Of those without `valueFrom`, so are those
+            that `env` sets.
+        env: Names and values of variables. Those that `secrets` or entries of `own` with `valueFrom` set are left out.
         secrets: Name of the variable, name of the secret, version of the secret.
 
     Returns:
@@ -148,10 +149,11 @@ def check_job_body(body: object) -> list[str]:
         body: The job body.
 
     Returns:
-        Warnings: why the API may reject the body, one sentence each.
+        Warnings: why the API may reject the body or ignore a part of it, one sentence each.
 
     Raises:
-        ValueError: JSON cannot represent the body, or a value in it has a type that the API rejects.
+        ValueError: JSON cannot represent the body, or a value in it has a type that the API rejects, or exceeds a limit
+            beyond which Cloud Run refuses a job.
     """
 
 def render_template(template: object, values: dict[str, Any], *, unset: object, exact_keys: bool) -> Any:

@@ -18,6 +18,7 @@ from typing_extensions import Self
 from prefect_gcp import _core, _google_auth
 from prefect_gcp._default_project import default_project
 from prefect_gcp._discreet import hide_input, parse_json
+from prefect_gcp._mistakes import unknown_block_fields
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -44,7 +45,8 @@ class GcpCredentials(CredentialsBlock):
         project: Id of the Google Cloud project. Defaults to the project of the key. See `resolve_project`.
 
     Raises:
-        ValueError: Both a file and its content are given, the file does not exist, or the content is not JSON.
+        ValueError: Both a file and its content are given, the file does not exist, or the content is not JSON. Or a
+            field is mistyped: it would be ignored, and other credentials used.
 
     Example:
         ```python
@@ -69,6 +71,14 @@ class GcpCredentials(CredentialsBlock):
     project: str | None = Field(
         default=None, description="Id of the Google Cloud project. Defaults to the project of the key."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_other_fields(cls, data: Any) -> Any:
+        names = (name for known, field in cls.model_fields.items() for name in {known, field.alias or known})
+        if isinstance(data, dict) and (problem := unknown_block_fields(data, names)):
+            raise ValueError(problem)
+        return data
 
     @field_validator("service_account_file")
     @classmethod

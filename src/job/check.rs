@@ -1,17 +1,19 @@
 //! The check of a finished job body, before the worker creates anything.
 //!
-//! A type that the API would reject is an error. An unknown field, or a value beyond a documented limit, is only a
-//! warning: the API may have gained the field since, and Google can raise limits.
+//! A type or a value that the API would reject is an error. An unknown field, or a limit that depends on hardware, is only a
+//! warning: the API may have changed since. So is what Cloud Run ignores.
 //!
 //! # Guarantees
 //!
-//! The texts show no value of the body except its CPU and memory limits, because any other value may be a secret.
+//! The texts show no value of the body except numbers, CPU and memory limits and names of variables, because any other
+//! value may be a secret.
 
 use serde_json::Value;
 
 use crate::{
-    limits::{MAX_ARGS, MAX_LABELS, MAX_VARIABLE_BYTES, MAX_VARIABLES, ResourceLimits, ResourceProblem},
-    schema::{Finding, Problem, run_v1::JOB},
+    limits::Consequence,
+    path::Path,
+    schema::{Exceeded, Finding, Problem, run_v1::JOB},
 };
 
 /// What is wrong with a job body. Each text is a sentence that starts with the path of the value.
@@ -38,58 +40,11 @@ pub fn check(body: &Value) -> BodyReport {
             }
         }
     }
-    check_limits(body, &mut report.warnings);
+    for Exceeded { path, text, consequence } in JOB.exceeded(body, Path::default()) {
+        let texts = if consequence == Consequence::Refuses { &mut report.errors } else { &mut report.warnings };
+        texts.push(format!("{path}: {text}"));
+    }
     report
-}
-
-fn check_limits(body: &Value, warnings: &mut Vec<String>) {
-    for (pointer, place) in
-        [("/metadata/labels", "metadata.labels"), ("/spec/template/metadata/labels", "spec.template.metadata.labels")]
-    {
-        let count = body.pointer(pointer).and_then(Value::as_object).map_or(0, |labels| labels.len());
-        if count > MAX_LABELS {
-            warnings.push(format!("{place}: {count} labels, but Cloud Run allows at most {MAX_LABELS}"));
-        }
-    }
-    let containers = body.pointer("/spec/template/spec/template/spec/containers").and_then(Value::as_array);
-    for (index, container) in containers.into_iter().flatten().enumerate() {
-        let place = format!("spec.template.spec.template.spec.containers[{index}]");
-        check_container_limits(container, &place, warnings);
-    }
-}
-
-fn check_container_limits(container: &Value, place: &str, warnings: &mut Vec<String>) {
-    let items = |name: &str| container.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    for (name, max) in [("args", MAX_ARGS), ("env", MAX_VARIABLES)] {
-        let count = items(name).len();
-        if count > max {
-            warnings.push(format!("{place}.{name}: {count} entries, but Cloud Run allows at most {max}"));
-        }
-    }
-    for (index, variable) in items("env").iter().enumerate() {
-        let bytes = variable.get("value").and_then(Value::as_str).map_or(0, str::len);
-        if bytes > MAX_VARIABLE_BYTES {
-            let text = format!("{bytes} bytes, but Cloud Run allows at most {MAX_VARIABLE_BYTES}");
-            warnings.push(format!("{place}.env[{index}].value: {text}"));
-        }
-    }
-    warnings.extend(memory_warning(container).map(|text| format!("{place}.resources.limits.memory: {text}")));
-}
-
-/// Warns of a memory limit that Cloud Run documents as too small or too large for the CPU limit. Stays silent about
-/// quantities that it cannot read and CPU sizes that it does not know: the API decides about those.
-fn memory_warning(container: &Value) -> Option<String> {
-    let limits = container.pointer("/resources/limits").and_then(Value::as_object);
-    let limits = ResourceLimits::of(limits);
-    match limits.problem()? {
-        ResourceProblem::MemoryOutOfRange(size) => Some(format!(
-            "{} is outside the range that Cloud Run allows with a CPU limit of {}: {}",
-            limits.memory,
-            limits.cpu,
-            size.memory_range()
-        )),
-        ResourceProblem::CpuNotANumber | ResourceProblem::MemoryNotANumber | ResourceProblem::UnknownCpuSize => None,
-    }
 }
 
 #[cfg(test)]
@@ -105,16 +60,9 @@ mod tests {
         body
     }
 
-    fn warned(container: Value) -> Vec<String> {
-        let report = check(&with(container));
-        assert_eq!(report.errors, [""; 0]);
-        let place = "spec.template.spec.template.spec.containers[0].";
-        report.warnings.iter().map(|warning| warning.strip_prefix(place).unwrap().to_owned()).collect()
-    }
-
     #[test]
     fn a_wrong_type_is_an_error_and_an_unknown_field_a_warning() {
-        assert_eq!(check(&base_body()), BodyReport::default());
+        assert_eq!(check(&with(json!({"image": "i"}))), BodyReport::default());
         let report = check(&with(json!({"image": 1, "resource": {}, "newField": 1})));
         let place = "spec.template.spec.template.spec.containers[0]";
         assert_eq!(report.errors, [format!("{place}.image: expected a string, found a number")]);
@@ -127,44 +75,16 @@ mod tests {
     }
 
     #[test]
-    fn memory_outside_the_range_of_its_cpu_limit_is_a_warning() {
-        let sized = |cpu: &str, memory: &str| warned(json!({"resources": {"limits": {"cpu": cpu, "memory": memory}}}));
-        for (cpu, memory) in [("1000m", "4Gi"), ("2", "8Gi"), ("8", "32Gi"), ("3", "64Gi"), ("x", "64Gi"), ("1", "x")] {
-            assert_eq!(sized(cpu, memory), [""; 0], "{cpu} {memory}");
-        }
-        assert_eq!(
-            sized("1000m", "8Gi"),
-            [
-                "resources.limits.memory: 8Gi is outside the range that Cloud Run allows with a CPU limit of 1000m: 512Mi to 4Gi"
-            ]
-        );
-        assert_eq!(sized("4", "1Gi").len(), 1);
-        assert_eq!(warned(json!({"resources": {"limits": {"memory": "5Gi"}}})).len(), 1);
-        assert_eq!(warned(json!({})), [""; 0]);
-    }
-
-    #[test]
-    fn too_many_and_too_large_entries_are_warnings() {
-        let most =
-            json!({"args": vec!["a"; 1000], "env": vec![json!({"name": "A", "value": "x".repeat(32 * 1024)}); 1000]});
-        assert_eq!(warned(most), [""; 0]);
-        let more = json!({"args": vec!["a"; 1001], "env": vec![json!({"name": "A"}); 1001]});
-        assert_eq!(
-            warned(more),
-            [
-                "args: 1001 entries, but Cloud Run allows at most 1000",
-                "env: 1001 entries, but Cloud Run allows at most 1000"
-            ]
-        );
-        let long = json!({"env": [{"name": "A"}, {"name": "B", "value": "s".repeat(32 * 1024 + 1)}]});
-        assert_eq!(warned(long), ["env[1].value: 32769 bytes, but Cloud Run allows at most 32768"]);
-    }
-
-    #[test]
-    fn more_labels_than_cloud_run_allows_are_a_warning() {
-        let mut body = base_body();
-        body["metadata"]["labels"] = (0..65).map(|n| (format!("k{n}"), json!(""))).collect();
-        assert_eq!(check(&body).warnings, ["metadata.labels: 65 labels, but Cloud Run allows at most 64"]);
+    fn what_cloud_run_refuses_is_an_error_and_other_limits_are_warnings() {
+        let place = "spec.template.spec.template.spec.containers[0]";
+        let env = json!([{"name": "A"}, {"name": "A"}, {"name": ""}]);
+        let report = check(&with(json!({"image": "i", "env": env, "resources": {"limits": {"memory": "8Gi"}}})));
+        assert_eq!(report.errors.len(), 1, "{report:?}");
+        assert!(report.errors[0].starts_with(&format!("{place}.env[2].name: missing or empty, but required (see ")));
+        assert_eq!(report.warnings.len(), 2, "{report:?}");
+        let size = "8Gi is outside the range that Cloud Run allows with a CPU limit of 1000m, 512Mi to 4Gi: change the";
+        assert!(report.warnings[0].starts_with(&format!("{place}.resources.limits.memory: {size}")));
+        assert!(report.warnings[1].starts_with(&format!("{place}.env[1].name: 'A' stands in [0] too: the container")));
     }
 
     fn any_json() -> impl Strategy<Value = Value> {

@@ -15,6 +15,15 @@ pub struct SecretEnv {
     pub version: String,
 }
 
+/// An entry of the `env` list that the template holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct OwnEntry<'a> {
+    /// Name of the variable. `None` if the entry has no readable name.
+    pub name: Option<&'a str>,
+    /// Whether it takes its value from elsewhere, which is a secret (`valueFrom`).
+    pub is_secret: bool,
+}
+
 /// One entry of a container's `env` list.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub enum EnvEntry<'a> {
@@ -62,20 +71,22 @@ pub fn each_value(body: &mut Value, change: &mut impl FnMut(&mut String)) {
 /// Builds a container's `env` list.
 ///
 /// The result holds, in this order:
-/// 1. the template's own entries, except those whose names `env` or `secrets` set;
-/// 2. `env`, except the names that `secrets` set;
+/// 1. the template's own entries, except those that `secrets` set, and those with a plain value that `env` sets;
+/// 2. `env`, except the names that `secrets` or the template's own secrets set;
 /// 3. `secrets`.
 ///
-/// `own` holds the names of the template's entries; `None` stands for an entry without a readable name, which stays.
+/// So a secret is never replaced by plain text. An entry without a readable name stays.
 pub fn container_env<'a>(
-    own: &[Option<&str>],
+    own: &[OwnEntry<'_>],
     env: impl IntoIterator<Item = (&'a str, &'a str)>,
     secrets: &'a [SecretEnv],
 ) -> Vec<EnvEntry<'a>> {
     let is_secret = |name: &str| secrets.iter().any(|secret| secret.name == name);
-    let plain: Vec<_> = env.into_iter().filter(|(name, _)| !is_secret(name)).collect();
+    let is_own_secret = |name: &str| own.iter().any(|entry| entry.is_secret && entry.name == Some(name));
+    let plain: Vec<_> = env.into_iter().filter(|(name, _)| !is_secret(name) && !is_own_secret(name)).collect();
     let is_set = |name: &str| is_secret(name) || plain.iter().any(|(set, _)| *set == name);
-    let stays = |(index, name): (usize, &Option<&str>)| (!name.is_some_and(is_set)).then_some(EnvEntry::Own(index));
+    let stays =
+        |(index, entry): (usize, &OwnEntry<'_>)| (!entry.name.is_some_and(is_set)).then_some(EnvEntry::Own(index));
     let mut entries: Vec<_> = own.iter().enumerate().filter_map(stays).collect();
     entries.extend(plain.iter().map(|(name, value)| EnvEntry::Plain(name, value)));
     entries.extend(secrets.iter().map(EnvEntry::Secret));
@@ -86,6 +97,10 @@ pub fn container_env<'a>(
 mod tests {
     use super::*;
     use serde_json::json;
+
+    fn own(name: Option<&str>) -> OwnEntry<'_> {
+        OwnEntry { name, is_secret: false }
+    }
 
     #[test]
     fn debug_output_does_not_show_the_value() {
@@ -106,7 +121,7 @@ mod tests {
     #[test]
     fn the_templates_entries_stay_unless_prefect_sets_the_same_name() {
         assert_eq!(
-            container_env(&[Some("A"), Some("B"), None], [("A", "prefect"), ("C", "")], &[]),
+            container_env(&[own(Some("A")), own(Some("B")), own(None)], [("A", "prefect"), ("C", "")], &[]),
             [EnvEntry::Own(1), EnvEntry::Own(2), EnvEntry::Plain("A", "prefect"), EnvEntry::Plain("C", "")]
         );
     }
@@ -115,8 +130,19 @@ mod tests {
     fn a_secret_replaces_the_plain_text_value_and_the_templates_entry() {
         let secrets = [SecretEnv { name: "KEY".into(), secret: "s".into(), version: "7".into() }];
         assert_eq!(
-            container_env(&[Some("KEY")], [("KEY", "x"), ("A", "b")], &secrets),
+            container_env(&[own(Some("KEY"))], [("KEY", "x"), ("A", "b")], &secrets),
             [EnvEntry::Plain("A", "b"), EnvEntry::Secret(&secrets[0])]
         );
+    }
+
+    #[test]
+    fn a_secret_of_the_template_replaces_plain_text_but_not_a_configured_secret() {
+        let own = [OwnEntry { name: Some("KEY"), is_secret: true }, own(None)];
+        assert_eq!(
+            container_env(&own, [("KEY", "x"), ("A", "b")], &[]),
+            [EnvEntry::Own(0), EnvEntry::Own(1), EnvEntry::Plain("A", "b")]
+        );
+        let secrets = [SecretEnv { name: "KEY".into(), secret: "s".into(), version: "7".into() }];
+        assert_eq!(container_env(&own, [("KEY", "x")], &secrets), [EnvEntry::Own(1), EnvEntry::Secret(&secrets[0])]);
     }
 }

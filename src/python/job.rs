@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{json, text};
 use crate::job::{
     base_body, check,
-    env::{self, EnvEntry, SecretEnv},
+    env::{self, EnvEntry, OwnEntry, SecretEnv},
     labels, name,
 };
 
@@ -58,12 +58,16 @@ pub(super) fn container_env<'py>(
     let py = own.py();
     let own: Vec<_> = own.iter().collect();
     let names: Vec<_> = own.iter().map(name_of).collect();
-    let names: Vec<_> = names.iter().map(Option::as_deref).collect();
+    let entries_of_template: Vec<_> = own
+        .iter()
+        .zip(&names)
+        .map(|(entry, name)| OwnEntry { name: name.as_deref(), is_secret: is_secret(entry) })
+        .collect();
     let secrets: Vec<_> =
         secrets.into_iter().map(|(name, secret, version)| SecretEnv { name, secret, version }).collect();
     let pairs = pairs(env)?;
     let entries = PyList::empty(py);
-    for entry in env::container_env(&names, borrow(&pairs), &secrets) {
+    for entry in env::container_env(&entries_of_template, borrow(&pairs), &secrets) {
         match entry {
             EnvEntry::Own(index) => entries.append(&own[index])?,
             EnvEntry::Plain(name, value) => entries.append(pythonize(py, &json!({"name": name, "value": value}))?)?,
@@ -79,6 +83,12 @@ pub(super) fn container_env<'py>(
 /// Returns the name of an entry of a container's `env`, or `None` if it has no readable name.
 fn name_of(entry: &Bound<'_, PyAny>) -> Option<String> {
     entry.cast::<PyDict>().ok()?.get_item("name").ok()??.extract().ok()
+}
+
+/// Returns whether an entry of a container's `env` takes its value from a secret.
+fn is_secret(entry: &Bound<'_, PyAny>) -> bool {
+    let source = entry.cast::<PyDict>().ok().and_then(|entry| entry.get_item("valueFrom").ok().flatten());
+    source.is_some_and(|source| source.is_truthy().unwrap_or(false))
 }
 
 /// See `_core.pyi`.

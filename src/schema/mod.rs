@@ -5,9 +5,11 @@
 //!
 //! `generate.py` writes [`run_v1`] from `schemas` of the discovery document `run.v1.json`.
 
+mod exceeded;
 mod findings;
 mod message;
 pub mod run_v1;
 
+pub use exceeded::Exceeded;
 pub use findings::{Finding, Problem, type_of};
 pub use message::{FieldType, MessageSchema};

@@ -181,6 +181,33 @@ async def test_a_secret_replaces_the_plaintext_api_key(caplog):
     assert "plaintext" not in caplog.text
 
 
+@pytest.mark.difference("own-secrets")
+@pytest.mark.parametrize("name", ["PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "DB_PASSWORD"])
+async def test_a_secret_of_the_template_wins_over_plain_text_without_a_warning(name, caplog):
+    template = CloudRunWorker.get_default_base_job_template()
+    task = template["job_configuration"]["job_body"]["spec"]["template"]["spec"]["template"]["spec"]
+    reference = {"secretKeyRef": {"name": "its-secret", "key": "{{ version }}"}}
+    task["containers"][0]["env"] = [{"name": name, "valueFrom": reference}, {"name": "OTHER", "value": "old"}]
+    with caplog.at_level(logging.WARNING):
+        made = await configuration({"version": "7", "env": {name: "very-private", "OTHER": "new"}}, template)
+        run = flow_run()
+        made.prepare_for_flow_run(run)
+    assert env(made)[name] == {"secretKeyRef": {"name": "its-secret", "key": "7"}}
+    assert env(made)["OTHER"] == "new"
+    assert [entry["name"] for entry in container(made)["env"]].count(name) == 1
+    assert "very-private" not in json.dumps(made.job_body)
+    assert "plaintext" not in caplog.text
+
+
+async def test_a_configured_secret_wins_over_that_of_the_template():
+    template = CloudRunWorker.get_default_base_job_template()
+    task = template["job_configuration"]["job_body"]["spec"]["template"]["spec"]["template"]["spec"]
+    reference = {"secretKeyRef": {"name": "its-secret", "key": "7"}}
+    task["containers"][0]["env"] = [{"name": "PREFECT_API_KEY", "valueFrom": reference}]
+    made = await configuration({"prefect_api_key_secret": {"secret": "configured", "version": "1"}}, template)
+    assert env(made)["PREFECT_API_KEY"] == {"secretKeyRef": {"name": "configured", "key": "1"}}
+
+
 async def test_plaintext_credentials_are_warned_about_once_each_and_not_shown(caplog):
     with caplog.at_level(logging.WARNING):
         await configuration({"env": {"PREFECT_API_KEY": "pnu_plain", "PREFECT_API_AUTH_STRING": "a:b"}})
@@ -249,6 +276,167 @@ async def test_null_counts_as_absent(what):
     assert found
 
 
+VARIABLES_WITH_NULL = [
+    "image",
+    "cpu",
+    "memory",
+    "command",
+    "name",
+    "vpc_connector_name",
+    "service_account_name",
+    "timeout",
+]
+VARIABLES_WITH_NULL += ["credentials", "keep_job", "prefect_api_key_secret", "env", "labels"]
+
+
+@pytest.mark.difference("null-is-absent")
+@pytest.mark.parametrize("names", [*([name] for name in VARIABLES_WITH_NULL), VARIABLES_WITH_NULL])
+async def test_a_null_job_variable_is_absent(names, caplog):
+    template = CloudRunWorker.get_default_base_job_template()
+    for variable in template["variables"]["properties"].values():
+        variable.pop("default", None)
+    with caplog.at_level(logging.WARNING):
+        made, absent = await configuration(dict.fromkeys(names), template), await configuration({}, template)
+    assert warnings_of(caplog) == []
+    for body in (made.job_body, absent.job_body):
+        for metadata in (body["metadata"], body["spec"]["template"]["metadata"]):
+            del metadata["labels"]
+        body["metadata"].pop("name")
+        body["spec"]["template"]["metadata"].pop("annotations", None)
+        del container(made)["env"][:]
+        del container(absent)["env"][:]
+        container(made).pop("resources", None)
+        container(absent).pop("resources", None)
+    assert made.job_body == absent.job_body
+
+
+@pytest.mark.difference("null-is-absent")
+async def test_a_mapping_that_nulls_have_emptied_goes_with_them():
+    made = await configuration({"vpc_connector_name": None, "memory": None, "cpu": None})
+    assert "resources" not in container(made)
+    assert "annotations" not in made.job_body["spec"]["template"]["metadata"]
+
+
+@pytest.mark.difference("null-is-absent")
+async def test_nulls_go_from_everywhere_in_a_template_and_what_the_api_needs_stays():
+    template = CloudRunWorker.get_default_base_job_template()
+    task = template["job_configuration"]["job_body"]["spec"]["template"]["spec"]["template"]["spec"]
+    task["nodeSelector"] = {"run.googleapis.com/accelerator": "{{ gpu }}"}
+    task["volumes"] = [
+        {"name": "scratch", "emptyDir": {"medium": "{{ medium }}", "sizeLimit": "{{ size }}"}},
+        {"name": "{{ volume }}", "csi": {"driver": "{{ driver }}", "volumeAttributes": {"bucketName": "{{ bucket }}"}}},
+    ]
+    task["containers"][0] |= {
+        "args": ["--fast", "{{ flag }}"],
+        "env": [
+            {"name": "A", "value": "{{ a }}"},
+            {"name": "{{ b }}", "valueFrom": {"secretKeyRef": {"name": "{{ c }}"}}},
+        ],
+        "startupProbe": {"tcpSocket": {"port": "{{ port }}"}},
+        "ports": "{{ ports }}",
+    }
+    names = ["gpu", "medium", "size", "volume", "driver", "bucket", "flag", "a", "b", "c", "port", "ports"]
+    made = await configuration(dict.fromkeys(names), template, prepare=False)
+    task = made.job_body["spec"]["template"]["spec"]["template"]["spec"]
+    assert "nodeSelector" not in task
+    assert task["volumes"] == [{"name": "scratch", "emptyDir": {}}]
+    assert container(made)["args"] == ["--fast"]
+    assert container(made)["env"] == [{"name": "A"}]
+    assert container(made)["startupProbe"] == {"tcpSocket": {}}
+    assert "ports" not in container(made)
+    made.prepare_for_flow_run(flow_run())
+
+
+async def test_nulls_are_removed_from_a_copy_and_what_has_none_stays_the_same_object():
+    spec = cloud_run._get_base_job_body()["spec"]
+    body = cloud_run._get_base_job_body() | {"spec": spec, "status": None}
+    body["metadata"]["labels"] = {"a": None, "b": "c", "d": {}}
+    made = CloudRunWorkerJobConfiguration(job_body=body)
+    assert made.job_body["metadata"]["labels"] == {"b": "c", "d": {}}
+    assert "status" not in made.job_body
+    assert made.job_body["spec"] is spec
+    assert body["metadata"]["labels"]["a"] is None
+
+
+class Server:
+    """A client of Prefect's API with a flow and no blocks."""
+
+    async def read_flow(self, _):
+        return None
+
+
+async def resolved(run_variables, deployment_variables):
+    pool = SimpleNamespace(name="p", id=uuid4(), base_job_template=CloudRunWorker.get_default_base_job_template())
+    return await CloudRunWorkerJobConfiguration.resolve_for_flow_run(
+        flow_run(job_variables=run_variables),
+        client=Server(),
+        work_pool=pool,
+        worker_name="w",
+        deployment=SimpleNamespace(job_variables=deployment_variables, name="d", id=uuid4(), updated=None),
+    )
+
+
+@pytest.mark.difference("null-is-absent")
+async def test_a_null_env_of_a_flow_run_leaves_that_of_its_deployment():
+    made = await resolved({"env": None, "cpu": None}, {"env": {"A": "1"}})
+    assert env(made)["A"] == "1"
+
+
+@pytest.mark.difference("env-form")
+@pytest.mark.parametrize("wrong", [[{"name": "A", "value": "very-private"}], ["A=very-private"], "A=very-private", 1])
+async def test_an_env_of_another_form_is_an_error_that_says_which_is_expected(wrong):
+    template = CloudRunWorker.get_default_base_job_template()
+    expected = r'env must be a mapping of names to values, such as {"NAME": "value"}, got (list|str|int)'
+    for attempt in (configuration({"env": wrong}), resolved({"env": wrong}, {"env": {}}), resolved({}, {"env": wrong})):
+        with pytest.raises(ValueError, match=expected) as caught:
+            await attempt
+        assert "very-private" not in str(caught.value)
+    template["job_configuration"]["env"] = {"OWN": "1"}
+    with pytest.raises(ValueError, match=expected):
+        await configuration({"env": wrong}, template)
+
+
+@pytest.mark.difference("other-pool-type")
+async def test_the_template_of_another_pool_type_is_named():
+    template = json.loads(COLLECTION.read_text())["prefect-gcp"]["cloud-run-v2"]["default_base_job_configuration"]
+    with pytest.raises(ValidationError) as caught:
+        await configuration({"image": "i"}, template)
+    (error,) = caught.value.errors()
+    assert "Job is missing required attributes at the following paths: /apiVersion, /kind, " in error["msg"]
+    assert "This is the template of a cloud-run-v2 work pool" in error["msg"]
+    assert "prefect work-pool get-default-base-job-template --type cloud-run" in error["msg"]
+
+
+@pytest.mark.difference("unknown-variables")
+async def test_an_unknown_job_variable_is_a_warning_with_the_nearest_name(caplog):
+    template = CloudRunWorker.get_default_base_job_template()
+    template["job_configuration"]["job_body"]["metadata"]["annotations"]["x"] = "a {{ team.name }}"
+    unknown = {"memroy": "very-private", "Image": "very-private", "qqq": 1, "labls.team": "x", "very private!": 1}
+    known = {"memory": "1Gi", "env.A": "1", "team": {"name": "t"}, "labels": {}, "keep_job": True}
+    with caplog.at_level(logging.WARNING):
+        await configuration(known | unknown, template)
+    warnings = [record.getMessage() for record in caplog.records]
+    begin, end = "The job variable ", " is unknown to the work pool and has no effect"
+    assert sorted(warnings) == [
+        f"{begin}'Image'{end}; did you mean 'image'?",
+        f"{begin}'labls'{end}; did you mean 'labels'?",
+        f"{begin}'memroy'{end}; did you mean 'memory'?",
+        f"{begin}'qqq'{end}. The work pool's template decides which ones there are",
+        f"{begin}(not shown){end}. The work pool's template decides which ones there are",
+    ]
+    assert {record.name for record in caplog.records} == {"prefect.flow_runs.worker"}
+
+
+async def test_an_env_that_the_template_has_as_a_mapping_is_known_without_a_placeholder(caplog):
+    template = CloudRunWorker.get_default_base_job_template()
+    del template["variables"]["properties"]["env"]
+    template["job_configuration"]["env"] = {"OWN": "1"}
+    with caplog.at_level(logging.WARNING):
+        made = await configuration({"env": {"A": "2"}}, template)
+    assert (env(made)["OWN"], env(made)["A"]) == ("1", "2")
+    assert "unknown" not in caplog.text
+
+
 @pytest.mark.difference("null-credentials")
 async def test_null_credentials_mean_those_of_the_environment():
     made = await configuration({"credentials": None})
@@ -294,6 +482,9 @@ def test_a_timeout_out_of_bounds_is_rejected(timeout):
 @pytest.mark.parametrize(
     "wrong",
     [
+        {"env": [{"name": "A", "value": "very-private"}]},
+        {"credentials": {"type": "service_account", "private_key": "very-private"}},
+        {"credentials": {"very-private==": "very-private", "-----BEGIN very-private": 1}},
         {"job_body": {"kind": "Job", "env": "very-private"}},
         {"labels": {"team": ["very-private"]}},
         {"credentials": {"service_account_info": {"private_key": "very-private"}, "project": 1}},
@@ -423,26 +614,60 @@ async def test_the_default_job_has_no_warnings(caplog):
 
 
 @pytest.mark.difference("early-check")
-async def test_exceeded_limits_of_cloud_run_are_warnings(caplog):
+async def test_what_cloud_run_refuses_is_an_error_with_path_value_range_and_source():
     template = CloudRunWorker.get_default_base_job_template()
     body = template["job_configuration"]["job_body"]
     body["metadata"]["labels"] = {f"own{n}": "x" for n in range(70)}
-    first = body["spec"]["template"]["spec"]["template"]["spec"]["containers"][0]
-    first["args"] = ["a"] * 1001
+    body["metadata"]["annotations"]["run.googleapis.com/vpc-access-connector"] = "c"
+    execution = body["spec"]["template"]["spec"]
+    execution["taskCount"] = 10_001
+    task = execution["template"]["spec"]
+    task |= {"timeoutSeconds": 604_801, "maxRetries": 11}
+    task["containers"][0] |= {
+        "args": ["a"] * 1001,
+        "env": [
+            {"name": ""},
+            {"name": "A", "value": "very-private"},
+            {"name": "A", "valueFrom": {"secretKeyRef": {"key": "latest"}}},
+        ],
+    }
+    with pytest.raises(ValueError, match="The job body is invalid: ") as caught:
+        await configuration({"memory": "2GB", "env": {"BIG": "very-private" * 3000}}, template)
+    message = str(caught.value)
+    place = "spec.template.spec.template.spec"
+    first = f"{place}.containers[0]"
+    for part in [
+        "metadata.labels: 70 entries, but Cloud Run allows at most 64: remove some (see https://cloud.google.com/run/",
+        'metadata.annotations["run.googleapis.com/vpc-access-connector"]: Cloud Run takes this annotation on Revision, '
+        "Execution: move it to spec.template.metadata.annotations (see ",
+        "spec.template.spec.taskCount: 10001 is outside the range that Cloud Run allows, 1 to 10000: ",
+        f"{place}.timeoutSeconds: 604801 is outside the range that Cloud Run allows, 1 to 604800: ",
+        f"{place}.maxRetries: 11 is outside the range that Cloud Run allows, 0 to 10: ",
+        f"{first}.args: 1001 entries, but Cloud Run allows at most 1000: ",
+        f"{first}.env[0].name: missing or empty, but required ",
+        f"{first}.env[2].name: 'A' stands in [1] too, once with a secret: ",
+        f"{first}.env[2].valueFrom.secretKeyRef.name: missing or empty, but required: ",
+        "].value: 36000 bytes, but Cloud Run allows at most 32768: ",
+        f"{first}.resources.limits.memory: '2GB' is not an amount of memory; write 2Gi (powers of 1024) or 2G ",
+    ]:
+        assert part in message, part
+    assert "very-private" not in message
+
+
+@pytest.mark.difference("early-check")
+async def test_what_depends_on_hardware_or_is_ignored_is_a_warning(caplog):
+    template = CloudRunWorker.get_default_base_job_template()
+    first = template["job_configuration"]["job_body"]["spec"]["template"]["spec"]["template"]["spec"]["containers"][0]
+    first["env"] = [{"name": "A", "value": "x"}, {"name": "A", "value": "y"}]
     with caplog.at_level(logging.WARNING):
-        await configuration({"cpu": "1000m", "memory": "8Gi", "env": {"BIG": "x" * 32769}}, template)
-    place = r"spec\.template\.spec\.template\.spec\.containers\[0\]"
-    patterns = [
-        r"metadata\.labels: 70 labels, but Cloud Run allows at most 64",
-        rf"{place}\.args: 1001 entries, but Cloud Run allows at most 1000",
-        rf"{place}\.env\[\d+\]\.value: 32769 bytes, but Cloud Run allows at most 32768",
-        rf"{place}\.resources\.limits\.memory: 8Gi is outside the range that Cloud Run allows with a CPU limit of "
-        r"1000m: 512Mi to 4Gi",
-    ]
-    found = warnings_of(caplog)
-    assert len(found) == 4
-    for pattern, warning in zip(patterns, found, strict=True):
-        assert re.fullmatch(pattern, warning)
+        await configuration({"cpu": "1000m", "memory": "8Gi"}, template)
+    place = "spec.template.spec.template.spec.containers[0]"
+    size, doubled = warnings_of(caplog)
+    begin = "8Gi is outside the range that Cloud Run allows with a CPU limit of 1000m, 512Mi to 4Gi"
+    assert size.startswith(
+        f"{place}.resources.limits.memory: {begin}: change the memory or the CPU limit (see https://"
+    )
+    assert doubled.startswith(f"{place}.env[1].name: 'A' stands in [0] too: the container gets only the last")
 
 
 def circle():
@@ -492,6 +717,8 @@ LABELS = st.one_of(
     st.dictionaries(WORDS, WORDS, max_size=4),
     st.builds(lambda count, word: {f"{word}{n}": word for n in range(count)}, st.integers(55, 80), WORDS),
 )
+# What an environment can hold.
+VARIABLES = st.text(st.characters(exclude_characters="=\0"), max_size=5)
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), database=None)
@@ -500,7 +727,7 @@ LABELS = st.one_of(
     run_name=st.one_of(WORDS, st.text()),
     prefects=LABELS,
     own=LABELS,
-    env=st.dictionaries(st.text(max_size=5), st.one_of(st.none(), st.text(max_size=5)), max_size=5),
+    env=st.dictionaries(VARIABLES.filter(bool), st.one_of(st.none(), VARIABLES), max_size=5),
     command=st.one_of(st.none(), st.text(alphabet="ab -\t", max_size=9), st.lists(st.text(max_size=3), max_size=3)),
 )
 @pytest.mark.slow
@@ -513,6 +740,10 @@ def test_any_names_labels_and_variables_give_a_valid_body(name, run_name, prefec
     except ValidationError:
         assume(False)
     run = flow_run(name="x")
+    if len(own) > 64:
+        with pytest.raises(ValueError, match=r"metadata\.labels: \d+ entries, but Cloud Run allows at most 64"):
+            made.prepare_for_flow_run(run)
+        return
     made.prepare_for_flow_run(run)
     once = copy.deepcopy(made.job_body)
 
@@ -523,8 +754,7 @@ def test_any_names_labels_and_variables_give_a_valid_body(name, run_name, prefec
     for labels, owned in [(made.job_body["metadata"]["labels"], own), (template["metadata"]["labels"], {})]:
         assert labels.items() >= owned.items()
         injected = [item for item in labels.items() if item[0] not in owned]
-        assert len(labels) <= max(64, len(owned))
-        assert len(labels) >= min(64, len(owned) + 1)
+        assert min(64, len(owned) + 1) <= len(labels) <= 64
         for key, value in injected:
             assert re.fullmatch("[a-z][a-z0-9_-]{0,62}", key, re.ASCII)
             assert re.fullmatch("[a-z0-9_-]{0,63}", value, re.ASCII)

@@ -50,6 +50,57 @@ def test_a_tilde_in_the_path_is_expanded(key_file, monkeypatch):
     assert GcpCredentials(service_account_file="~/key.json").service_account_file == key_file
 
 
+@pytest.mark.difference("no-other-fields")
+@pytest.mark.parametrize("key", [KEY, AUTHORIZED_USER, KEY | {"project": "p"}])
+def test_a_key_in_the_place_of_the_block_is_an_error_that_names_the_field(key):
+    for make in (lambda: GcpCredentials(**key), lambda: configured(key)):
+        with pytest.raises(ValidationError, match="Put the key into 'service_account_info'") as caught:
+            make()
+        assert "very-private" not in str(caught.value)
+
+
+@pytest.mark.difference("no-other-fields")
+def test_the_text_of_a_key_in_the_place_of_the_block_is_an_error_that_names_the_field():
+    with pytest.raises(ValidationError, match=r'use {"service_account_info": "TEXT"}') as caught:
+        configured(json.dumps(KEY))
+    assert "very-private" not in str(caught.value)
+
+
+@pytest.mark.difference("no-other-fields")
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("service_acount_info", "'service_acount_info'; did you mean 'service_account_info'\\?"),
+        ("service_account_json", "'service_account_json'; did you mean 'service_account_info'\\?"),
+        ("projct", "'projct'; did you mean 'project'\\?"),
+        ("project_id", "'project_id'; did you mean 'project'\\?"),
+    ],
+)
+def test_an_unknown_field_is_an_error_with_the_nearest_name(name, hint):
+    for make in (lambda: GcpCredentials(**{name: KEY}), lambda: configured({name: KEY})):
+        with pytest.raises(ValidationError, match=f"GCP credentials have no field {hint}") as caught:
+            make()
+        assert "very-private" not in str(caught.value)
+
+
+def test_a_field_of_a_newer_version_is_ignored():
+    assert GcpCredentials.model_validate({"project": "p", "universe": "u"}).project == "p"
+
+
+def test_prefects_own_fields_and_those_of_a_subclass_are_known():
+    class More(GcpCredentials):
+        _block_type_name = "More credentials"
+        quota: int = 0
+
+    assert More(quota=1, project="p").quota == 1
+    assert GcpCredentials.model_validate({"block_type_slug": "gcp-credentials", "project": "p"}).project == "p"
+    assert GcpCredentials.model_validate(GcpCredentials(project="p").model_dump()).project == "p"
+
+
+def configured(value) -> CloudRunWorkerJobConfiguration:
+    return CloudRunWorkerJobConfiguration(job_body=_get_base_job_body(), credentials=value)
+
+
 def test_a_key_without_a_project_has_none():
     block = GcpCredentials(service_account_info={"type": "service_account"})
     assert block.resolve_project() is None

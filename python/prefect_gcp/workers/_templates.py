@@ -6,12 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 from prefect.utilities.annotations import NotSet
 from prefect.utilities.collections import deep_merge, set_in_dict
-from prefect.utilities.templating import apply_values, resolve_block_document_references, resolve_variables
+from prefect.utilities.templating import (
+    apply_values,
+    find_placeholders,
+    resolve_block_document_references,
+    resolve_variables,
+)
 
 from prefect_gcp import _core
+from prefect_gcp._mistakes import nearest, not_an_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from prefect.client.orchestration import PrefectClient
 
@@ -112,7 +118,9 @@ async def render_configuration(
         configuration["env"] = own | _mapping(env, f"{place}.env.default") if isinstance(own, dict) else env
     values |= _nested(_mapping(job_variables, "The job variables"))
     if isinstance(configuration.get("env"), dict) and (env := values.get("env")):
-        configuration["env"] = configuration["env"] | _mapping(env, "The job variable env")
+        if problem := not_an_environment(env):
+            raise ValueError(f"The job variable {problem}")
+        configuration["env"] = configuration["env"] | env
     rendered = render(configuration, values)
     try:
         rendered = await resolve_block_document_references(template=rendered, client=client)
@@ -120,6 +128,46 @@ async def render_configuration(
     except RecursionError as error:
         raise ValueError(f"{_TEMPLATE} or a job variable is nested too deeply or contains itself") from error
     return resolved
+
+
+def unknown_variables(base_job_template: dict[str, Any], job_variables: dict[str, Any]) -> dict[str, str | None]:
+    """Finds the job variables that have no effect, because the work pool's template knows nothing of them.
+
+    Args:
+        base_job_template: The work pool's template, which can be rendered.
+        job_variables: Values of variables.
+
+    Returns:
+        The names of those variables, each with the nearest name that the template knows, or None.
+    """
+    configuration = base_job_template["job_configuration"]
+    known = set(base_job_template["variables"].get("properties", {}))
+    names = {_root(name) for name in job_variables} - known
+    if not names:
+        return {}
+    known |= {_root(placeholder.name) for text in _texts(configuration) for placeholder in find_placeholders(text)}
+    if isinstance(configuration.get("env"), dict):
+        # The template's own mapping takes it in, without a placeholder.
+        known.add("env")
+    return {name: nearest(name, known) for name in sorted(names - known)}
+
+
+def _root(name: str) -> str:
+    """The variable of a dotted name, such as `env` of `env.FOO`."""
+    return name.replace("[", ".").replace("]", "").split(".")[0]
+
+
+def _texts(template: Any) -> Iterator[str]:
+    """Iterates over the strings of a template. Does not recurse, because templates may be nested deeply."""
+    waiting = [template]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, dict):
+            waiting.extend(part.values())
+        elif isinstance(part, list):
+            waiting.extend(part)
 
 
 def _nested(job_variables: dict[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from typing_extensions import Self
 
 from prefect_gcp import _core
 from prefect_gcp._discreet import hide_input
+from prefect_gcp._mistakes import not_an_environment, not_credentials, other_api, shown
 from prefect_gcp.credentials import GcpCredentials
 from prefect_gcp.exceptions import (
     CloudRunAuthenticationError,
@@ -41,11 +42,12 @@ from prefect_gcp.utilities import slugify_name
 from prefect_gcp.workers._flow_runs import FlowRunChecks
 from prefect_gcp.workers._in_progress import RunInProgress, WorkerOfRuns
 from prefect_gcp.workers._kill import Search
+from prefect_gcp.workers._nulls import without_nulls
 from prefect_gcp.workers._places import JobPlace, recorded_place
 from prefect_gcp.workers._stop import wait_through_cancels
 from prefect_gcp.workers._templates import get_base_job_body as _get_base_job_body  # noqa: F401 - people import it here
 from prefect_gcp.workers._templates import get_default_job_body_template as _get_default_job_body_template
-from prefect_gcp.workers._templates import render_configuration
+from prefect_gcp.workers._templates import render_configuration, unknown_variables
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -133,8 +135,33 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
     # The labels that a prepare added at each path, so that the next prepare can remove them.
     _injected_labels: dict[tuple[str, ...], dict[str, str]] = PrivateAttr(default_factory=dict)
     _logger: logging.Logger | PrefectLogAdapter = PrivateAttr(default_factory=lambda: get_logger(__name__))
+    # The job variables that the work pool's template does not know, with the nearest name that it does.
+    _unknown_variables: dict[str, str | None] = PrivateAttr(default_factory=dict)
     # The flow run that it was prepared for.
     _flow_run_id: str | None = PrivateAttr(default=None)
+
+    @field_validator("env", mode="before")
+    @classmethod
+    def _env_is_a_mapping(cls, env: Any) -> Any:
+        if env is None:
+            return {}
+        if problem := not_an_environment(env):
+            raise ValueError(problem)
+        return env
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _null_labels_are_absent(cls, labels: Any) -> Any:
+        if isinstance(labels, dict):
+            return {key: value for key, value in labels.items() if value is not None}
+        return {} if labels is None else labels
+
+    @field_validator("credentials", mode="before")
+    @classmethod
+    def _credentials_are_no_text(cls, credentials: Any) -> Any:
+        if problem := not_credentials(credentials):
+            raise ValueError(problem)
+        return credentials
 
     @field_validator("credentials")
     @classmethod
@@ -145,8 +172,9 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
     @classmethod
     def _contains_the_base_body(cls, job_body: dict[str, Any]) -> dict[str, Any]:
         if problem := _core.check_base_job_body(job_body):
-            raise ValueError(problem)
-        return job_body
+            other = other_api(job_body)
+            raise ValueError(f"{problem}. {other}" if other else problem)
+        return without_nulls(job_body)
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         """Leaves out the environment, and the job body that contains it."""
@@ -184,7 +212,10 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
             ValueError: If the template or the values can't be rendered.
             pydantic.ValidationError: If a rendered value has the wrong type.
         """
-        return cls(**await render_configuration(base_job_template, values, cls._get_base_config_defaults, client))
+        fields = await render_configuration(base_job_template, values, cls._get_base_config_defaults, client)
+        made = cls(**fields)
+        made._unknown_variables = unknown_variables(base_job_template, values)
+        return made
 
     @classmethod
     async def resolve_for_flow_run(
@@ -219,7 +250,7 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
         """
         try:
             return await super().resolve_for_flow_run(
-                flow_run,
+                _with_a_mapping_as_env(flow_run),
                 client=client,
                 work_pool=work_pool,
                 worker_name=worker_name,
@@ -273,6 +304,7 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
         super().prepare_for_flow_run(flow_run, deployment, flow, work_pool, worker_name, worker_id)
         self._logger = _flow_run_logger(flow_run, worker_name, work_pool)
         self._flow_run_id = str(flow_run.id)
+        self._warn_about_unknown_variables()
         self._populate_envs()
         self._populate_labels()
         self._warn_about_plaintext_credentials(flow_run, worker_name, work_pool)
@@ -320,8 +352,10 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
             "PREFECT_API_KEY": "prefect_api_key_secret",
             "PREFECT_API_AUTH_STRING": "prefect_api_auth_string_secret",
         }
+        # An entry of the template that takes its value from a secret has replaced the plain text.
+        own_secrets = [entry.get("name") for entry in self._env_entries() if entry.get("valueFrom")]
         for name, selector in self._secret_variables().items():
-            if name in self.env and selector is None:
+            if name in self.env and selector is None and name not in own_secrets:
                 _flow_run_logger(flow_run, worker_name, work_pool).warning(
                     f"{name} is provided as a plaintext environment variable, which anyone who can read the job can "
                     f"see: consider providing it as a secret using '{fields[name]}' in your base job template"
@@ -359,6 +393,11 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
                 problem = f"The job name must be a string, got {type(name).__name__}"
             self._logger.warning(f"{problem}; using {metadata['name']!r} instead")
 
+    def _warn_about_unknown_variables(self) -> None:
+        for name, near in self._unknown_variables.items():
+            hint = f"; did you mean {near!r}?" if near else ". The work pool's template decides which ones there are"
+            self._logger.warning(f"The job variable {shown(name)} is unknown to the work pool and has no effect{hint}")
+
     def _check_job_body(self) -> None:
         for warning in _core.check_job_body(self.job_body):
             self._logger.warning(f"Cloud Run may reject the job body: {warning}")
@@ -368,6 +407,13 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
             "PREFECT_API_KEY": self.prefect_api_key_secret,
             "PREFECT_API_AUTH_STRING": self.prefect_api_auth_string_secret,
         }
+
+    def _env_entries(self) -> list[dict[str, Any]]:
+        """The entries of the environment of the container that runs the flow. Empty if there is no such container."""
+        with suppress(ValueError):
+            entries = self._container("env").get("env")
+            return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+        return []
 
     def _container(self, what: str) -> dict[str, Any]:
         """The container that runs the flow."""
@@ -717,6 +763,22 @@ def _without_env(fields: Iterable[tuple[str | None, Any]]) -> Iterable[tuple[str
 def _default_image() -> str:
     """The image of this Prefect and Python version. Prefect runs git to find its name, so it is asked once."""
     return f"docker.io/{get_prefect_image_name()}"
+
+
+def _with_a_mapping_as_env(flow_run: FlowRun) -> FlowRun:
+    """Returns the flow run with an `env` among its job variables that Prefect can merge into the deployment's.
+
+    Raises:
+        ValueError: If it is neither a mapping nor null, which counts as absent.
+    """
+    variables = flow_run.job_variables or {}
+    env = variables.get("env", {})
+    if env is None:
+        others = {name: value for name, value in variables.items() if name != "env"}
+        return flow_run.model_copy(update={"job_variables": others})
+    if problem := not_an_environment(env):
+        raise ValueError(f"The job variable {problem}")
+    return flow_run
 
 
 def _labels(configuration: CloudRunWorkerJobConfiguration) -> dict[str, str]:

@@ -1,36 +1,27 @@
-//! The checks of a job beyond names and types of fields, before Cloud Run accepts it.
-//!
-//! Limits: <https://cloud.google.com/run/quotas>; ranges of numbers: the discovery document's descriptions.
-
-use std::{collections::BTreeMap, ops::RangeInclusive};
+//! The checks of a job beyond names and types of fields, before Cloud Run accepts it: the documented limits, which
+//! `src/limits/` has, and what only a server knows.
 
 use serde_json::Value;
 
-use super::{body::read_body, resources::limits_violation};
+use super::body::read_body;
 use crate::{
-    api::types::{API_VERSION, Container, EnvVar, ExecutionSpec, Job},
+    api::types::{API_VERSION, Container, ExecutionSpec, Job},
     emulator::{
         simulation::{annotated_duration, annotated_outcome},
-        wire::{
-            ApiRefusal, DEFAULT_MAX_RETRIES, DEFAULT_TASK_COUNT, DEFAULT_TIMEOUT_SECONDS, Violation, project_number,
-            referenced_secret,
-        },
+        wire::{ApiRefusal, Violation, project_number},
     },
     job::name,
-    limits::{MAX_ARGS, MAX_LABEL_LENGTH, MAX_LABELS, MAX_VARIABLE_BYTES, MAX_VARIABLES},
-    schema::run_v1,
+    limits::Consequence,
+    path::Path,
+    schema::{Exceeded, MessageSchema, run_v1},
 };
-
-const TASKS: RangeInclusive<i64> = 1..=10_000;
-const RETRIES: RangeInclusive<i64> = 0..=10;
-/// Up to 168 hours.
-const TIMEOUT_SECONDS: RangeInclusive<i64> = 1..=604_800;
 
 /// Reads and checks the body of a create or replace call. `project` is the id or number in the path of the request.
 pub(crate) fn read_job(body: &[u8], project: &str) -> Result<Job, ApiRefusal> {
     let value = read_body(body, &run_v1::JOB)?;
-    let job: Job = serde_json::from_value(value).map_err(|error| ApiRefusal::not_json(&error))?;
     let mut check = JobCheck::default();
+    check.limits(&run_v1::JOB, &value, Path::default());
+    let job: Job = serde_json::from_value(value).map_err(|error| ApiRefusal::not_json(&error))?;
     check.job(&job, project);
     check.done()?;
     Ok(job)
@@ -39,6 +30,9 @@ pub(crate) fn read_job(body: &[u8], project: &str) -> Result<Job, ApiRefusal> {
 /// Checks the specification of an execution after its overrides were applied.
 pub(super) fn check_execution_spec(spec: &ExecutionSpec) -> Result<(), ApiRefusal> {
     let mut check = JobCheck::default();
+    let value = serde_json::to_value(spec).map_err(|error| ApiRefusal::not_json(&error))?;
+    let place = Path::default().below_key("spec").below_key("template").below_key("spec");
+    check.limits(&run_v1::EXECUTION_SPEC, &value, place);
     check.execution_spec(spec);
     check.done()
 }
@@ -60,6 +54,13 @@ impl JobCheck {
         }
     }
 
+    /// Refuses what Cloud Run refuses or may refuse, so that a job that the emulator takes is likely to run there.
+    fn limits(&mut self, message: &'static MessageSchema, value: &Value, place: Path) {
+        for Exceeded { path, text, consequence } in message.exceeded(value, place) {
+            self.require(consequence == Consequence::Ignores, &path.to_string(), &format!("{text}."));
+        }
+    }
+
     fn job(&mut self, job: &Job, project: &str) {
         self.require(job.api_version == API_VERSION, "apiVersion", "must be 'run.googleapis.com/v1'.");
         self.require(job.kind == "Job", "kind", "must be 'Job'.");
@@ -74,12 +75,10 @@ impl JobCheck {
             "metadata.namespace",
             "must be the project that the request is for.",
         );
-        self.labels(&job.metadata.labels, "metadata.labels");
         for token in ["startExecutionToken", "runExecutionToken"] {
             self.require(!job.spec.extra.contains_key(token), &format!("spec.{token}"), "is not emulated.");
         }
         let template = &job.spec.template;
-        self.labels(&template.metadata.labels, "spec.template.metadata.labels");
         let annotations = &template.metadata.annotations;
         let malformed = [annotated_duration(annotations).err(), annotated_outcome(annotations).err()];
         for problem in malformed.into_iter().flatten() {
@@ -88,137 +87,26 @@ impl JobCheck {
         self.execution_spec(&template.spec);
     }
 
-    /// Checks labels by <https://cloud.google.com/run/docs/configuring/jobs/labels>. Skips Google's own labels
-    /// (`run.googleapis.com/…`), which a replaced job has from its first version.
-    fn labels(&mut self, labels: &BTreeMap<String, String>, field: &str) {
-        self.require(labels.len() <= MAX_LABELS, field, &format!("must not have more than {MAX_LABELS} entries."));
-        for (key, value) in labels.iter().filter(|(key, _)| !is_google_label(key)) {
-            let place = format!("{field}[{key}]");
-            let fits = |text: &str| {
-                text.chars().count() <= MAX_LABEL_LENGTH
-                    && text.chars().all(|character| {
-                        character == '-'
-                            || character == '_'
-                            || (character.is_alphanumeric() && !character.is_uppercase())
-                    })
-            };
-            self.require(
-                fits(key) && key.chars().next().is_some_and(char::is_alphabetic),
-                &place,
-                &format!(
-                    "a label's key must have 1 to {MAX_LABEL_LENGTH} lowercase letters, digits, hyphens and \
-                     underscores, and start with a letter."
-                ),
-            );
-            self.require(
-                fits(value),
-                &place,
-                &format!(
-                    "a label's value must have at most {MAX_LABEL_LENGTH} lowercase letters, digits, hyphens and \
-                     underscores."
-                ),
-            );
-        }
-    }
-
     fn execution_spec(&mut self, spec: &ExecutionSpec) {
-        let place = "spec.template.spec";
-        let tasks = spec.task_count.unwrap_or(DEFAULT_TASK_COUNT);
-        self.require(TASKS.contains(&tasks), &format!("{place}.taskCount"), &must_be_in(&TASKS));
-        self.require(
-            spec.parallelism.is_none_or(|most| most >= 0),
-            &format!("{place}.parallelism"),
-            "must not be negative.",
-        );
         self.require(
             !spec.extra.contains_key("delayExecution"),
-            &format!("{place}.delayExecution"),
+            "spec.template.spec.delayExecution",
             "is not emulated.",
         );
-        let task = &spec.template.spec;
-        let place = "spec.template.spec.template.spec";
-        let retries = task.max_retries.unwrap_or(DEFAULT_MAX_RETRIES);
-        self.require(RETRIES.contains(&retries), &format!("{place}.maxRetries"), &must_be_in(&RETRIES));
-        let timeout = task.timeout_seconds.unwrap_or(DEFAULT_TIMEOUT_SECONDS);
-        self.require(
-            TIMEOUT_SECONDS.contains(&timeout),
-            &format!("{place}.timeoutSeconds"),
-            &format!("must be between {} and {} seconds.", TIMEOUT_SECONDS.start(), TIMEOUT_SECONDS.end()),
-        );
-        self.require(!task.containers.is_empty(), &format!("{place}.containers"), "must have at least one container.");
-        for (index, container) in task.containers.iter().enumerate() {
-            self.container(container, &format!("{place}.containers[{index}]"));
-        }
-        // Several containers share the resources of a task, so each of them may have less than the minimum.
-        if let [container] = task.containers.as_slice() {
-            let limits = container.extra.get("resources").and_then(|resources| resources.get("limits"));
-            if let Some((name, description)) = limits_violation(limits.and_then(Value::as_object)) {
-                self.require(false, &format!("{place}.containers[0].resources.limits.{name}"), &description);
-            }
+        for (index, container) in spec.template.spec.containers.iter().enumerate() {
+            self.image(container, &format!("spec.template.spec.template.spec.containers[{index}].image"));
         }
     }
 
-    fn container(&mut self, container: &Container, place: &str) {
-        let image = &container.image;
-        self.require(
-            !image.is_empty() && !image.contains(char::is_whitespace),
-            &format!("{place}.image"),
-            "must name a container image.",
-        );
-        self.require(
-            container.args.len() <= MAX_ARGS,
-            &format!("{place}.args"),
-            &format!("must not have more than {MAX_ARGS} items."),
-        );
-        self.require(
-            container.env.len() <= MAX_VARIABLES,
-            &format!("{place}.env"),
-            &format!("must not have more than {MAX_VARIABLES} variables."),
-        );
-        for (index, variable) in container.env.iter().enumerate() {
-            self.variable(variable, &format!("{place}.env[{index}]"));
-        }
+    fn image(&mut self, Container { image, .. }: &Container, place: &str) {
+        self.require(!image.contains(char::is_whitespace), place, "must name a container image.");
     }
-
-    fn variable(&mut self, variable: &EnvVar, place: &str) {
-        let EnvVar { name, value, extra } = variable;
-        self.require(
-            !name.is_empty() && !name.contains(['=', '\0']),
-            &format!("{place}.name"),
-            "must not be empty and not contain '='.",
-        );
-        let value = value.as_deref().unwrap_or_default();
-        self.require(
-            value.len() <= MAX_VARIABLE_BYTES && !value.contains('\0'),
-            &format!("{place}.value"),
-            &format!("must not be longer than {} KB or contain a null character.", MAX_VARIABLE_BYTES / 1024),
-        );
-        let source = extra.get("valueFrom");
-        self.require(
-            value.is_empty() || source.is_none(),
-            &format!("{place}.valueFrom"),
-            "must not be set together with a value.",
-        );
-        self.require(
-            source.is_none_or(|source| referenced_secret(source).is_some()),
-            &format!("{place}.valueFrom"),
-            "must have a secretKeyRef with a name and a key.",
-        );
-    }
-}
-
-fn is_google_label(label: &str) -> bool {
-    label
-        .split_once('/')
-        .is_some_and(|(domain, _)| domain.ends_with(".googleapis.com") || domain.ends_with(".knative.dev"))
-}
-
-fn must_be_in(range: &RangeInclusive<i64>) -> String {
-    format!("must be between {} and {}.", range.start(), range.end())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use axum::response::IntoResponse;
     use serde_json::json;
 
@@ -289,11 +177,22 @@ mod tests {
             (format!("{task}/containers/0"), json!({"image": "busybox", "resources": {"limits": {"cpu": "3"}}})),
             (format!("{task}/containers/0/env/0/name"), json!("A=B")),
             (format!("{task}/containers/0/env/0/value"), json!("x".repeat(32 * 1024 + 1))),
+            (format!("{task}/containers/0/image"), json!("a b")),
+            (format!("{task}/containers/0"), json!({"image": "busybox", "resources": {"limits": {"memory": "2GB"}}})),
+            ("/metadata".to_owned(), json!({"name": "daily", "annotations": {"run.googleapis.com/secrets": "a:b"}})),
             (format!("{task}/containers/0/env/0"), json!({"name": "A", "valueFrom": {"secretKeyRef": {"name": "s"}}})),
         ] {
             let error = read(&job_with(&pointer, value.clone())).expect_err(&format!("{pointer} {value}"));
             assert_eq!(error.into_response().status(), 400, "{pointer}");
         }
+    }
+
+    #[test]
+    fn what_cloud_run_only_ignores_is_accepted() {
+        let mut body = job_with("", Value::Null);
+        let env = "/spec/template/spec/template/spec/containers/0/env";
+        *body.pointer_mut(env).unwrap() = json!([{"name": "A", "value": "b"}, {"name": "A", "value": "c"}]);
+        read(&body).unwrap();
     }
 
     #[test]

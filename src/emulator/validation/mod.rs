@@ -3,6 +3,5 @@
 mod body;
 mod job;
 mod overrides;
-mod resources;
 
 pub(super) use self::{body::read_body, job::read_job, overrides::apply_overrides};

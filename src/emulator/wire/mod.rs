@@ -21,5 +21,5 @@ pub(super) use self::{
     project_region::{ProjectRegion, ProjectRegionKey, project_number},
     query::QueryParameters,
     region::region_of_authority,
-    secret_ref::{MISSING_SECRET_HINT, referenced_secret, secret_of},
+    secret_ref::{MISSING_SECRET_HINT, secret_of},
 };

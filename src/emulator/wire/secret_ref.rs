@@ -9,7 +9,7 @@ pub(crate) const MISSING_SECRET_HINT: &str = "(The emulator knows the secrets gi
 
 /// The secret that an environment variable's `valueFrom` refers to; none when it lacks a name or a key. The key is the
 /// secret's version, which the emulator ignores: it has one value for each secret.
-pub(crate) fn referenced_secret(value_from: &Value) -> Option<&str> {
+fn referenced_secret(value_from: &Value) -> Option<&str> {
     let reference = value_from.get("secretKeyRef")?;
     reference.get("key").and_then(Value::as_str).filter(|key| !key.is_empty())?;
     reference.get("name").and_then(Value::as_str).filter(|name| !name.is_empty())

@@ -1,20 +1,8 @@
-//! Documented limits of Cloud Run jobs, and CPU and memory quantities in the notation of Kubernetes.
+//! CPU and memory of a container, as quantities in the notation of Kubernetes.
 //!
-//! Sources: <https://cloud.google.com/run/quotas>,
-//! <https://cloud.google.com/run/docs/configuring/jobs/memory-limits>.
+//! Source: <https://cloud.google.com/run/docs/configuring/jobs/memory-limits>.
 
 use serde_json::{Map, Value};
-
-/// Maximum number of labels of one resource.
-pub const MAX_LABELS: usize = 64;
-/// Maximum length of a label's key or value, in characters.
-pub const MAX_LABEL_LENGTH: usize = 63;
-/// Maximum number of environment variables of a container.
-pub const MAX_VARIABLES: usize = 1000;
-/// Maximum length of an environment variable's value, in bytes.
-pub const MAX_VARIABLE_BYTES: usize = 32 * 1024;
-/// Maximum number of arguments of a container.
-pub const MAX_ARGS: usize = 1000;
 
 /// CPU limit of a container that sets none.
 pub const DEFAULT_CPU: &str = "1000m";
@@ -106,7 +94,7 @@ impl<'a> ResourceLimits<'a> {
 
 /// Reads a quantity such as `1000m`, `2`, `512Mi` or `4G`. Returns a number of CPUs, or of bytes for memory; `None` if the
 /// text is not a quantity.
-fn quantity(text: &str) -> Option<f64> {
+pub(super) fn quantity(text: &str) -> Option<f64> {
     let end = text.find(|character: char| !(character.is_ascii_digit() || character == '.')).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let factor = match unit {
@@ -118,7 +106,9 @@ fn quantity(text: &str) -> Option<f64> {
         "Ki" => 1024.0,
         "Mi" => MEBIBYTE,
         "Gi" => GIBIBYTE,
-        _ => return None,
+        "T" => 1e12,
+        "Ti" => 1024.0 * GIBIBYTE,
+        _ => 10_f64.powi(unit.strip_prefix(['e', 'E'])?.parse().ok()?),
     };
     number.parse::<f64>().ok().map(|number| number * factor)
 }
@@ -131,11 +121,18 @@ mod tests {
 
     #[test]
     fn quantities_have_units() {
-        for (text, value) in [("1000m", 1.0), ("2", 2.0), ("1.5G", 1.5e9), ("512Mi", 512.0 * MEBIBYTE), ("1Ki", 1024.0)]
-        {
+        for (text, value) in [
+            ("1000m", 1.0),
+            ("2", 2.0),
+            ("1.5G", 1.5e9),
+            ("512Mi", 512.0 * MEBIBYTE),
+            ("1Ki", 1024.0),
+            ("2e9", 2e9),
+            ("1T", 1e12),
+        ] {
             assert_eq!(quantity(text), Some(value), "{text}");
         }
-        for text in ["", "Mi", "512 MB", "-1", "1.2.3", "many", "1T"] {
+        for text in ["", "Mi", "512 MB", "-1", "1.2.3", "many", "2GB", "1e", "1ex"] {
             assert_eq!(quantity(text), None, "{text}");
         }
     }
