@@ -484,7 +484,7 @@ def test_a_timeout_out_of_bounds_is_rejected(timeout):
     [
         {"env": [{"name": "A", "value": "very-private"}]},
         {"credentials": {"type": "service_account", "private_key": "very-private"}},
-        {"credentials": {"very-private==": "very-private", "-----BEGIN very-private": 1}},
+        {"credentials": {"very-private==": "very-private", "-----BEGIN very-private": 1, "projct": "very-private"}},
         {"job_body": {"kind": "Job", "env": "very-private"}},
         {"labels": {"team": ["very-private"]}},
         {"credentials": {"service_account_info": {"private_key": "very-private"}, "project": 1}},
