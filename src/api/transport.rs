@@ -237,7 +237,10 @@ impl<'a> PendingCall<'a> {
     /// use it, and waits for a new one.
     async fn pass_guard(&mut self, permit: Permit<'a>) -> ApiResult<Option<Permit<'a>>> {
         let Some(guard) = self.request.guard else { return Ok(Some(permit)) };
-        if self.checked_at.is_none_or(|checked| checked.elapsed() > FRESH_READ_MAX_AGE) {
+        // A time-out of zero polls the guard once: is it open now? If not, the check would be in vain.
+        let is_open = async || timeout(Duration::ZERO, guard.wait_until_open()).await.is_ok();
+        let is_open_before = is_open().await;
+        if is_open_before && self.checked_at.is_none_or(|checked| checked.elapsed() > FRESH_READ_MAX_AGE) {
             // A check that takes too long counts as passed: it must not hold the permit for longer.
             if timeout(GUARD_CHECK_TIMEOUT, guard.still_valid()).await == Ok(false) {
                 permit.withdraw();
@@ -248,8 +251,7 @@ impl<'a> PendingCall<'a> {
             }
             self.checked_at = Some(Instant::now());
         }
-        // A time-out of zero polls the guard once: is it open now?
-        if timeout(Duration::ZERO, guard.wait_until_open()).await.is_err() {
+        if !is_open_before || !is_open().await {
             permit.withdraw();
             guard.wait_until_open().await;
             // What kept the guard closed may have changed the job.

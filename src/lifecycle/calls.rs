@@ -125,7 +125,12 @@ impl Guard for CreateGuard<'_> {
     }
 
     fn wait_until_open(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        Box::pin(self.turn.wait())
+        Box::pin(async {
+            // What became of an earlier attempt must be found out, whether or not there is room.
+            if !*self.maybe_done.borrow() {
+                self.turn.wait().await;
+            }
+        })
     }
 }
 

@@ -61,8 +61,10 @@ enum Turn {
     Open,
     /// It finds out whether there is room.
     Probe,
-    /// Something of this process ended, and it takes the room.
-    Freed,
+    /// Something of this process ended, and it takes the room. With the number of refusals of its line at that time.
+    Freed(u64),
+    /// It has waited for as long as it may.
+    Forced,
 }
 
 /// The runs of this process in one region, in the order in which they came.
@@ -83,7 +85,9 @@ struct LimitLine {
     /// How many probes are being sent.
     probing: usize,
     /// How many calls in a row were refused while the line was open.
-    refusals: u32,
+    in_a_row: u32,
+    /// How many calls were refused.
+    refusals: u64,
     full: Option<Full>,
 }
 
@@ -104,7 +108,7 @@ impl LimitLine {
     fn turn(&self, now: Duration) -> Option<Turn> {
         match &self.full {
             None => Some(Turn::Open),
-            Some(full) if full.freed > 0 => Some(Turn::Freed),
+            Some(full) if full.freed > 0 => Some(Turn::Freed(self.refusals)),
             Some(full) if now >= full.next_at && self.probing < full.probes => Some(Turn::Probe),
             Some(_) => None,
         }
@@ -112,7 +116,7 @@ impl LimitLine {
 
     fn gave(&mut self, turn: Turn) {
         self.probing += usize::from(turn == Turn::Probe);
-        if let (Turn::Freed, Some(full)) = (turn, &mut self.full) {
+        if let (Turn::Freed(_), Some(full)) = (turn, &mut self.full) {
             full.freed -= 1;
         }
     }
@@ -123,7 +127,7 @@ impl LimitLine {
 
     fn accepted(&mut self, now: Duration, turn: Turn) {
         self.took_back(turn);
-        self.refusals = 0;
+        self.in_a_row = 0;
         let Some(full) = &mut self.full else { return };
         if turn == Turn::Probe {
             full.probes = (2 * full.probes).min(MAX_PROBES);
@@ -139,12 +143,13 @@ impl LimitLine {
     /// `least` is the pause that the server asks for; `spread` a factor that keeps workers apart.
     fn refused(&mut self, now: Duration, turn: Turn, least: Duration, spread: f64) {
         self.took_back(turn);
+        self.refusals += 1;
         if self.full.is_none() {
-            self.refusals += 1;
-            if self.refusals < MIN_REFUSALS {
+            self.in_a_row += 1;
+            if self.in_a_row < MIN_REFUSALS {
                 return;
             }
-            self.refusals = 0;
+            self.in_a_row = 0;
         }
         let full = self.full.get_or_insert_with(|| Full {
             probes: 1,
@@ -161,8 +166,19 @@ impl LimitLine {
     }
 
     fn freed(&mut self) {
-        if let Some(full) = &mut self.full {
+        if self.waiting.is_empty() {
+            self.full = None;
+        } else if let Some(full) = &mut self.full {
             full.freed += 1;
+        }
+    }
+
+    /// Whether a turn still counts.
+    fn counts(&self, turn: Turn) -> bool {
+        match turn {
+            Turn::Open => self.full.is_none(),
+            Turn::Freed(refusals) => refusals == self.refusals,
+            Turn::Probe | Turn::Forced => true,
         }
     }
 }
@@ -200,14 +216,13 @@ impl RegionQueue {
         lucky
     }
 
-    /// Whether a run may send its call. A turn that was given while the line was open ends when the line is full: the call may
-    /// have waited for its quota meanwhile.
+    /// Whether a run may send its call. A turn ends when the line is full, or more calls are refused: the call may have waited
+    /// for its quota meanwhile.
     pub(super) fn has_turn(&mut self, number: u64) -> bool {
-        match self.standings.get(&number) {
-            Some(Standing::HasTurn(stage, Turn::Open)) => self.line(*stage).full.is_none(),
-            Some(Standing::HasTurn(..)) => true,
-            _ => false,
-        }
+        let Some(Standing::HasTurn(stage, turn)) = self.standings.get(&number).copied() else { return false };
+        // It counts itself among the waiting jobs.
+        let may_pass = stage == Stage::Start || self.starts.full.is_none() || self.waiting_jobs <= MAX_WAITING_JOBS;
+        self.line(stage).counts(turn) && (turn != Turn::Open || may_pass)
     }
 
     /// When somebody who waits may get a turn without any news. `None`: there is nobody, or only news can help.
@@ -224,7 +239,7 @@ impl RegionQueue {
     pub(super) fn force(&mut self, number: u64) {
         if let Some(Standing::Waits(stage)) = self.standings.get(&number).copied() {
             self.line(stage).waiting.remove(&number);
-            self.set(number, Some(Standing::HasTurn(stage, Turn::Freed)));
+            self.set(number, Some(Standing::HasTurn(stage, Turn::Forced)));
         }
     }
 

@@ -514,6 +514,17 @@ fn a_start_that_takes_effect_while_the_run_waits_for_its_turn_is_watched() {
 }
 
 #[test]
+fn waits_for_a_quota_count_for_the_same_budget() {
+    let ran = run_with(&mut World::default(), plan(), |command, _| match command {
+        Command::RunJob => Fault::OverQuota,
+        _ => Fault::None,
+    });
+    let Err(RunError::Api(error)) = &ran.result else { panic!("{:?}", ran.result) };
+    assert_eq!((error.kind, error.exhausted), (ErrorKind::RateLimited, Some(RetryBudget::QuotaWait)));
+    assert!((3400 * SECOND..3800 * SECOND).contains(&ran.took), "{:?}", ran.took);
+}
+
+#[test]
 fn waits_for_creates_and_starts_have_one_budget() {
     let mut world = World { full_until: 10_000 * SECOND, ..World::default() };
     let ran = run_with(&mut world, plan(), |command, world| match command {

@@ -32,6 +32,8 @@ const LATE: Duration = Duration::from_secs(30);
 const VERY_LATE: Duration = Duration::from_secs(80);
 /// The `Retry-After` of a response.
 const RETRY_AFTER: Duration = Duration::from_secs(15);
+/// How long a start waits for its per-minute quota before it is given up.
+const QUOTA_QUEUE: Duration = Duration::from_secs(100);
 /// How long a run waits for its turn after a limit has refused a call.
 const TURN_WAIT: Duration = Duration::from_secs(20);
 /// More steps than any run takes.
@@ -324,8 +326,8 @@ fn advance(
                     states.push(machine.state());
                 }
                 world.pass(pause);
-                paused = pause;
                 let waits = if world.is_known_to_be_full { at_most.min(TURN_WAIT) } else { Duration::ZERO };
+                paused = pause + waits;
                 world.pass(waits);
                 let event = if world.is_killed(machine.kill_effect()) {
                     Event::Killed
@@ -545,6 +547,11 @@ impl World {
             Command::RunJob if !std::mem::take(&mut self.is_confirmed) => panic!("a start was not confirmed"),
             Command::RunJob if self.now < self.full_until => {
                 Event::RunResponse(Err(error(ApiMethod::RunJob, ErrorKind::LimitReached, false)))
+            }
+            Command::RunJob if fault == Fault::OverQuota => {
+                self.pass(QUOTA_QUEUE);
+                let error = error(ApiMethod::RunJob, ErrorKind::RateLimited, false);
+                Event::RunResponse(Err(Box::new(ApiError { elapsed: QUOTA_QUEUE, ..*error })))
             }
             Command::RunJob if matches!(fault, Fault::LostBeforeLateEffect | Fault::LostBeforeVeryLateEffect) => {
                 let at = self.now + if fault == Fault::LostBeforeLateEffect { LATE } else { VERY_LATE };

@@ -66,9 +66,9 @@ impl RunContext {
         self.plan.quota_wait_max.saturating_sub(self.capacity.waited)
     }
 
-    /// The pause after a call that a limit refused.
-    pub(super) fn limit_pause(&mut self, error: &ApiError) -> Duration {
-        error.pause_at_least(self.spread(REFUSED_PAUSE))
+    /// The pause after a call that a limit refused. A `Retry-After` counts for all runs of the region, in its queue.
+    pub(super) fn limit_pause(&mut self) -> Duration {
+        self.spread(REFUSED_PAUSE)
     }
 
     /// Records that a quota or a limit refused a call. Returns the error that ends the run if it
@@ -76,6 +76,8 @@ impl RunContext {
     pub(super) fn refused(&mut self, error: ApiError, pause: Duration) -> Result<(), Box<ApiError>> {
         // Without an attempt, the call is still waiting for its per-minute quota.
         self.capacity.refusals += u32::from(error.attempts > 0);
+        // It may have waited long for its permit or its turn.
+        self.capacity.waited += error.elapsed;
         let left = self.capacity_time_left();
         if left.is_zero() || pause > left {
             let (attempts, elapsed) = (self.capacity.refusals, self.capacity.waited);

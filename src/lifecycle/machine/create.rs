@@ -30,7 +30,7 @@ pub(super) fn created(run: &mut RunContext, now: Duration, creating: Creating, r
     } else if maybe_done {
         end_in_doubt(run, now, error)
     } else if error.kind == ErrorKind::LimitReached {
-        let pause = run.limit_pause(&error);
+        let pause = run.limit_pause();
         match run.refused(*error, pause) {
             Ok(()) => Transition::to(pause, State::Creating(Creating { has_turn: false, ..creating })),
             Err(error) => Transition::fail(error),

@@ -91,7 +91,7 @@ fn await_capacity(run: &mut RunContext, now: Duration, mut readiness: Readiness,
     readiness.starts_sent = readiness.starts_sent.saturating_sub(1);
     let is_limit = error.kind == ErrorKind::LimitReached;
     let pause = match error.kind {
-        ErrorKind::LimitReached => run.limit_pause(&error),
+        ErrorKind::LimitReached => run.limit_pause(),
         _ => {
             let pauses = run.capacity.pauses.get_or_insert_with(|| Backoff::new(FIRST_START_PAUSE, MAX_START_PAUSE));
             let pause = pauses.pause();

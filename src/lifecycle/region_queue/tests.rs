@@ -151,6 +151,66 @@ fn few_jobs_wait_for_a_full_region() {
     assert_eq!(queue.give_turns(SECOND), [late]);
 }
 
+/// A queue with one full line of starts, and this many runs in it.
+fn full_of_starts(runs: usize) -> (RegionQueue, Vec<u64>) {
+    let mut queue = RegionQueue::default();
+    let numbers: Vec<_> = (0..runs.max(2)).map(|_| queue.enter()).collect();
+    for number in &numbers {
+        queue.wait(*number, Stage::Start);
+        queue.give_turns(SECOND);
+    }
+    for number in &numbers {
+        queue.refused(*number, SECOND, Duration::ZERO, 1.0);
+        queue.wait(*number, Stage::Start);
+    }
+    (queue, numbers)
+}
+
+#[test]
+fn turns_end_when_more_calls_are_refused() {
+    let (mut queue, runs) = full_of_starts(5);
+    let ended: Vec<_> = (0..4).map(|_| queue.enter()).collect();
+    for run in ended {
+        queue.started(run, SECOND);
+        queue.leave(run, true);
+    }
+    assert_eq!(queue.give_turns(SECOND), runs[..4]);
+    assert!(runs[..4].iter().all(|run| queue.has_turn(*run)));
+    queue.force(runs[4]);
+    // Somebody else has taken the room.
+    queue.refused(runs[0], SECOND, Duration::ZERO, 1.0);
+    assert!(runs[..4].iter().all(|run| !queue.has_turn(*run)));
+    assert!(queue.has_turn(runs[4]), "it has waited for as long as it may");
+}
+
+#[test]
+fn what_ends_while_nobody_waits_opens_the_line() {
+    let (mut queue, runs) = full_of_starts(2);
+    queue.leave(runs[0], false);
+    queue.leave(runs[1], false);
+    let ended = queue.enter();
+    queue.started(ended, SECOND);
+    queue.leave(ended, true);
+    let new = [queue.enter(), queue.enter()];
+    new.iter().for_each(|run| queue.wait(*run, Stage::Start));
+    assert_eq!(queue.give_turns(SECOND), new);
+}
+
+#[test]
+fn creates_that_are_not_sent_wait_when_the_starts_are_full() {
+    let mut queue = RegionQueue::default();
+    let creating: Vec<_> = (0..100).map(|_| queue.enter()).collect();
+    creating.iter().for_each(|run| queue.wait(*run, Stage::Create));
+    assert_eq!(queue.give_turns(SECOND).len(), 100);
+    for run in &creating[..2] {
+        queue.created(*run, SECOND);
+        queue.wait(*run, Stage::Start);
+        queue.give_turns(SECOND);
+        queue.refused(*run, SECOND, Duration::ZERO, 1.0);
+    }
+    assert!(!queue.has_turn(creating[50]));
+}
+
 #[test]
 fn a_run_that_has_waited_long_enough_gets_its_turn() {
     let mut model = Model::new(0);
