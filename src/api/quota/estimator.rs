@@ -31,7 +31,7 @@ mod pace;
 const MAX_IN_FLIGHT: usize = 32;
 /// So many calls must be refused around a closing before they count as the work of a quota.
 const MIN_REFUSED: u32 = 4;
-/// So many probes must be refused before the end of a closure counts as the end of a window.
+/// When so many probes were refused, the end of a closure counts as the end of a window.
 const WINDOW_PROBES: u32 = 3;
 
 /// The pace of one quota, and what it depends on.
@@ -167,10 +167,11 @@ impl QuotaEstimator {
         self.opened_by = sent;
         let taken = closure.taken;
         let is_quota = closure.refused >= MIN_REFUSED && closure.refused > closure.accepted;
+        let is_window = closure.probes >= WINDOW_PROBES || closure.is_longer_than(self.period / 2, now);
         let window = |calls, began| Window::new(calls, self.window_length(sent, began), sent);
         self.pace = match self.pace {
             Pace::Unlimited if !is_quota => Pace::Unlimited,
-            Pace::Unlimited if closure.probes >= WINDOW_PROBES && taken >= pace::MIN_WINDOW => {
+            Pace::Unlimited if is_window && taken >= pace::MIN_WINDOW => {
                 let began = self.sent.front().copied().unwrap_or(sent);
                 Pace::Alone(window(taken, began))
             }
@@ -180,7 +181,7 @@ impl QuotaEstimator {
                 let length = if closure.probes > 0 { self.window_length(sent, known.began) } else { known.length };
                 Pace::Alone(known.next(length, sent))
             }
-            Pace::Shared(ramp) if closure.probes > 0 && ramp.repeats() >= pace::MIN_REPEATS => {
+            Pace::Shared(ramp) if (closure.probes > 0 || is_window) && ramp.repeats() >= pace::MIN_REPEATS => {
                 Pace::Alone(window(ramp.calls, ramp.began))
             }
             Pace::Shared(ramp) => Pace::Shared(ramp.next(sent, taken)),

@@ -105,6 +105,11 @@ impl Closure {
         self.probe_at = self.probe_at.max(time).max(asked.unwrap_or_default());
     }
 
+    /// Whether the line has been closed for longer than this at `now`.
+    pub(super) fn is_longer_than(&self, time: Duration, now: Duration) -> bool {
+        now.saturating_sub(self.began) > time
+    }
+
     /// Whether the call that was sent at `sent` is the probe. It no longer is from now on.
     pub(super) fn ends_probe(&mut self, sent: Duration) -> bool {
         self.probe.take_if(|probe| *probe == sent).is_some()

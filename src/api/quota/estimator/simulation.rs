@@ -40,6 +40,8 @@ struct Service {
     period: f64,
     /// The share of calls that are refused whatever the quota.
     chance: f64,
+    /// The pause that a refusal asks for.
+    asks: Option<Duration>,
     began: f64,
     /// Calls in this period, or tokens that are left.
     count: f64,
@@ -49,7 +51,16 @@ struct Service {
 impl Service {
     fn new(kind: Kind, most: usize) -> Self {
         let (most, bucket) = (most as f64, if kind == Kind::Bucket { most as f64 } else { 0.0 });
-        Self { kind, most, period: MINUTE, chance: 0.0, began: 0.0, count: bucket, accepted_at: VecDeque::new() }
+        Self {
+            kind,
+            most,
+            period: MINUTE,
+            chance: 0.0,
+            asks: None,
+            began: 0.0,
+            count: bucket,
+            accepted_at: VecDeque::new(),
+        }
     }
 
     fn accepts(&mut self, now: f64) -> bool {
@@ -90,7 +101,7 @@ impl Service {
 
 /// What happens in a simulation.
 #[derive(Clone, Debug)]
-struct Plan {
+struct Scenario {
     service: Service,
     /// When each worker begins, and how many calls it has.
     workers: Vec<(f64, usize)>,
@@ -102,7 +113,7 @@ struct Plan {
     until: f64,
 }
 
-impl Plan {
+impl Scenario {
     /// One worker that has so many calls.
     fn alone(service: Service, calls: usize) -> Self {
         Self { service, workers: vec![(0.0, calls)], change: None, somebody: None, until: f64::MAX }
@@ -114,15 +125,15 @@ impl Plan {
         Self { service, workers, change: None, somebody: None, until }
     }
 
-    /// Runs the plan with estimators whose configured period is a minute.
+    /// Plays the scenario with estimators whose configured period is a minute.
     fn run(mut self) -> Vec<Worker> {
         let mut workers: Vec<_> = self.workers.iter().map(|(_, calls)| Worker::new(*calls)).collect();
         let mut events = Events::default();
         for (number, (at, _)) in self.workers.iter().enumerate() {
-            events.push(micros(*at), Event::Look(number));
+            events.push(micros(*at), Incident::Look(number));
         }
         if let Some((_, from, _)) = self.somebody {
-            events.push(micros(from), Event::Somebody);
+            events.push(micros(from), Incident::Somebody);
         }
         while let Some((at, event)) = events.pop() {
             let now = at as f64 / 1e6;
@@ -133,16 +144,16 @@ impl Plan {
                 self.service.most = most as f64;
             }
             let number = match event {
-                Event::Somebody => {
+                Incident::Somebody => {
                     self.service.accepts(now);
                     if let Some((rate, _, _)) = self.somebody.filter(|(.., until)| now < *until) {
-                        events.push(at + micros(1.0 / rate), Event::Somebody);
+                        events.push(at + micros(1.0 / rate), Incident::Somebody);
                     }
                     continue;
                 }
-                Event::Look(number) => number,
-                Event::Response { number, sent, is_accepted } => {
-                    workers[number].respond(at, sent, is_accepted);
+                Incident::Look(number) => number,
+                Incident::Response { number, sent, is_accepted } => {
+                    workers[number].respond(at, sent, is_accepted, self.service.asks);
                     number
                 }
             };
@@ -156,8 +167,8 @@ impl Plan {
                     let is_accepted = self.service.accepts(now);
                     (if is_accepted { &mut worker.accepted } else { &mut worker.refused }).push(now);
                     let latency = 0.05 + 0.1 * fastrand::f64();
-                    events.push(at + micros(latency), Event::Response { number, sent: at, is_accepted });
-                    events.push(at + 1000, Event::Look(number));
+                    events.push(at + micros(latency), Incident::Response { number, sent: at, is_accepted });
+                    events.push(at + 1000, Incident::Look(number));
                 }
                 Admission::After(pause) => events.push_look(at + micros(pause.as_secs_f64()) + 1, number),
                 Admission::AfterResponse => {}
@@ -172,7 +183,7 @@ fn micros(seconds: f64) -> u64 {
 }
 
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Event {
+enum Incident {
     /// A worker asks whether it may send its next call.
     Look(usize),
     Response {
@@ -187,14 +198,14 @@ enum Event {
 /// What is going to happen, and when, in microseconds.
 #[derive(Debug, Default)]
 struct Events {
-    events: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    events: BinaryHeap<Reverse<(u64, u64, Incident)>>,
     count: u64,
     /// The next look of each worker, so that no worker looks twice for one pause.
     looks: Vec<u64>,
 }
 
 impl Events {
-    fn push(&mut self, at: u64, event: Event) {
+    fn push(&mut self, at: u64, event: Incident) {
         self.count += 1;
         self.events.push(Reverse((at, self.count, event)));
     }
@@ -203,11 +214,11 @@ impl Events {
         self.looks.resize(self.looks.len().max(number + 1), 0);
         if self.looks[number].abs_diff(at) > 100 {
             self.looks[number] = at;
-            self.push(at, Event::Look(number));
+            self.push(at, Incident::Look(number));
         }
     }
 
-    fn pop(&mut self) -> Option<(u64, Event)> {
+    fn pop(&mut self) -> Option<(u64, Incident)> {
         self.events.pop().map(|Reverse((at, _, event))| (at, event))
     }
 }
@@ -230,13 +241,13 @@ impl Worker {
         Self { estimator, waiting, accepted: vec![], refused: vec![], done: vec![] }
     }
 
-    fn respond(&mut self, at: u64, sent: u64, is_accepted: bool) {
+    fn respond(&mut self, at: u64, sent: u64, is_accepted: bool, asks: Option<Duration>) {
         let (now, sent) = (Duration::from_micros(at), Duration::from_micros(sent));
         if is_accepted {
             self.estimator.accepted(now, sent);
             self.done.push(now.as_secs_f64());
         } else {
-            self.estimator.refused(now, sent, None);
+            self.estimator.refused(now, sent, asks.map(Into::into));
             self.waiting += 1;
         }
     }
@@ -253,7 +264,7 @@ impl Worker {
 
 /// What workers got in a span of time.
 #[derive(Clone, Copy, Debug)]
-struct Outcome {
+struct Shares {
     /// Accepted calls of the worker with the most, for one of the worker with the least.
     ratio: f64,
     /// The part of all calls that was refused.
@@ -262,7 +273,7 @@ struct Outcome {
     throughput: f64,
 }
 
-impl Outcome {
+impl Shares {
     fn of(workers: &[Worker], from: f64, until: f64) -> Self {
         let count = |times: &[f64]| times.iter().filter(|at| (from..until).contains(*at)).count() as f64;
         let accepted: Vec<_> = workers.iter().map(|worker| count(&worker.accepted)).collect();
@@ -286,7 +297,7 @@ struct Worst {
 }
 
 /// Runs a simulation with each seed.
-fn worst(mut simulate: impl FnMut() -> Outcome) -> Worst {
+fn worst(mut simulate: impl FnMut() -> Shares) -> Worst {
     let mut worst = Worst { ratio: 1.0, refused: 0.0, throughput: 0.0 };
     for seed in 1..=SEEDS {
         fastrand::seed(seed);

@@ -12,13 +12,13 @@ fn least_use(kind: Kind, workers: usize) -> f64 {
 
 /// The worst outcome from five periods after the change on.
 fn after_change(kind: Kind, workers: usize, most: usize) -> Worst {
-    worst(|| Outcome::of(&change(kind, workers, most), CHANGE + 5.0 * MINUTE, CHANGE + 15.0 * MINUTE))
+    worst(|| Shares::of(&change(kind, workers, most), CHANGE + 5.0 * MINUTE, CHANGE + 15.0 * MINUTE))
 }
 
 /// Runs workers that share 180 calls a minute until they are allowed `most`.
 fn change(kind: Kind, workers: usize, most: usize) -> Vec<Worker> {
-    let plan = Plan::shared(Service::new(kind, 180), workers, CHANGE + 15.0 * MINUTE);
-    Plan { change: Some((CHANGE, most)), ..plan }.run()
+    let scenario = Scenario::shared(Service::new(kind, 180), workers, CHANGE + 15.0 * MINUTE);
+    Scenario { change: Some((CHANGE, most)), ..scenario }.run()
 }
 
 /// The most refusals of all workers within four seconds.
@@ -75,13 +75,13 @@ fn a_quota_that_rises_is_used() {
 fn what_somebody_else_leaves_is_used() {
     for (kind, workers) in KINDS.iter().flat_map(|kind| [1, 3].map(|workers| (*kind, workers))) {
         let (begin, end) = (5.0 * MINUTE, 20.0 * MINUTE);
-        let mut after: Vec<Outcome> = vec![];
+        let mut after: Vec<Shares> = vec![];
         let during = worst(|| {
             // Half of the quota, without regard to refusals.
-            let plan = Plan::shared(Service::new(kind, 180), workers, end + 15.0 * MINUTE);
-            let workers = Plan { somebody: Some((1.5, begin, end)), ..plan }.run();
-            after.push(Outcome::of(&workers, end + 5.0 * MINUTE, end + 15.0 * MINUTE));
-            Outcome::of(&workers, begin + 5.0 * MINUTE, end)
+            let scenario = Scenario::shared(Service::new(kind, 180), workers, end + 15.0 * MINUTE);
+            let workers = Scenario { somebody: Some((1.5, begin, end)), ..scenario }.run();
+            after.push(Shares::of(&workers, end + 5.0 * MINUTE, end + 15.0 * MINUTE));
+            Shares::of(&workers, begin + 5.0 * MINUTE, end)
         });
         let case = format!("{kind:?} {workers}: {during:?}");
         assert!(

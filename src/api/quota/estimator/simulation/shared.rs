@@ -5,11 +5,11 @@ use super::*;
 /// The workers' shares, from five periods after the last one began, for ten periods.
 fn after_five_periods(kind: Kind, most: usize, workers: usize) -> Worst {
     worst(|| {
-        let mut plan = Plan::shared(Service::new(kind, most), workers, 0.0);
-        let last = plan.workers.iter().map(|(began, _)| *began).fold(0.0, f64::max);
+        let mut scenario = Scenario::shared(Service::new(kind, most), workers, 0.0);
+        let last = scenario.workers.iter().map(|(began, _)| *began).fold(0.0, f64::max);
         let (from, until) = (last + 5.0 * MINUTE, last + 15.0 * MINUTE);
-        plan.until = until;
-        Outcome::of(&plan.run(), from, until)
+        scenario.until = until;
+        Shares::of(&scenario.run(), from, until)
     })
 }
 
