@@ -29,10 +29,6 @@ mod pace;
 /// Maximum number of calls that await their responses at the same time. It bounds how many calls a quota of unknown
 /// size refuses at once.
 const MAX_IN_FLIGHT: usize = 32;
-/// So many calls must be refused around a closing before they count as the work of a quota.
-const MIN_REFUSED: u32 = 4;
-/// When so many probes were refused, the end of a closure counts as the end of a window.
-const WINDOW_PROBES: u32 = 3;
 
 /// The pace of one quota, and what it depends on.
 #[derive(Debug)]
@@ -143,9 +139,16 @@ impl QuotaEstimator {
         if self.closure.is_none() && sent < self.opened_by {
             return;
         }
-        let is_shared = matches!(self.pace, Pace::Shared(_));
-        let closure = self.closure.get_or_insert_with(|| Closure::new(now, sent, is_shared, self.period));
+        let closure = self.closure.get_or_insert_with(|| Closure::new(now, sent, self.period));
         closure.refused(sent, was_probe, self.sent.len());
+        let is_no_chance = match self.pace {
+            Pace::Unlimited => closure.shows_quota(),
+            Pace::Shared(_) => true,
+            Pace::Alone(_) => false,
+        };
+        if is_no_chance {
+            closure.expect_quota(self.period);
+        }
         let after_pause = closure.after_pause(now, (self.random)());
         let probe_at = match &self.pace {
             // A window may have begun with the oldest call.
@@ -166,12 +169,11 @@ impl QuotaEstimator {
         let Some(closure) = self.closure.take() else { return };
         self.opened_by = sent;
         let taken = closure.taken;
-        let is_quota = closure.refused >= MIN_REFUSED && closure.refused > closure.accepted;
-        let is_window = closure.probes >= WINDOW_PROBES || closure.is_longer_than(self.period / 2, now);
+        let ends_window = closure.ends_window(now, self.period);
         let window = |calls, began| Window::new(calls, self.window_length(sent, began), sent);
         self.pace = match self.pace {
-            Pace::Unlimited if !is_quota => Pace::Unlimited,
-            Pace::Unlimited if is_window && taken >= pace::MIN_WINDOW => {
+            Pace::Unlimited if !closure.shows_quota() => Pace::Unlimited,
+            Pace::Unlimited if ends_window && taken >= pace::MIN_WINDOW => {
                 let began = self.sent.front().copied().unwrap_or(sent);
                 Pace::Alone(window(taken, began))
             }
@@ -181,7 +183,7 @@ impl QuotaEstimator {
                 let length = if closure.probes > 0 { self.window_length(sent, known.began) } else { known.length };
                 Pace::Alone(known.next(length, sent))
             }
-            Pace::Shared(ramp) if (closure.probes > 0 || is_window) && ramp.repeats() >= pace::MIN_REPEATS => {
+            Pace::Shared(ramp) if ends_window && ramp.repeats() >= pace::MIN_REPEATS => {
                 Pace::Alone(window(ramp.calls, ramp.began))
             }
             Pace::Shared(ramp) => Pace::Shared(ramp.next(sent, taken)),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+/// So many calls must be refused before they count as the work of a quota.
+const MIN_REFUSED: u32 = 4;
 /// Calls that were sent after the first refused one must be accepted so often before the refusal counts as chance, even
 /// though no probe was sent.
 const MIN_ACCEPTED: u32 = 3;
@@ -32,11 +34,9 @@ pub(super) struct Closure {
 }
 
 impl Closure {
-    /// A line that closes at `now`, because the call that was sent at `first` was refused.
-    ///
-    /// When a quota is shared, the pauses are long: the worker knows that there is a quota. Otherwise the refusal may be chance.
-    pub(super) fn new(now: Duration, first: Duration, is_shared: bool, period: Duration) -> Self {
-        let (pause, max_pause) = if is_shared { (period / 12, period / 6) } else { (period / 120, period / 8) };
+    /// A line that closes at `now`, because the call that was sent at `first` was refused. That may be chance: the first pause is
+    /// short.
+    pub(super) fn new(now: Duration, first: Duration, period: Duration) -> Self {
         Self {
             began: now,
             first,
@@ -46,16 +46,23 @@ impl Closure {
             probes: 0,
             probe: None,
             probe_at: now,
-            pause,
-            max_pause,
+            pause: period / 120,
+            max_pause: period / 8,
             is_asked: false,
+        }
+    }
+
+    /// The refusal is no chance: from the first probe on, the pauses are longer.
+    pub(super) fn expect_quota(&mut self, period: Duration) {
+        if self.probes == 0 {
+            (self.pause, self.max_pause) = (period / 12, period / 6);
         }
     }
 
     /// A line that closes at `now` without a refusal, until the window ends at `end`. `taken` calls were accepted in the
     /// last period.
     pub(super) fn planned(now: Duration, end: Duration, taken: usize, period: Duration) -> Self {
-        Self { taken, probe_at: end, ..Self::new(now, now, false, period) }
+        Self { taken, probe_at: end, ..Self::new(now, now, period) }
     }
 
     /// When the next probe may be sent, while so many calls are in flight.
@@ -74,6 +81,11 @@ impl Closure {
         let was_probe = self.probe == Some(sent);
         self.accepted += u32::from(!was_probe && sent > self.first);
         was_probe
+    }
+
+    /// Whether the refusals are the work of a quota, rather than chance.
+    pub(super) fn shows_quota(&self) -> bool {
+        self.refused >= MIN_REFUSED && self.refused > self.accepted
     }
 
     /// Whether the calls that were sent after the first refused one show that it was refused by chance.
@@ -105,9 +117,9 @@ impl Closure {
         self.probe_at = self.probe_at.max(time).max(asked.unwrap_or_default());
     }
 
-    /// Whether the line has been closed for longer than this at `now`.
-    pub(super) fn is_longer_than(&self, time: Duration, now: Duration) -> bool {
-        now.saturating_sub(self.began) > time
+    /// Whether the line was closed for so long, until `now`, that a window may have ended.
+    pub(super) fn ends_window(&self, now: Duration, period: Duration) -> bool {
+        self.probes > 0 || now.saturating_sub(self.began) > period / 2
     }
 
     /// Whether the call that was sent at `sent` is the probe. It no longer is from now on.
