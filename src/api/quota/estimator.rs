@@ -141,13 +141,11 @@ impl QuotaEstimator {
         }
         let closure = self.closure.get_or_insert_with(|| Closure::new(now, sent, self.period));
         closure.refused(sent, was_probe, self.sent.len());
-        let is_no_chance = match self.pace {
-            Pace::Unlimited => closure.shows_quota(),
-            Pace::Shared(_) => true,
-            Pace::Alone(_) => false,
-        };
-        if is_no_chance {
-            closure.expect_quota(self.period);
+        match self.pace {
+            Pace::Unlimited if closure.shows_quota() => closure.expect_quota(self.period / 4, self.period),
+            // Who finds an open line late gets a smaller share.
+            Pace::Shared(_) => closure.expect_quota(self.period / 6, self.period),
+            Pace::Unlimited | Pace::Alone(_) => {}
         }
         let after_pause = closure.after_pause(now, (self.random)());
         let probe_at = match &self.pace {

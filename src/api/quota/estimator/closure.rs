@@ -52,10 +52,10 @@ impl Closure {
         }
     }
 
-    /// The refusal is no chance: from the first probe on, the pauses are longer.
-    pub(super) fn expect_quota(&mut self, period: Duration) {
+    /// The refusal is no chance: the pauses are longer, `max_pause` on average at most.
+    pub(super) fn expect_quota(&mut self, max_pause: Duration, period: Duration) {
         if self.probes == 0 {
-            (self.pause, self.max_pause) = (period / 12, period / 6);
+            (self.pause, self.max_pause) = (period / 12, max_pause);
         }
     }
 

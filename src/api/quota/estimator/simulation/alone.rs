@@ -70,8 +70,8 @@ fn the_configured_period_need_not_be_right() {
             let took = worker.took() / (least(kind, most, 1000) * period / MINUTE);
             let gap = worker.done.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
             let case = format!("{kind:?} {period} {most}: {took:.2} times the least, gap {gap:.1} s");
-            // One period, or what passes between two probes.
-            assert!(gap <= 1.4 * period.max(30.0), "{case}");
+            // No longer than the configured period, or than the real one and the pause between two probes.
+            assert!(gap <= MINUTE.max(1.4 * period), "{case}");
             assert!(took <= if period < MINUTE { 7.0 } else { 1.4 }, "{case}");
             assert!(worker.refused_share() <= 0.25, "{case}, {:.3} refused", worker.refused_share());
         }
