@@ -16,8 +16,8 @@ pub(super) const MIN_WINDOW: usize = 10;
 const WINDOW_USE: f64 = 0.25;
 /// The same number of calls must be accepted so often again before a worker takes itself for alone.
 pub(super) const MIN_REPEATS: u32 = 2;
-/// Every so many windows one call more is sent than the last ones allowed.
-const EXTRA_EVERY: u32 = 3;
+/// So many windows lie between those in which one call more is sent than the last ones allowed.
+const EXTRA_EVERY: u32 = 5;
 
 /// The pace of the calls of one quota.
 #[derive(Clone, Copy, Debug)]
