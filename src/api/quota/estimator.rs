@@ -1,65 +1,52 @@
-//! Estimates how many calls per period a quota admits, from its refusals: Google does not tell the number (30 to 3 000
-//! per minute were seen in use).
+//! Decides when the next call of a quota may be sent. Google does not tell how many calls a quota allows (30 to 3 000 per
+//! minute were seen in use), nor who else uses it, so all that is known comes from refusals.
 //!
-//! Until the first refusal, calls are sent at once, with a bounded number in flight. After a refusal, the estimate is the
-//! number of calls that the quota accepted in the last period. After four periods without a refusal the estimate grows by
-//! one, and then by two, four, eight and so on with each further period, until the quota refuses again.
+//! - Until a quota shows itself, calls are sent at once, with a bounded number in flight.
+//! - A refusal closes the line. After a random pause one call, the probe, is sent; the line opens when it is accepted.
+//! - When most of the calls around the refusal were accepted, the refusal was chance, and nothing changes.
+//! - Otherwise there is a quota, and calls are paced ([`pace`]): slowly at first after each opening, then faster and faster
+//!   until the next refusal. The pace never depends on an old limit, and all workers that share the quota go through the same
+//!   steps, which makes their shares alike.
+//! - A worker that finds the same number of calls accepted in each window is alone: it sends that many, closes the line
+//!   itself until the window ends, and so is seldom refused.
 //!
-//! A refusal may come with a pause that the server asks for. It holds the queue for two periods at most, and from the end of
-//! the first one on, one call at a time is sent all the same (a probe): when the quota accepts it, the rest of the pause no
-//! longer applies.
+//! The configured period only scales pauses. The length of a window is measured.
 //!
-//! This module only computes: the current time is a parameter, as a duration since any fixed moment. The queue
-//! ([`super::queue`]) does the waiting.
+//! This module only computes: the current time is a parameter, as a duration since any fixed moment, and so is the source of
+//! random numbers. The queue ([`super::queue`]) does the waiting.
 
 use std::{collections::VecDeque, time::Duration};
 
+use self::{
+    closure::Closure,
+    pace::{Pace, Ramp, Window},
+};
 use crate::api::retry_after::RetryAfter;
+
+mod closure;
+mod pace;
 
 /// Maximum number of calls that await their responses at the same time. It bounds how many calls a quota of unknown
 /// size refuses at once.
 const MAX_IN_FLIGHT: usize = 32;
-/// Periods without a refusal before the estimate grows.
-const CALM_PERIODS: u32 = 4;
-/// The first estimate is at least this: when one of the first calls is refused, other clients of the project may have
-/// used the quota up.
-const MIN_FIRST_ESTIMATE: usize = 10;
 
-/// The estimate of one quota, and the calls of the last period that count against it.
+/// The pace of one quota, and what it depends on.
 #[derive(Debug)]
 pub(super) struct QuotaEstimator {
-    /// A little longer than the quota's own.
+    /// The configured period of the quota.
     period: Duration,
-    /// The quota's own period.
-    quota_period: Duration,
+    /// Gives random numbers from 0 to 1.
+    random: fn() -> f64,
     in_flight: usize,
     /// When the calls of the last period were sent, oldest first. Refused calls are not among them.
     sent: VecDeque<Duration>,
-    /// `None` until the first refusal.
-    estimate: Option<Estimate>,
-    /// No call is admitted before this time, except for a probe.
-    held_until: Duration,
-    /// A probe is admitted from this time on.
-    probe_at: Duration,
-    /// When the probe was sent whose response is awaited.
-    probe: Option<Duration>,
-    /// Refusals since the last accepted call that contradict the estimate, because others use the quota up.
-    unexpected_refusals: u32,
-}
-
-/// What the refusals of a quota have shown.
-#[derive(Clone, Copy, Debug)]
-struct Estimate {
-    /// Calls that the quota admits in one period.
-    calls: usize,
-    /// The lower bound that was applied when the estimate was made.
-    lower_bound: usize,
-    /// How much the estimate grows next.
-    growth: usize,
-    /// When the estimate grows next.
-    grows_at: Duration,
-    /// When the estimate was made. Refusals of calls that were sent before only refine it.
-    made_at: Duration,
+    pace: Pace,
+    /// No call is sent before this time.
+    next_at: Duration,
+    /// Present while the line is closed.
+    closure: Option<Closure>,
+    /// When the call was sent whose acceptance opened the line last. Refusals of earlier calls teach nothing new.
+    opened_by: Duration,
 }
 
 /// Whether a call may be sent.
@@ -67,54 +54,53 @@ struct Estimate {
 pub(super) enum Admission {
     /// It may be sent now, and is counted as sent.
     Now,
-    /// The quota is used up: ask again after this time.
+    /// The quota is used up, or the call would be too early: ask again after this time.
     After(Duration),
     /// Too many calls are in flight: ask again after one of them has its response.
     AfterResponse,
 }
 
 impl QuotaEstimator {
-    /// An estimator of a quota that counts calls per `period`.
-    pub(super) fn new(period: Duration) -> Self {
-        // 2 % longer: of two calls that are sent one period apart, the second may arrive less than a period after the
-        // first.
-        let longer = period.saturating_add(period / 50);
+    /// An estimator of a quota that counts calls per `period`, as far as is known. `random` gives numbers from 0 to 1.
+    pub(super) fn new(period: Duration, random: fn() -> f64) -> Self {
         Self {
-            period: longer,
-            quota_period: period,
+            period,
+            random,
             in_flight: 0,
             sent: VecDeque::new(),
-            estimate: None,
-            held_until: Duration::ZERO,
-            probe_at: Duration::ZERO,
-            probe: None,
-            unexpected_refusals: 0,
+            pace: Pace::Unlimited,
+            next_at: Duration::ZERO,
+            closure: None,
+            opened_by: Duration::ZERO,
         }
     }
 
     /// Whether a call may be sent at `now`. A call that is admitted counts as sent.
     pub(super) fn admission(&mut self, now: Duration) -> Admission {
         self.drop_expired(now);
-        self.grow(now);
-        if now < self.held_until {
-            let until = if self.probe.is_some() { self.held_until } else { self.probe_at.min(self.held_until) };
-            if now < until {
-                return Admission::After(until - now);
+        if self.closure.is_none()
+            && let Pace::Alone(window) = &mut self.pace
+            && let Some(end) = window.used_up_until(now)
+        {
+            self.closure = Some(Closure::planned(now, end, self.sent.len(), self.period));
+        }
+        if let Some(closure) = &mut self.closure {
+            let probe_at = closure.next_probe(self.in_flight, self.period);
+            if now < probe_at {
+                return after(probe_at - now);
             }
-            self.probe = Some(now);
+            closure.probe = Some(now);
             return self.admit(now);
         }
-        // While the quota refuses everything, one call at a time is enough to notice when it recovers.
-        let max_in_flight = if self.unexpected_refusals > 0 { 1 } else { MAX_IN_FLIGHT };
-        if self.in_flight >= max_in_flight {
+        if self.in_flight >= MAX_IN_FLIGHT {
             return Admission::AfterResponse;
         }
-        match (self.estimate, self.sent.front()) {
-            (Some(estimate), Some(&oldest)) if self.sent.len() >= estimate.calls => {
-                Admission::After((oldest + self.period).saturating_sub(now).max(Duration::from_millis(1)))
-            }
-            _ => self.admit(now),
+        if now < self.next_at {
+            return after(self.next_at - now);
         }
+        self.pace.sends(now);
+        self.plan_next(now);
+        self.admit(now)
     }
 
     fn admit(&mut self, now: Duration) -> Admission {
@@ -124,85 +110,135 @@ impl QuotaEstimator {
     }
 
     /// The quota accepted the call that was admitted at `sent`: it has a response, or failed in another way.
-    pub(super) fn accepted(&mut self, sent: Duration) {
+    pub(super) fn accepted(&mut self, now: Duration, sent: Duration) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        if self.ends_probe(sent) {
-            self.held_until = Duration::ZERO;
+        if let Some(closure) = &mut self.closure {
+            let is_unlimited = matches!(self.pace, Pace::Unlimited);
+            if closure.accepted(sent) || (is_unlimited && closure.is_chance()) {
+                self.open(now, sent);
+            }
         }
-        self.unexpected_refusals = 0;
+        // More than the windows before allowed: what is known about them no longer holds.
+        if matches!(&self.pace, Pace::Alone(window) if window.extra == Some(sent)) {
+            self.pace = Pace::Shared(Ramp::new(now, self.sent.len()));
+            self.plan_next(now);
+        }
     }
 
     /// The call that was admitted at `sent` is not sent after all.
     pub(super) fn withdrawn(&mut self, sent: Duration) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.ends_probe(sent);
         self.remove(sent);
     }
 
     /// The quota refused the call that was admitted at `sent`. `pause` is the pause that the server asked for.
     pub(super) fn refused(&mut self, now: Duration, sent: Duration, pause: Option<RetryAfter>) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.ends_probe(sent);
+        let was_probe = self.remove(sent);
         self.drop_expired(now);
-        self.remove(sent);
-        let accepted = self.sent.len();
-        let (lower_bound, made_at) = match self.estimate {
-            // One of several calls that were in flight together. Each of their refusals makes the number more exact.
-            Some(estimate) if sent <= estimate.made_at => (estimate.lower_bound, estimate.made_at),
-            // One refusal halves the estimate at most.
-            Some(estimate) => ((estimate.calls / 2).max(1), now),
-            None => (MIN_FIRST_ESTIMATE, now),
+        if self.closure.is_none() && sent < self.opened_by {
+            return;
+        }
+        let closure = self.closure.get_or_insert_with(|| Closure::new(now, sent, self.period));
+        closure.refused(sent, was_probe, self.sent.len());
+        match self.pace {
+            Pace::Unlimited if closure.shows_quota() => closure.expect_quota(self.period / 4, self.period),
+            // Who finds an open line late gets a smaller share.
+            Pace::Shared(_) => closure.expect_quota(self.period / 6, self.period),
+            Pace::Unlimited | Pace::Alone(_) => {}
+        }
+        let after_pause = closure.after_pause(now, (self.random)());
+        let probe_at = match &self.pace {
+            // A window may have begun with the oldest call.
+            Pace::Unlimited => match self.sent.front().map(|oldest| *oldest + with_margin(self.period)) {
+                Some(end) if end > now => after_pause.min(end),
+                _ => after_pause,
+            },
+            Pace::Alone(window) if window.is_used_up() && window.end() > now => window.end(),
+            Pace::Alone(_) | Pace::Shared(_) => after_pause,
         };
-        // Fewer calls were accepted than the bound: others may use the quota up for a moment. Then the estimate is a
-        // guess that doubles after one period, and a growing pause replaces the usual wait for the oldest call.
-        let is_guess = accepted < lower_bound;
-        let calls = accepted.max(lower_bound);
-        let (growth, calm_periods) = if is_guess { (calls, 1) } else { (1, CALM_PERIODS) };
-        let grows_at = now + self.period * calm_periods;
-        self.estimate = Some(Estimate { calls, lower_bound, growth, grows_at, made_at });
-        let own_pause = match is_guess {
-            true => (self.period / 16).saturating_mul(1 << self.unexpected_refusals.min(4)),
-            // The next call is admitted when the oldest one is a period old.
-            false => Duration::ZERO,
+        // A pause that the server asks for may be long. One probe is sent after a period all the same.
+        let asked = pause.map(|pause| now + pause.for_queue(self.period).min(self.period));
+        closure.probe_not_before(probe_at, asked);
+    }
+
+    /// Opens the line, because the call that was sent at `sent` was accepted.
+    fn open(&mut self, now: Duration, sent: Duration) {
+        let Some(closure) = self.closure.take() else { return };
+        self.opened_by = sent;
+        let taken = closure.taken;
+        let ends_window = closure.ends_window(now, self.period);
+        let window = |calls, began| Window::new(calls, self.window_length(sent, began), sent);
+        self.pace = match self.pace {
+            Pace::Unlimited if !closure.shows_quota() => Pace::Unlimited,
+            Pace::Unlimited if ends_window && taken >= pace::MIN_WINDOW => {
+                let began = self.sent.front().copied().unwrap_or(sent);
+                Pace::Alone(window(taken, began))
+            }
+            // One refusal in the middle of a window: chance.
+            Pace::Alone(known) if !known.is_used_up() && closure.refused < 2 => Pace::Alone(known),
+            Pace::Alone(known) if known.is_used_up() => {
+                let length = if closure.probes > 0 { self.window_length(sent, known.began) } else { known.length };
+                Pace::Alone(known.next(length, sent))
+            }
+            Pace::Shared(ramp) if ends_window && ramp.repeats() >= pace::MIN_REPEATS => {
+                Pace::Alone(window(ramp.calls, ramp.began))
+            }
+            Pace::Shared(ramp) => Pace::Shared(ramp.next(sent, taken)),
+            Pace::Unlimited | Pace::Alone(_) => Pace::Shared(Ramp::new(sent, taken)),
         };
-        self.unexpected_refusals += u32::from(is_guess);
-        let pause = pause.map_or(Duration::ZERO, |pause| pause.for_queue(self.quota_period));
-        self.held_until = self.held_until.max(now + own_pause.max(pause));
-        self.probe_at = now + self.period;
+        self.plan_next(now);
     }
 
-    /// Whether the quota has ever refused a call.
-    pub(super) fn has_refused(&self) -> bool {
-        self.estimate.is_some()
+    /// The length of a window that began at `began` and had ended at `end`. The end is noticed late, so that a length near the
+    /// configured one is taken for it.
+    fn window_length(&self, end: Duration, began: Duration) -> Duration {
+        let seen = end.saturating_sub(began);
+        let is_usual = seen > self.period.mul_f64(0.75) && seen < self.period.mul_f64(1.25);
+        if is_usual { with_margin(self.period) } else { seen }
     }
 
-    /// Whether the call that was admitted at `sent` is the probe. It no longer is from now on.
-    fn ends_probe(&mut self, sent: Duration) -> bool {
-        self.probe.take_if(|probe| *probe == sent).is_some()
+    fn plan_next(&mut self, now: Duration) {
+        match self.pace.pause(now, self.period, 0.5 + (self.random)()) {
+            Some(pause) => self.next_at = now + pause,
+            None => (self.pace, self.next_at) = (Pace::Unlimited, now),
+        }
     }
 
-    fn remove(&mut self, sent: Duration) {
+    /// Whether a quota has shown itself, or the line is closed.
+    pub(super) fn is_limited(&self) -> bool {
+        self.closure.is_some() || !matches!(self.pace, Pace::Unlimited)
+    }
+
+    /// Forgets a call that does not count against the quota. Returns whether it was the probe.
+    fn remove(&mut self, sent: Duration) -> bool {
         if let Some(index) = self.sent.iter().rposition(|moment| *moment == sent) {
             self.sent.remove(index);
         }
+        let was_probe = self.closure.as_mut().is_some_and(|closure| closure.ends_probe(sent));
+        if !was_probe {
+            self.pace.forget(sent);
+        }
+        was_probe
     }
 
     fn drop_expired(&mut self, now: Duration) {
-        while self.sent.front().is_some_and(|sent| *sent + self.period <= now) {
+        while self.sent.front().is_some_and(|sent| *sent + with_margin(self.period) <= now) {
             self.sent.pop_front();
-        }
-    }
-
-    /// Raises the estimate when it is time and the current one is fully used.
-    fn grow(&mut self, now: Duration) {
-        let Some(estimate) = self.estimate.as_mut().filter(|estimate| now >= estimate.grows_at) else { return };
-        if self.sent.len() >= estimate.calls {
-            estimate.calls += estimate.growth;
-            estimate.growth *= 2;
-            estimate.grows_at = now + self.period;
         }
     }
 }
 
+/// A little longer: of two calls that are sent one period apart, the second may arrive less than a period after the first.
+fn with_margin(period: Duration) -> Duration {
+    period.saturating_add(period / 100)
+}
+
+fn after(pause: Duration) -> Admission {
+    Admission::After(pause.max(Duration::from_millis(1)))
+}
+
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

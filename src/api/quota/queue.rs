@@ -84,7 +84,7 @@ impl QuotaQueue {
     pub(super) fn new(period: Duration) -> Self {
         Self {
             began: Instant::now(),
-            estimator: Mutex::new(QuotaEstimator::new(period)),
+            estimator: Mutex::new(QuotaEstimator::new(period, fastrand::f64)),
             urgent_line: tokio::sync::Mutex::default(),
             other_line: tokio::sync::Mutex::default(),
             waiting: Mutex::default(),
@@ -124,7 +124,7 @@ impl QuotaQueue {
                 match timeout(UNREPORTED_WAIT, first.as_mut()).await {
                     Ok(first) => first,
                     Err(_) => {
-                        if self.estimator().has_refused() {
+                        if self.estimator().is_limited() {
                             report();
                         }
                         first.await
@@ -187,7 +187,7 @@ impl Permit<'_> {
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         if !self.is_settled {
-            self.queue.estimator().accepted(self.sent);
+            self.queue.estimator().accepted(self.queue.began.elapsed(), self.sent);
         }
         self.queue.changed.notify_waiters();
     }
@@ -222,13 +222,10 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
     const LONG: Duration = Duration::from_secs(3600);
 
-    /// A queue whose quota admits ten calls per minute and has just admitted them.
+    /// A queue whose quota has refused a call and asked for a pause of a minute.
     async fn full() -> QuotaQueue {
         let queue = QuotaQueue::new(MINUTE);
-        for _ in 0..10 {
-            drop(queue.acquire(false, LONG, || {}).await.unwrap());
-        }
-        queue.acquire(false, LONG, || {}).await.unwrap().refused(None);
+        queue.acquire(false, LONG, || {}).await.unwrap().refused(Some(MINUTE.into()));
         queue
     }
 

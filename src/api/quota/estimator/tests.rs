@@ -2,146 +2,211 @@ use super::*;
 use proptest::prelude::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
+const SECOND: Duration = Duration::from_secs(1);
 /// From a call to its response.
 const LATENCY: Duration = Duration::from_millis(100);
 
-/// The ways in which a service may count a quota.
-#[derive(Clone, Copy, Debug)]
-enum Service {
-    /// At most `most` calls in the minute that begins with the first one.
-    Window { most: usize, began: Duration, count: usize },
-    /// A token bucket of `most` tokens that refills evenly within a minute.
-    Bucket { most: f64, level: f64, filled: Duration },
+fn estimator() -> QuotaEstimator {
+    QuotaEstimator::new(MINUTE, || 0.5)
 }
 
-impl Service {
-    fn window(most: usize) -> Self {
-        Self::Window { most, began: Duration::ZERO, count: 0 }
+/// Sends so many calls at `now`, a microsecond apart. Returns when each was sent.
+fn send(estimator: &mut QuotaEstimator, count: u32, now: Duration) -> Vec<Duration> {
+    let sent: Vec<_> = (0..count).map(|number| now + Duration::from_micros(number.into())).collect();
+    for at in &sent {
+        assert_eq!(estimator.admission(*at), Admission::Now);
     }
+    sent
+}
 
-    fn accepts(&mut self, now: Duration) -> bool {
-        match self {
-            Self::Window { most, began, count } => {
-                if now >= *began + MINUTE {
-                    (*began, *count) = (now, 0);
-                }
-                *count += 1;
-                *count <= *most
+/// When the next call is admitted. It is sent then.
+fn next(estimator: &mut QuotaEstimator, mut now: Duration) -> Duration {
+    while let Admission::After(pause) = estimator.admission(now) {
+        now += pause;
+    }
+    now
+}
+
+/// Refuses every call from `now` on until the quota has shown itself, accepts the probe at `opens`, and returns when it was.
+fn learn(estimator: &mut QuotaEstimator, now: Duration, opens: Duration) -> Duration {
+    let refused = send(estimator, 4, now);
+    for sent in refused {
+        estimator.refused(now + LATENCY, sent, None);
+    }
+    let mut probe = next(estimator, now + LATENCY);
+    while probe < opens {
+        estimator.refused(probe + LATENCY, probe, None);
+        probe = next(estimator, probe + LATENCY);
+    }
+    estimator.accepted(probe + LATENCY, probe);
+    probe
+}
+
+#[test]
+fn a_refusal_closes_the_line_until_one_probe_is_accepted() {
+    let mut estimator = estimator();
+    let sent = send(&mut estimator, 2, SECOND);
+    estimator.accepted(SECOND, sent[0]);
+    estimator.refused(SECOND, sent[1], None);
+    assert!(estimator.is_limited());
+    let mut pauses = vec![];
+    let mut now = SECOND;
+    for _ in 0..8 {
+        let probe = next(&mut estimator, now);
+        pauses.push((probe - now).as_millis());
+        // No other call is sent until the probe has its response.
+        assert!(matches!(estimator.admission(probe + LATENCY), Admission::After(_)));
+        now = probe + LATENCY;
+        estimator.refused(now, probe, None);
+    }
+    // They grow to a eighth of the period.
+    assert_eq!(pauses, [500, 1000, 2000, 4000, 7500, 7500, 7500, 7500]);
+    let probe = next(&mut estimator, now);
+    estimator.accepted(probe + LATENCY, probe);
+    assert_eq!(estimator.admission(probe + 2 * MINUTE), Admission::Now);
+}
+
+#[test]
+fn a_refusal_among_accepted_calls_is_chance() {
+    let mut estimator = estimator();
+    let sent = send(&mut estimator, 8, SECOND);
+    estimator.refused(SECOND + LATENCY, sent[1], None);
+    for accepted in [0, 2, 3] {
+        estimator.accepted(SECOND + LATENCY, sent[accepted]);
+    }
+    assert!(matches!(estimator.admission(SECOND + LATENCY), Admission::After(_)));
+    estimator.accepted(SECOND + LATENCY, sent[4]);
+    assert_eq!(send(&mut estimator, 8, SECOND + LATENCY).len(), 8);
+    // A second one, alone, is followed by an accepted probe.
+    let sent = send(&mut estimator, 1, 2 * SECOND)[0];
+    estimator.refused(2 * SECOND, sent, None);
+    let probe = next(&mut estimator, 2 * SECOND);
+    estimator.accepted(probe, probe);
+    assert!(!estimator.is_limited());
+}
+
+#[test]
+fn a_quota_that_has_shown_itself_is_used_slowly_at_first() {
+    let mut estimator = estimator();
+    let opened = learn(&mut estimator, SECOND, SECOND);
+    let mut sent = vec![opened + LATENCY];
+    for _ in 0..60 {
+        let at = next(&mut estimator, sent[sent.len() - 1]);
+        estimator.accepted(at, at);
+        sent.push(at);
+    }
+    let first = sent[1] - sent[0];
+    assert!(first > 5 * SECOND, "{first:?}");
+    // Ever faster.
+    assert!(sent.windows(3).all(|at| at[2] - at[1] < at[1] - at[0]));
+    // The next refusal begins it anew.
+    let refused = next(&mut estimator, sent[60]);
+    estimator.refused(refused, refused, None);
+    let probe = next(&mut estimator, refused);
+    assert_eq!(probe - refused, MINUTE / 12);
+    estimator.accepted(probe, probe);
+    assert!(next(&mut estimator, probe) - probe > SECOND);
+}
+
+#[test]
+fn a_quota_that_refuses_nothing_for_two_periods_is_forgotten() {
+    let mut estimator = estimator();
+    let opened = learn(&mut estimator, SECOND, SECOND);
+    assert!(estimator.is_limited());
+    let calls = send(&mut estimator, 1, opened + 3 * MINUTE);
+    estimator.accepted(opened + 3 * MINUTE, calls[0]);
+    assert!(!estimator.is_limited());
+}
+
+/// An estimator whose quota accepted 20 calls and then nothing for a minute, and when it opened.
+fn alone() -> (QuotaEstimator, Duration) {
+    let mut estimator = estimator();
+    for sent in send(&mut estimator, 20, SECOND) {
+        estimator.accepted(SECOND, sent);
+    }
+    let opened = learn(&mut estimator, 2 * SECOND, MINUTE);
+    assert!(opened < 63 * SECOND, "{opened:?}");
+    (estimator, opened)
+}
+
+/// Sends calls and has them accepted until the line closes. Returns their number and the time that the line is closed.
+fn until_closed(estimator: &mut QuotaEstimator, mut now: Duration) -> (usize, Duration) {
+    for count in 0.. {
+        match estimator.admission(now) {
+            Admission::After(pause) if pause > 5 * SECOND => return (count, pause),
+            Admission::After(pause) => {
+                now += pause;
+                assert_eq!(estimator.admission(now), Admission::Now);
             }
-            Self::Bucket { most, level, filled } => {
-                *level = (*level + *most * (now - *filled).as_secs_f64() / 60.0).min(*most);
-                *filled = now;
-                let accepts = *level >= 1.0;
-                *level -= f64::from(u8::from(accepts));
-                accepts
-            }
+            Admission::Now => {}
+            Admission::AfterResponse => panic!("nothing is in flight"),
         }
+        estimator.accepted(now, now);
     }
-}
-
-struct Totals {
-    took: Duration,
-    refused: usize,
-}
-
-/// Sends `calls` that all wait from the start. From the time in `then` on, another service counts.
-fn send_all(calls: usize, mut service: Service, mut then: Option<(Duration, Service)>) -> Totals {
-    let mut estimator = QuotaEstimator::new(MINUTE);
-    let (mut now, mut waiting, mut refused) = (Duration::ZERO, calls, 0);
-    let mut responses: VecDeque<(Duration, Duration, bool)> = VecDeque::new();
-    while waiting > 0 || !responses.is_empty() {
-        while responses.front().is_some_and(|(at, ..)| *at <= now) {
-            let Some((_, sent, is_accepted)) = responses.pop_front() else { break };
-            if is_accepted {
-                estimator.accepted(sent);
-            } else {
-                estimator.refused(now, sent, None);
-                (waiting, refused) = (waiting + 1, refused + 1);
-            }
-        }
-        let admission = if waiting > 0 { estimator.admission(now) } else { Admission::AfterResponse };
-        let next = responses.front().map(|(at, ..)| *at);
-        now = match admission {
-            Admission::Now => {
-                waiting -= 1;
-                let is_accepted = match then {
-                    Some((from, ref mut other)) if now >= from => other.accepts(now),
-                    _ => service.accepts(now),
-                };
-                responses.push_back((now + LATENCY, now, is_accepted));
-                now + Duration::from_millis(1)
-            }
-            Admission::After(pause) => next.unwrap_or(Duration::MAX).min(now + pause),
-            Admission::AfterResponse => next.unwrap_or(now),
-        };
-    }
-    Totals { took: now, refused }
+    unreachable!()
 }
 
 #[test]
-fn without_a_refusal_calls_wait_for_responses_only() {
-    let totals = send_all(500, Service::window(10_000), None);
-    assert_eq!(totals.refused, 0);
-    assert!(totals.took < Duration::from_secs(3), "{:?}", totals.took);
-}
-
-#[test]
-fn a_quota_is_used_fully_and_seldom_exceeded() {
-    for (calls, most) in [(2000, 30), (2000, 180), (2000, 600)] {
-        let totals = send_all(calls, Service::window(most), None);
-        let least = MINUTE * u32::try_from(calls / most - 1).unwrap();
-        assert!(totals.took <= least.mul_f64(1.15) + 2 * MINUTE, "{most}: {:?} instead of {least:?}", totals.took);
-        assert!(totals.refused * 100 <= calls * 4, "{most}: {} refused", totals.refused);
+fn a_worker_that_is_alone_closes_its_line_until_the_window_ends() {
+    let (mut estimator, opened) = alone();
+    // The probe was the first of 20.
+    let (sent, closed) = until_closed(&mut estimator, opened);
+    assert_eq!(sent, 19);
+    assert!(closed > MINUTE / 2, "{closed:?}");
+    let opened = next(&mut estimator, opened + 40 * SECOND);
+    estimator.accepted(opened, opened);
+    // The second window has one call more, which is refused. That tells nothing new.
+    let mut now = opened;
+    for _ in 0..19 {
+        now = next(&mut estimator, now);
+        estimator.accepted(now, now);
     }
+    now = next(&mut estimator, now);
+    estimator.refused(now, now, None);
+    let probe = next(&mut estimator, now);
+    assert!(probe - opened >= MINUTE, "{:?}", probe - opened);
+    estimator.accepted(probe, probe);
+    assert_eq!(until_closed(&mut estimator, probe).0, 19);
 }
 
 #[test]
-fn a_bucket_that_refills_evenly_is_used_fully_too() {
-    for most in [30, 180] {
-        let most_at_once = f64::from(most);
-        let bucket = Service::Bucket { most: most_at_once, level: most_at_once, filled: Duration::ZERO };
-        let totals = send_all(1000, bucket, None);
-        let least = MINUTE * (1000 / most);
-        assert!(totals.took <= least.mul_f64(1.3) + 2 * MINUTE, "{most}: {:?} instead of {least:?}", totals.took);
-        assert!(totals.refused <= 100, "{most}: {} refused", totals.refused);
+fn a_worker_that_gets_less_than_before_is_not_alone() {
+    let (mut estimator, opened) = alone();
+    let mut now = opened + LATENCY;
+    for _ in 0..10 {
+        now = next(&mut estimator, now);
+        estimator.accepted(now, now);
     }
+    now = next(&mut estimator, now);
+    // One refusal may be chance: the line opens soon. A second one is none.
+    estimator.refused(now, now, None);
+    let probe = next(&mut estimator, now);
+    assert_eq!(probe - now, MINUTE / 120);
+    estimator.refused(probe, probe, None);
+    let probe = next(&mut estimator, probe);
+    estimator.accepted(probe, probe);
+    assert!(matches!(estimator.pace, Pace::Shared(_)));
 }
 
 #[test]
-fn the_estimate_grows_with_the_quota() {
-    let totals = send_all(3000, Service::window(10), Some((3 * MINUTE, Service::window(600))));
-    assert!(totals.took < 20 * MINUTE, "{:?}", totals.took);
-}
-
-#[test]
-fn a_quota_that_others_use_up_for_a_moment_recovers_soon() {
-    for (calls, most) in [(50, 180), (300, 600)] {
-        let used_up = Service::Window { most: 0, began: Duration::ZERO, count: 0 };
-        let totals = send_all(calls, used_up, Some((Duration::from_secs(5), Service::window(most))));
-        assert!(totals.took < 6 * MINUTE, "{calls}: {:?}", totals.took);
-        assert!(totals.refused < 40, "{calls}: {}", totals.refused);
+fn a_window_that_allows_more_than_before_is_measured_anew() {
+    let (mut estimator, opened) = alone();
+    until_closed(&mut estimator, opened);
+    let opened = next(&mut estimator, opened + 40 * SECOND);
+    estimator.accepted(opened, opened);
+    assert!(matches!(estimator.pace, Pace::Alone(_)));
+    // The second window has one call more, which is accepted.
+    let mut now = opened;
+    for _ in 0..20 {
+        now = next(&mut estimator, now);
+        estimator.accepted(now, now);
     }
-}
-
-#[test]
-fn a_refusal_halves_the_estimate_at_most() {
-    let mut estimator = QuotaEstimator::new(MINUTE);
-    for call in (0..100).map(Duration::from_millis) {
-        assert_eq!(estimator.admission(call), Admission::Now);
-        estimator.accepted(call);
-    }
-    let mut refuse_at = |now: Duration| {
-        assert_eq!(estimator.admission(now), Admission::Now);
-        estimator.refused(now + LATENCY, now, None);
-        estimator.estimate.map(|estimate| estimate.calls)
-    };
-    assert_eq!(refuse_at(Duration::from_secs(1)), Some(100));
-    assert_eq!(refuse_at(3 * MINUTE), Some(50));
+    assert!(matches!(estimator.pace, Pace::Shared(_)));
 }
 
 /// An estimator whose first call was refused at [`LATENCY`], with this `Retry-After`.
 fn refused_for(pause: Duration) -> QuotaEstimator {
-    let mut estimator = QuotaEstimator::new(MINUTE);
+    let mut estimator = estimator();
     assert_eq!(estimator.admission(Duration::ZERO), Admission::Now);
     estimator.refused(LATENCY, Duration::ZERO, Some(pause.into()));
     estimator
@@ -149,40 +214,33 @@ fn refused_for(pause: Duration) -> QuotaEstimator {
 
 #[test]
 fn a_pause_that_the_server_asks_for_is_kept() {
-    let mut estimator = refused_for(MINUTE);
-    assert_eq!(estimator.admission(MINUTE / 2), Admission::After(MINUTE / 2 + LATENCY));
-    assert_eq!(estimator.admission(MINUTE + LATENCY), Admission::Now);
+    let mut estimator = refused_for(MINUTE / 2);
+    assert_eq!(estimator.admission(MINUTE / 4), Admission::After(MINUTE / 4 + LATENCY));
+    assert_eq!(estimator.admission(MINUTE / 2 + LATENCY), Admission::Now);
 }
 
 #[test]
 fn a_long_pause_holds_the_queue_for_two_periods() {
     for asked in [2 * MINUTE, 60 * MINUTE, Duration::MAX] {
         let mut estimator = refused_for(asked);
-        let probe = 2 * MINUTE - Duration::from_secs(1);
-        assert_eq!(estimator.admission(probe), Admission::Now);
+        let probe = next(&mut estimator, LATENCY);
+        assert_eq!(probe, MINUTE + LATENCY);
         // The probe's response never comes.
-        assert_eq!(estimator.admission(probe), Admission::After(Duration::from_secs(1) + LATENCY));
-        estimator.withdrawn(probe);
-        assert_eq!(estimator.admission(2 * MINUTE + LATENCY), Admission::Now);
+        assert_eq!(next(&mut estimator, probe), 2 * MINUTE + LATENCY);
     }
 }
 
 #[test]
 fn one_probe_is_sent_during_a_long_pause() {
     let mut estimator = refused_for(60 * MINUTE);
-    let Admission::After(pause) = estimator.admission(MINUTE) else { panic!("admitted") };
-    let probe = MINUTE + pause;
-    assert!(probe < 2 * MINUTE, "{probe:?}");
-    assert_eq!(estimator.admission(probe), Admission::Now);
+    let probe = next(&mut estimator, LATENCY);
     assert!(matches!(estimator.admission(probe), Admission::After(_)));
     // One that is not sent makes room for another.
     estimator.withdrawn(probe);
     assert_eq!(estimator.admission(probe), Admission::Now);
     // An accepted one ends the pause.
-    estimator.accepted(probe);
-    for call in 1..=5 {
-        assert_eq!(estimator.admission(probe + Duration::from_millis(call)), Admission::Now);
-    }
+    estimator.accepted(probe, probe);
+    assert_eq!(send(&mut estimator, 5, probe).len(), 5);
 }
 
 #[test]
@@ -191,42 +249,42 @@ fn a_probe_that_is_refused_begins_the_pause_again() {
     let probe = 3 * MINUTE / 2;
     assert_eq!(estimator.admission(probe), Admission::Now);
     estimator.refused(probe + LATENCY, probe, Some((60 * MINUTE).into()));
-    assert!(matches!(estimator.admission(probe + MINUTE), Admission::After(_)));
-    assert_eq!(estimator.admission(probe + 2 * MINUTE), Admission::Now);
+    assert_eq!(next(&mut estimator, probe + LATENCY), probe + MINUTE + LATENCY);
 }
 
 #[test]
-fn a_call_that_was_sent_before_the_pause_does_not_end_it() {
-    let mut estimator = QuotaEstimator::new(MINUTE);
-    let early = Duration::from_millis(1);
-    assert_eq!((estimator.admission(Duration::ZERO), estimator.admission(early)), (Admission::Now, Admission::Now));
-    estimator.refused(LATENCY, Duration::ZERO, Some((60 * MINUTE).into()));
-    estimator.accepted(early);
-    assert!(matches!(estimator.admission(MINUTE), Admission::After(_)));
+fn calls_that_were_sent_before_the_pause_do_not_end_it() {
+    let mut estimator = estimator();
+    let sent = send(&mut estimator, 9, Duration::ZERO);
+    estimator.refused(LATENCY, sent[0], Some((60 * MINUTE).into()));
+    for early in &sent[1..] {
+        estimator.accepted(LATENCY, *early);
+    }
+    assert_eq!(next(&mut estimator, LATENCY), MINUTE + LATENCY);
 }
 
 proptest! {
     /// Whatever the responses are, a call is admitted again in the end.
     #[test]
     fn no_call_waits_forever(
-        responses in proptest::collection::vec((any::<bool>(), 0u64..90), 1..200),
+        responses in proptest::collection::vec((0..3u8, 0u64..90), 1..200),
         asked in any::<u64>(),
     ) {
-        let mut estimator = QuotaEstimator::new(MINUTE);
+        let mut estimator = estimator();
         let mut now = Duration::ZERO;
-        for (is_accepted, later) in responses {
+        for (response, later) in responses {
             now += Duration::from_secs(later);
             for _ in 0..2 {
                 if let Admission::After(pause) = estimator.admission(now) {
-                    prop_assert!(pause <= 2 * MINUTE);
+                    prop_assert!(pause <= 2 * MINUTE, "{pause:?}");
                     now += pause;
                 } else {
                     let sent = now;
                     now += LATENCY;
-                    if is_accepted {
-                        estimator.accepted(sent);
-                    } else {
-                        estimator.refused(now, sent, Some(Duration::from_secs(asked).into()));
+                    match response {
+                        0 => estimator.accepted(now, sent),
+                        1 => estimator.refused(now, sent, Some(Duration::from_secs(asked).into())),
+                        _ => estimator.withdrawn(sent),
                     }
                 }
             }
