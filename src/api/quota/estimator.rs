@@ -175,6 +175,10 @@ impl QuotaEstimator {
                 let began = self.sent.front().copied().unwrap_or(sent);
                 Pace::Alone(window(taken, began))
             }
+            // Few refusals, and no call of the window was accepted: the one before ended a moment later.
+            Pace::Alone(known) if known.is_unused() && !closure.shows_quota() => {
+                Pace::Alone(known.next(known.length, sent))
+            }
             // One refusal in the middle of a window: chance.
             Pace::Alone(known) if !known.is_used_up() && closure.refused < 2 => Pace::Alone(known),
             Pace::Alone(known) if known.is_used_up() => {

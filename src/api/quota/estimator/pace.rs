@@ -158,6 +158,11 @@ impl Window {
         self.began + self.length
     }
 
+    /// Whether no call was accepted yet.
+    pub(super) fn is_unused(&self) -> bool {
+        self.calls == 0
+    }
+
     /// Whether the known number of calls was accepted.
     pub(super) fn is_used_up(&self) -> bool {
         self.calls >= self.most

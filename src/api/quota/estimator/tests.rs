@@ -170,6 +170,21 @@ fn a_worker_that_is_alone_closes_its_line_until_the_window_ends() {
 }
 
 #[test]
+fn a_window_that_begins_a_moment_too_early_changes_nothing() {
+    let (mut estimator, opened) = alone();
+    // The line was not closed, because the window was not used up.
+    let mut now = opened + MINUTE + SECOND;
+    assert_eq!(estimator.admission(now), Admission::Now);
+    for _ in 0..3 {
+        estimator.refused(now, now, None);
+        now = next(&mut estimator, now);
+    }
+    estimator.accepted(now, now);
+    // The same number, and one call more.
+    assert_eq!(until_closed(&mut estimator, now).0, 20);
+}
+
+#[test]
 fn a_worker_that_gets_less_than_before_is_not_alone() {
     let (mut estimator, opened) = alone();
     let mut now = opened + LATENCY;
