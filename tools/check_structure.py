@@ -8,7 +8,7 @@ Rules, for Rust in `src/` and, where it says so, for Python in `python/`:
   `crate::api::ApiError` or `api::ApiError`, to the file that *defines* the name: a re-export is followed to the
   definition, and a `mod.rs` counts only for what it defines itself.
 - No two structs, enums, unions, traits or type aliases have the same name, unless `SAME_NAME` says why.
-- A module has at most `MAX_LINES` lines, its test module not counted.
+- A module has at most `MAX_LINES` lines, its test module not counted (Rust and Python).
 - A top-level module uses only those that come later in `LAYERS`, and only what `NARROW` allows.
 
 Code under `#[cfg(test)]` is exempt from all rules. The script reads text and knows no types: what a macro generates and
@@ -311,8 +311,11 @@ class Python:
             file = path.relative_to(root).as_posix()
             name = file.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
             self.files[name] = file
+        self.lengths: dict[str, int] = {}
         for name, file in self.files.items():
-            self.imported[name] = dict(self._imports(name, file, ast.parse((root / file).read_text())))
+            source = (root / file).read_text()
+            self.lengths[file] = len(source.splitlines())
+            self.imported[name] = dict(self._imports(name, file, ast.parse(source)))
         # An extension module, of which only the stub is here.
         for path in root.rglob("*.pyi"):
             file = path.relative_to(root).as_posix()
@@ -428,11 +431,11 @@ def type_problems(types: dict[str, list[str]]) -> Iterator[str]:
             yield f"name: {name} is the name of one type only. Remove it from SAME_NAME in tools/check_structure.py"
 
 
-def length_problems(lengths: dict[str, int]) -> Iterator[str]:
+def length_problems(folder: str, lengths: dict[str, int]) -> Iterator[str]:
     """Modules that are too long, in words."""
     for file, lines in sorted(lengths.items()):
         if lines > MAX_LINES:
-            yield f"length: src/{file} has {lines} lines without its tests; at most {MAX_LINES}. Split it by topic"
+            yield f"length: {folder}/{file} has {lines} lines without its tests; at most {MAX_LINES}. Split it by topic"
 
 
 def problems(root: Path) -> list[str]:
@@ -443,8 +446,9 @@ def problems(root: Path) -> list[str]:
         *circle_problems("src", edges),
         *layer_problems(edges, rust.lengths),
         *type_problems(rust.types),
-        *length_problems(rust.lengths),
+        *length_problems("src", rust.lengths),
         *circle_problems("python", python.edges()),
+        *length_problems("python", python.lengths),
     ]
 
 

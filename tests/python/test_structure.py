@@ -123,6 +123,12 @@ def test_a_long_module_is_found_and_its_tests_do_not_count(tree):
     assert problem == "length: src/job.rs has 401 lines without its tests; at most 400. Split it by topic"
 
 
+def test_a_long_python_module_is_found(tree):
+    assert tree(SOUND | {"python/package/a.py": "a = 1\n" * 400}) == []
+    (problem,) = tree({"python/package/a.py": "a = 1\n" * 401})
+    assert problem == "length: python/package/a.py has 401 lines without its tests; at most 400. Split it by topic"
+
+
 def test_layers_are_used_downwards_only(tree):
     files = {
         "src/job.rs": "use crate::api::Client;\npub struct Body;\n",

@@ -425,7 +425,7 @@ async def test_a_stop_schedules_no_flow_run_that_has_ended_or_is_being_cancelled
 
 
 async def test_a_stop_gives_back_a_run_whose_project_is_being_looked_up(worker, flow_run, monkeypatch):
-    monkeypatch.setattr(worker, "_find_project", hangs)
+    monkeypatch.setattr("prefect_gcp.workers._clients._find_project", hangs)
     task = asyncio.create_task(worker.run(flow_run, await prepared(flow_run, credentials={})))
     await asyncio.sleep(0.1)
     task.cancel()
