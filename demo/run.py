@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -145,7 +146,7 @@ def service(name: str, env: dict[str, str], *words: str, ready: str | None = Non
 
 def command(env: dict[str, str], *words: str, show: str | None = None) -> None:
     """Run a command to its end."""
-    print(f"  $ {show or ' '.join(words)}")
+    print(f"  $ {show or shlex.join(words)}")
     done = subprocess.run([str(BIN / words[0]), *words[1:]], env=env, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise DemoError(f"{words[0]} ended with status {done.returncode}:\n{done.stdout}{done.stderr}")

@@ -8,7 +8,7 @@ use std::{
 use pyo3::prelude::*;
 use pyo3_async_runtimes::tokio::get_runtime;
 use tokio::{
-    sync::watch,
+    sync::{mpsc, watch},
     time::{Instant, timeout},
 };
 
@@ -23,6 +23,8 @@ use crate::lifecycle::{
 
 /// How long the interpreter's exit waits for deletions, in addition to what was waited before.
 const EXIT_WAIT: Duration = Duration::from_secs(8);
+/// How long a line waits for Python to take the last message of its run.
+const LAST_MESSAGE_WAIT: Duration = Duration::from_millis(500);
 /// How long a drain waits for log lines to be written.
 const LOG_WAIT: Duration = Duration::from_secs(1);
 
@@ -35,17 +37,21 @@ static DRAINED: Mutex<Duration> = Mutex::new(Duration::ZERO);
 /// The log lines that are being written.
 static LINES: LazyLock<watch::Sender<usize>> = LazyLock::new(|| watch::Sender::new(0));
 
-/// Calls a Python callable `(level, message)` for each line, on another thread. The lines of one deletion are far enough
-/// apart to keep their order.
-pub(super) fn log_sink(log: Py<PyAny>) -> ProgressSink {
+/// Calls a Python callable `(level, message)` for each line, on another thread, once Python has the last one of the run's
+/// messages. The lines of one deletion are far enough apart to keep their order.
+pub(super) fn log_sink<T: Send + 'static>(log: Py<PyAny>, messages: mpsc::UnboundedSender<T>) -> ProgressSink {
     let log = Arc::new(log);
     Arc::new(move |progress: Progress| {
-        let line = Line::new(log.clone());
-        enter(move |py| {
-            if let Err(error) = line.log.call1(py, (progress.level() as i32, progress.to_string())) {
-                // A logger that fails must not end the deletion.
-                error.write_unraisable(py, None);
-            }
+        let (line, messages) = (Line::new(log.clone()), messages.clone());
+        get_runtime().spawn(async move {
+            // A caller that does not read them must not hold back what became of the job.
+            _ = timeout(LAST_MESSAGE_WAIT, messages.closed()).await;
+            enter(move |py| {
+                if let Err(error) = line.log.call1(py, (progress.level() as i32, progress.to_string())) {
+                    // A logger that fails must not end the deletion.
+                    error.write_unraisable(py, None);
+                }
+            });
         });
     })
 }

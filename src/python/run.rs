@@ -125,7 +125,7 @@ impl Run {
             };
             run(RunControl {
                 sink: sink_of(messages),
-                deletion_sink: log_sink(log),
+                deletion_sink: log_sink(log, messages.clone()),
                 confirm_start: Some(confirm),
                 give_up: orders.give_up.subscribe(),
             })
@@ -206,6 +206,10 @@ impl Run {
     /// Stops watching. Dropping the run does the same.
     fn close(&self) {
         self.task.abort();
+        // An iteration that holds the lock ends, because the task's senders are dropped.
+        if let Ok(mut messages) = self.messages.try_lock() {
+            messages.close();
+        }
     }
 
     fn __aiter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
@@ -215,9 +219,11 @@ impl Run {
     fn __anext__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let (messages, outcome, location) = (self.messages.clone(), self.outcome.clone(), self.location.clone());
         awaitable(py, async move {
-            let message = messages.lock().await.recv().await;
-            if let Some(RunMessage::End(Ok(end))) = message.as_deref() {
-                _ = outcome.set(end.clone());
+            let mut messages = messages.lock().await;
+            let message = messages.recv().await;
+            if let Some(RunMessage::End(end)) = message.as_deref() {
+                _ = end.as_ref().map(|end| outcome.set(end.clone()));
+                messages.close();
             }
             NextEvent { message, has_ended: outcome.get().is_some(), location }
         })

@@ -600,6 +600,16 @@ async def test_a_run_ends_before_its_job_is_deleted_and_the_deletion_goes_on(emu
     await until(lambda: f"Cloud Run Job '{configuration.job_name}' deleted" in caplog.text)
 
 
+async def test_the_deletion_is_told_after_what_the_run_itself_told(emulator, worker, flow_run, caplog):
+    caplog.set_level(logging.INFO)
+    configurations = [await prepared(flow_run, name=f"told-{number}") for number in range(20)]
+    await asyncio.gather(*(worker.run(flow_run, configuration) for configuration in configurations))
+    await until(lambda: all(f"Cloud Run Job '{it.job_name}' deleted" in caplog.text for it in configurations))
+    for it in configurations:
+        deleting = caplog.text.index(f"Deleting completed Cloud Run Job '{it.job_name}'")
+        assert deleting < caplog.text.index(f"Cloud Run Job '{it.job_name}' deleted")
+
+
 async def test_a_worker_that_stops_says_what_it_could_not_delete(emulator, flow_run, caplog, monkeypatch):
     monkeypatch.setattr("prefect_gcp.workers._stop.GRACE", 1.0)
     emulator.set_faults({"rules": [{"fault": {"status": {"code": 503}}, "calls": ["jobs.delete"]}]})
