@@ -17,7 +17,7 @@ use super::{
     },
     region::TurnGuard,
 };
-use crate::api::{ApiMethod, CloudRunClient, ErrorKind, Guard, JobBody, types::Job};
+use crate::api::{ApiMethod, CloudRunClient, ErrorKind, Guard, JobBody};
 
 /// A start that the caller confirmed at most this long ago is sent without asking again.
 const FRESH_CONFIRMATION_MAX_AGE: Duration = Duration::from_secs(2);
@@ -99,16 +99,14 @@ impl Guard for JobGuard<'_> {
             };
             let (job, ()) = join!(self.client.get_job(self.job), confirmed);
             match job {
-                Ok(job) if self.start.as_ref().is_some_and(|start| start.maybe_started) && has_execution(&job) => false,
+                Ok(job) if self.start.as_ref().is_some_and(|start| start.maybe_started) && job.has_executions() => {
+                    false
+                }
                 Ok(job) => !self.ownership.is_deleted_or_replaced(&job),
                 Err(error) => error.kind != ErrorKind::NotFound,
             }
         })
     }
-}
-
-fn has_execution(job: &Job) -> bool {
-    job.status.latest_created_execution.is_some() || job.status.execution_count.unwrap_or_default() > 0
 }
 
 /// Stands before a create, and hears of its attempts.

@@ -41,9 +41,6 @@ class JobPlace:
     region: str
     job: str
 
-    def __str__(self) -> str:
-        return f"job {self.job!r} in project {self.project!r}, region {self.region!r}"
-
 
 async def record_place(
     client: PrefectClient,

@@ -43,6 +43,11 @@ impl Job {
         };
         find_condition(&self.status.conditions, "Ready").filter(|_| current)
     }
+
+    /// Whether the job's status says that it has been started.
+    pub fn has_executions(&self) -> bool {
+        self.status.latest_created_execution.is_some() || self.status.execution_count.unwrap_or_default() > 0
+    }
 }
 
 /// Schema `JobSpec`.

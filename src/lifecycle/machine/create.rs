@@ -79,7 +79,7 @@ pub(super) fn name_holder_read(
             Transition::to(run.plan.poll_interval, create_again)
         }
         // A job with executions belongs to an earlier run of the same flow run.
-        Ok(job) if maybe_done && run.ownership.owner_of(&job) == Owner::Us && !has_executions(&job) => {
+        Ok(job) if maybe_done && run.ownership.owner_of(&job) == Owner::Us && !job.has_executions() => {
             adopt(run, now, job)
         }
         Ok(job) if maybe_done && run.ownership.owner_of(&job) == Owner::Unknown => {
@@ -105,8 +105,4 @@ fn end_in_doubt(run: &mut RunContext, now: Duration, error: Box<ApiError>) -> Tr
     let (job, max_wait) = (run.plan.job.clone(), run.plan.settle_time);
     run.report(Progress::CheckingLeftover { job, max_wait, error: (*error).clone() });
     finish::finish_in_doubt(run, now + run.plan.settle_time, Err(error.into()))
-}
-
-fn has_executions(job: &Job) -> bool {
-    job.status.latest_created_execution.is_some() || job.status.execution_count.unwrap_or_default() > 0
 }
