@@ -12,6 +12,8 @@ BIN := $(VENV)/bin
 CARGO ?= cargo
 # Property tests draw the same cases in every run, so that the gate is red for a reason; `make fuzz` draws new ones.
 export PROPTEST_RNG_SEED ?= 20261126
+# Many build machines set it. A test that needs it would fail for everybody else.
+unexport PYTHONUNBUFFERED
 DENY_VERSION := 0.20.2
 DENY := .tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 # Most tests wait for something, so several run at a time.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 import os
 import sys
 from types import SimpleNamespace
@@ -61,10 +62,12 @@ class FloodedWorker(CloudRunWorker):
 
 async def main() -> None:
     """Starts and stops the worker as `prefect worker start` does."""
-    setup_signal_handlers_worker(os.getpid(), "the worker", print)
+    # Its output goes to a file, which is read while it runs.
+    say = functools.partial(print, flush=True)
+    setup_signal_handlers_worker(os.getpid(), "the worker", say)
     worker = FloodedWorker(work_pool_name=sys.argv[1])
     try:
-        await worker.start(printer=print)
+        await worker.start(printer=say)
     except asyncio.CancelledError:
         sys.stdout.write("Worker stopped!\n")
 
