@@ -28,7 +28,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="The memory of deletes that wait.")
     parser.add_argument("counts", type=int, nargs="*", default=COUNTS, help="numbers of deletes, growing")
     counts = parser.parse_args().counts
-    with tempfile.TemporaryDirectory() as home, Emulator(home, FAULTS, record_calls=False, ready_after=0.1) as emulator:
+    with tempfile.TemporaryDirectory() as home, Emulator(home, record_calls=False, ready_after=0.1) as emulator:
+        emulator.set_faults(FAULTS)
         # Prefect reads its settings when it is imported.
         os.environ.update(environment(home), CLOUD_RUN_EMULATOR_HOST=emulator.host, PREFECT_LOGGING_LEVEL="CRITICAL")
         asyncio.run(_measure(counts))

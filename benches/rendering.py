@@ -22,9 +22,9 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.utilities.templating import apply_values
 from prefect.workers.base import BaseJobConfiguration
 
-from prefect_gcp import _core
-from prefect_gcp.workers._templates import render
 from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfiguration
+from prefect_gcp_cloud_run import _core
+from prefect_gcp_cloud_run.workers._templates import render
 
 ROUNDS = 7
 LOOP = asyncio.new_event_loop()

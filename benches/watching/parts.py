@@ -12,7 +12,7 @@ from typing import Any
 
 from .dependencies import crates, packages
 from .processes import environment, home
-from .sessions import Load, session
+from .sessions import Load, pair, session
 
 ROOT = Path(__file__).parents[2]
 DISTRIBUTIONS = {"ours": "prefect-gcp-cloud-run", "upstream": "prefect-gcp"}
@@ -25,6 +25,12 @@ print(time.perf_counter() - began)
 """
 # Cloud Run's quotas are per minute. The emulator's minute is this short, so that a session is.
 MINUTE_SECONDS = 2.0
+# How many executions run at a time in the full region, and how long each takes, in seconds.
+ROOM = 20
+STAY = 2.0
+# Writes and starts per minute that two workers share, and how many seconds later the second one begins.
+SHARED = 60
+APART = 8.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,9 @@ class Plan:
         small: Smallest load of the scaling part.
         large: Largest load of the scaling part, for this worker only.
         quotas: For each session of the quota part, the number of runs, and the writes and starts allowed per minute.
+        crowd: Number of runs at once in a region that has room for `ROOM` executions.
+        refused: Number of runs at once when a tenth of all calls is refused by chance.
+        pair: Runs of the first and of the second worker that share a quota.
         imports: Number of processes that import the worker.
     """
 
@@ -50,6 +59,9 @@ class Plan:
     small: Load
     large: Load
     quotas: tuple[tuple[int, int], ...]
+    crowd: int
+    refused: int
+    pair: tuple[int, int]
     imports: int
 
 
@@ -62,6 +74,9 @@ FULL = Plan(
     small=Load(runs=100, shortest=60, spread=60, watch=40),
     large=Load(runs=10_000, shortest=150, spread=60, regions=10, watch=60),
     quotas=((1000, 180), (1000, 30)),
+    crowd=200,
+    refused=200,
+    pair=(600, 60),
     imports=9,
 )
 QUICK = Plan(
@@ -72,6 +87,9 @@ QUICK = Plan(
     small=Load(runs=4, shortest=3, spread=1, watch=1),
     large=Load(runs=200, shortest=6, spread=2, regions=10, watch=3),
     quotas=((20, 40),),
+    crowd=30,
+    refused=20,
+    pair=(60, 10),
     imports=2,
 )
 
@@ -120,6 +138,23 @@ class Bench:
             for runs, per_minute in self.plan.quotas
         ]
 
+    def full_region(self) -> dict[str, Any]:
+        """More runs at once than executions may run."""
+        load = Load(runs=self.plan.crowd, shortest=STAY, faults={"quotas": {"runningExecutions": ROOM}})
+        return {kind: self._hold(kind, load) for kind in self._kinds}
+
+    def random_refusals(self) -> dict[str, Any]:
+        """A tenth of all calls is refused, though there is no quota."""
+        refusal = {"status": {"code": 429, "reason": "RATE_LIMIT_EXCEEDED"}}
+        load = Load(runs=self.plan.refused, shortest=1, faults={"rules": [{"fault": refusal, "ratio": 0.1}], "seed": 1})
+        return {kind: self._hold(kind, load) for kind in self._kinds}
+
+    def two_workers(self) -> dict[str, Any]:
+        """A second worker that begins beside the backlog of another one, on the same quota."""
+        first, second = (under_quotas(runs, SHARED) for runs in self.plan.pair)
+        self.say(f"two workers: {first.runs} runs, and {second.runs} runs {APART:.0f} s later")
+        return {kind: pair(kind, self._python(kind), first, second, APART) for kind in self._kinds}
+
     def imports(self) -> dict[str, list[float]]:
         """Seconds to import the worker when Prefect's base class is loaded already, each in a new process."""
         return {kind: self._imports(self._python(kind)) for kind in self._kinds}
@@ -160,7 +195,18 @@ class Bench:
         return times[1:]
 
 
-PARTS = ("submission", "detection", "scaling", "quotas", "imports", "wheel", "dependencies")
+PARTS = (
+    "submission",
+    "detection",
+    "scaling",
+    "quotas",
+    "full_region",
+    "random_refusals",
+    "two_workers",
+    "imports",
+    "wheel",
+    "dependencies",
+)
 
 
 def _newest_wheel() -> Path | None:

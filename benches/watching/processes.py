@@ -45,6 +45,7 @@ def environment(home: str, minute_seconds: float = 60) -> dict[str, str]:
         "PREFECT_HOME": home,
         "PREFECT_API_URL": "http://127.0.0.1:1/api",
         "PREFECT_LOGGING_TO_API_ENABLED": "false",
+        "PREFECT_INTEGRATIONS_GCP_CLOUD_RUN_OBSERVER_REPLICATE_EVENTS": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "PREFECT_INTEGRATIONS_GCP_CLOUD_RUN_WORKER_QUOTA_PERIOD_SECONDS": str(minute_seconds),
@@ -106,9 +107,9 @@ class Child:
 class Emulator(Child):
     """An emulator that only simulates executions."""
 
-    def __init__(self, home: str, faults: dict[str, Any], record_calls: bool, ready_after: float) -> None:
+    def __init__(self, home: str, record_calls: bool, ready_after: float) -> None:
         command = [sys.executable, "-m", "prefect_gcp.emulator", "--executor", "simulated", "--port", "0"]
-        command += ["--ready-after", str(ready_after), "--start-after", "0.1", "--faults", json.dumps(faults)]
+        command += ["--ready-after", str(ready_after), "--start-after", "0.1"]
         command += ["--record-calls"] * record_calls
         super().__init__(command, environment(home), home, "emulator.log")
         self.host = self.line(START_SECONDS).rstrip().rpartition("=")[2]
@@ -117,6 +118,13 @@ class Emulator(Child):
         """Reads `/emulator/{what}`."""
         with urllib.request.urlopen(f"http://{self.host}/emulator/{what}", timeout=60) as answer:
             return json.load(answer)
+
+    def set_faults(self, faults: dict[str, Any]) -> None:
+        """Sets the faults from now on."""
+        body = json.dumps(faults).encode()
+        request = urllib.request.Request(f"http://{self.host}/emulator/faults", data=body, method="POST")
+        request.add_header("content-type", "application/json")
+        urllib.request.urlopen(request, timeout=60).close()  # noqa: S310
 
     def counts(self) -> Counter[str]:
         """Number of calls of each method; empty when the emulator does not count them."""
@@ -154,7 +162,6 @@ class Worker(Child):
         env = environment(home, spec["minute"]) | {"CLOUD_RUN_EMULATOR_HOST": host}
         command = [python, str(RUNNER), kind, json.dumps(spec | {"url": f"http://{host}"})]
         super().__init__(command, env, home, f"{kind}-worker.log")
-        self._stat = Path("/proc", str(self._process.pid))
         self.expect("idle", START_SECONDS)
 
     def expect(self, event: str, seconds: float) -> dict[str, Any]:
@@ -166,17 +173,28 @@ class Worker(Child):
 
     def megabytes(self) -> float:
         """Private memory, in megabytes."""
-        fields = dict(line.split()[:2] for line in (self._stat / "smaps_rollup").read_text().splitlines()[1:])
-        return (int(fields["Private_Clean:"]) + int(fields["Private_Dirty:"])) / 1024
+        return private_megabytes(self._process.pid)
 
     def threads(self) -> int:
         """Number of threads."""
-        return len(list((self._stat / "task").iterdir()))
+        return len(list(Path(f"/proc/{self._process.pid}/task").iterdir()))
 
     def cpu_seconds(self) -> float:
         """CPU time used so far, in seconds."""
-        fields = (self._stat / "stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(self._process.pid)
+
+
+def private_megabytes(pid: int) -> float:
+    """Private memory of a process, in megabytes. Reading it stops the process for a moment."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    fields = dict(line.split()[:2] for line in lines)
+    return (int(fields["Private_Clean:"]) + int(fields["Private_Dirty:"])) / 1024
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time that a process has used, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Watcher:

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .parts import MINUTE_SECONDS, least_seconds
+from .parts import APART, MINUTE_SECONDS, ROOM, SHARED, STAY, least_seconds
 from .processes import READS
 
 # The upstream worker reads each run's execution this often.
@@ -174,6 +174,61 @@ def _refused(seen: Seen) -> str:
     return f"{seen['failed']}; {share}"
 
 
+def _share(refused: int, calls: dict[str, int]) -> str:
+    total = sum(calls.values())
+    return number(refused / total * 100, "%") if total else NOTHING
+
+
+def _full_region(part: dict[str, Seen]) -> list[Row]:
+    runs = part["ours"]["load"]["runs"]
+    what = f"{runs} at once, room for {ROOM} executions of {STAY:.0f} s"
+    least = math.ceil(runs / ROOM) * STAY
+    return [
+        (
+            f"{what}: failed runs; calls refused",
+            "0",
+            *_both(part, lambda seen: f"{seen['failed']}; {_share(seen['refused'], seen['calls'])}"),
+        ),
+        (
+            f"{what}: took, of at least {number(least)} s",
+            "",
+            *_both(part, lambda seen: NOTHING if seen["failed"] else number(seen["took"], "s")),
+        ),
+    ]
+
+
+def _random_refusals(part: dict[str, Seen]) -> list[Row]:
+    runs = part["ours"]["load"]["runs"]
+
+    def show(seen: Seen) -> str:
+        failed = f"; {seen['failed']} failed" if seen["failed"] else ""
+        return _p50_p99(seen["submissions"]) + failed
+
+    return [(f"{runs} at once, a tenth of all calls refused by chance: p50 / p99", "p99 ≤ 15 s", *_both(part, show))]
+
+
+def _two_workers(part: dict[str, Seen]) -> list[Row]:
+    runs = part["ours"]["load"]["runs"]
+    late = part["ours"]["second load"]["runs"]
+    what = f"{SHARED} writes and {SHARED} starts a minute (of {MINUTE_SECONDS:.0f} s), {runs} runs"
+    # Half of the quota is its fair share. Each run makes a create, a start and a delete; its start needs one write.
+    fair = late / (SHARED / 2) * MINUTE_SECONDS
+
+    def show(seen: Seen) -> str:
+        failed = seen["first"]["failed"] + seen["second"]["failed"]
+        last = number(max(seen["second"]["submissions"], default=None), "s")
+        return f"{last}; {failed}; {_share(seen['refused'], seen['calls'])}"
+
+    return [
+        (
+            f"{what}; a second worker begins {APART:.0f} s later with {late}: its last start (fair share: "
+            f"{number(fair)} s); failed runs of both; calls refused",
+            "0 failed",
+            *_both(part, show),
+        )
+    ]
+
+
 def _imports(part: dict[str, list[float]]) -> list[Row]:
     shown = _both(part, lambda times: number(statistics.median(times) * 1000, "ms"))
     return [("import of the worker, beyond Prefect's base of it", "≤ 60 ms", *shown)]
@@ -196,6 +251,9 @@ ROWS: dict[str, Callable[[Any], list[Row]]] = {
     "detection": _detection,
     "scaling": _scaling,
     "quotas": _quotas,
+    "full_region": _full_region,
+    "random_refusals": _random_refusals,
+    "two_workers": _two_workers,
     "imports": _imports,
     "wheel": _wheel,
     "dependencies": _dependencies,

@@ -91,12 +91,14 @@ def a_run(pattern: Any, name: str, region: str, duration: float) -> Run:
     return Run(flow_run, configuration, duration)
 
 
-def the_runs(pattern: Any, runs: int, regions: list[str], shortest: float, spread: float) -> list[Run]:
+def the_runs(
+    pattern: Any, runs: int, regions: list[str], shortest: float, spread: float, prefix: str = "run"
+) -> list[Run]:
     """All runs: the regions take turns, the durations are spread evenly from the shortest on, in random order."""
     durations = [round(shortest + spread * number / runs, 3) for number in range(runs)]
     random.Random(1).shuffle(durations)  # noqa: S311, the same order each time
     return [
-        a_run(pattern, f"run-{number:05}", regions[number % len(regions)], duration)
+        a_run(pattern, f"{prefix}-{number:05}", regions[number % len(regions)], duration)
         for number, duration in enumerate(durations)
     ]
 
@@ -135,7 +137,7 @@ async def bench(spec: dict[str, Any]) -> None:
     """Runs the warm-up and all runs of the specification, step by step with the bench."""
     worker = CloudRunWorker(work_pool_name="bench")
     pattern = await a_configuration(worker)
-    first = a_run(pattern, "warm-up", spec["load"]["regions"][0], 0)
+    first = a_run(pattern, f"warm-up-{os.getpid()}", spec["load"]["regions"][0], 0)
     await first.run(worker)
     if first.outcome != 0:
         sys.exit(f"The first run ended with {first.outcome}")

@@ -74,15 +74,14 @@ def session(kind: str, python: str, load: Load) -> dict[str, Any]:
     }
     with (
         home() as place,
-        Emulator(place, load.faults, load.record_calls, load.ready_after) as emulator,
+        Emulator(place, load.record_calls, load.ready_after) as emulator,
         Worker(kind, python, emulator.host, place, spec) as worker,
     ):
         seen: dict[str, Any] = {"kind": kind, "load": asdict(load), "idle MB": worker.megabytes()}
         seen["idle threads"] = worker.threads()
         worker.send("prepare")
         worker.expect("prepared", 120)
-        # The calls of the warm-up belong to an earlier minute of the quotas.
-        time.sleep(load.faults.get("quotas", {}).get("minuteSeconds", 0))
+        emulator.set_faults(load.faults)
         before = emulator.counts()
         began, whole = time.monotonic(), Watcher(worker)
         threading.Thread(target=whole.sample, args=[limit], daemon=True).start()
@@ -97,9 +96,56 @@ def session(kind: str, python: str, load: Load) -> dict[str, Any]:
         seen |= {"most MB": whole.megabytes, "most threads": whole.threads, "mean CPU %": whole.cpu_percent}
         seen |= _latencies(done, submitted, early, emulator.lives())
         seen["calls"] = emulator.counts() - before
-        seen["refused by a quota"] = emulator.get("faults")["met"].get("quota", 0)
+        met = emulator.get("faults")["met"]
+        seen["refused by a quota"] = met.get("quota", 0)
+        seen["refused"] = sum(met.get(name, 0) for name in ("quota", "limit", "status 429"))
         if load.record_calls:
             seen["reads of executions"], seen["with fields"] = _reads_with_fields(emulator.get("calls"))
+        return seen
+
+
+def pair(kind: str, python: str, first: Load, second: Load, apart: float) -> dict[str, Any]:
+    """Holds a session of two workers that don't know of each other, in one region.
+
+    Args:
+        kind: "ours" or "upstream".
+        python: Python of the workers' environment.
+        first: The load of the first worker. Its faults hold for both.
+        second: The load of the second one.
+        apart: How many seconds later the second one begins.
+
+    Returns:
+        The measurements of both, `first` and `second`, and the calls of both together.
+    """
+    limit = first.shortest + second.shortest + apart + PATIENCE_SECONDS
+    minute = first.faults["quotas"]["minuteSeconds"]
+
+    def spec(load: Load, prefix: str) -> dict[str, Any]:
+        runs = {"runs": load.runs, "shortest": load.shortest, "spread": load.spread, "prefix": prefix}
+        return {"load": runs | {"regions": [REGIONS[0]]}, "limit": limit, "minute": minute}
+
+    with (
+        home() as place,
+        home() as other_place,
+        Emulator(place, record_calls=False, ready_after=first.ready_after) as emulator,
+        Worker(kind, python, emulator.host, place, spec(first, "first")) as one,
+        Worker(kind, python, emulator.host, other_place, spec(second, "second")) as two,
+    ):
+        for worker in (one, two):
+            worker.send("prepare")
+            worker.expect("prepared", 120)
+        emulator.set_faults(first.faults)
+        before = emulator.counts()
+        one.send("go")
+        time.sleep(apart)
+        two.send("go")
+        seen: dict[str, Any] = {"kind": kind, "load": asdict(first), "second load": asdict(second)}
+        for name, worker in (("second", two), ("first", one)):
+            submitted = worker.expect("submitted", limit + 30)["at"]
+            done = worker.expect("done", limit + 30)
+            seen[name] = _latencies(done, submitted, {}, emulator.lives())
+        seen["calls"] = emulator.counts() - before
+        seen["refused"] = emulator.get("faults")["met"].get("quota", 0)
         return seen
 
 

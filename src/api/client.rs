@@ -1,28 +1,38 @@
 //! The methods of the API as typed calls.
 
+use std::time::Duration;
+
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
+    call::CallPermit,
     endpoint::check_project,
     error::{ApiError, ApiResult},
     error_kind::ErrorKind,
     guard::Guard,
     http::Request,
-    method::{ApiMethod, ApiPath},
-    response::{ApiResponse, JobList},
+    method::{ApiMethod, ApiPath, Priority},
+    response::{ApiResponse, JobList, TaskList},
     transport::Transport,
-    types::{Deletion, Execution, JOB_LABEL, Job, List},
+    types::{Deletion, EXECUTION_LABEL, Execution, JOB_LABEL, Job, List, Task},
 };
 use crate::{schema::run_v1, secret::Secret};
 
 /// The fields of executions that [`CloudRunClient::list_executions_of_jobs`] asks for (partial responses: discovery
 /// document, parameter `fields`).
-const PROGRESS_FIELDS: &str =
-    "kind,unreachable,metadata/continue,items(metadata/name,status(conditions,runningCount,logUri))";
+const PROGRESS_FIELDS: &str = "kind,unreachable,metadata/continue,items(metadata(name,uid),\
+     status(conditions,runningCount,startTime,completionTime,logUri))";
 
 /// The fields of jobs that [`CloudRunClient::find_job`] asks for. Bodies of jobs may contain secrets.
 const JOB_FIELDS: &str = "kind,unreachable,metadata/continue,items(metadata(name,uid,labels,deletionTimestamp),status)";
+
+/// The fields of jobs that [`CloudRunClient::list_jobs`] asks for.
+const JOB_STATUS_FIELDS: &str = "kind,unreachable,metadata/continue,\
+    items(metadata(name,uid,labels,annotations,creationTimestamp,deletionTimestamp,generation),status)";
+
+/// The fields of tasks that [`CloudRunClient::list_tasks`] asks for. A task's body repeats the environment of its job.
+const TASK_FIELDS: &str = "kind,unreachable,metadata/continue,items(metadata/name,status)";
 
 /// Maximum number of a list's pages. No real list has so many.
 const MAX_PAGES: usize = 1000;
@@ -36,13 +46,28 @@ const MAX_PAGES: usize = 1000;
 /// An [`ApiError`], when another attempt would be useless or unsafe, or when the call's budget is used up.
 #[derive(Clone)]
 pub struct CloudRunClient {
-    transport: Transport,
+    pub(super) transport: Transport,
+    /// The priority of reads, if it is not that of the methods.
+    read_priority: Option<Priority>,
 }
 
 impl CloudRunClient {
     /// A client on this transport.
     pub fn new(transport: Transport) -> Self {
-        Self { transport }
+        Self { transport, read_priority: None }
+    }
+
+    /// The same client, whose reads have this priority.
+    #[must_use]
+    pub fn with_read_priority(self, priority: Priority) -> Self {
+        Self { read_priority: Some(priority), ..self }
+    }
+
+    /// The same client, whose calls wait at most this long for their quota.
+    #[must_use]
+    pub fn with_quota_wait_max(mut self, quota_wait_max: Duration) -> Self {
+        self.transport.quota_wait_max = quota_wait_max;
+        self
     }
 
     /// Creates a job from `body`, and returns it with the fields that the service adds.
@@ -71,6 +96,14 @@ impl CloudRunClient {
             }
             found => Ok(found),
         }
+    }
+
+    /// Lists the jobs that a label selector shows, from every page, with their metadata and status only.
+    ///
+    /// A job that can't be parsed is returned without a name.
+    pub async fn list_jobs(&self, selector: &str) -> ApiResult<Vec<Job>> {
+        let query = [("labelSelector", selector), ("fields", JOB_STATUS_FIELDS)];
+        self.list::<JobList, _>(ApiMethod::ListJobs, &query).await
     }
 
     /// Deletes a job. The service stops its executions in the background.
@@ -104,15 +137,23 @@ impl CloudRunClient {
             .await
     }
 
-    /// Lists all executions of several jobs, from every page, with their names, conditions, counts of running tasks and
-    /// log addresses only.
-    pub async fn list_executions_of_jobs(&self, jobs: &[&str]) -> ApiResult<Vec<Execution>> {
+    /// Waits until the quota of reads admits a list of executions, so that the caller can say then what it is to show.
+    pub async fn admit_list(&self) -> ApiResult<CallPermit<'_>> {
+        self.transport.admit(&self.with_priority(Request::new(ApiMethod::ListExecutions, ""))).await
+    }
+
+    /// Lists all executions of several jobs, from every page, with their names, uids, conditions, times, counts of
+    /// running tasks and log addresses only. `permit`: that of the first page, from [`Self::admit_list`].
+    pub async fn list_executions_of_jobs(&self, jobs: &[&str], permit: CallPermit<'_>) -> ApiResult<Vec<Execution>> {
         let selector = format!("{JOB_LABEL} in ({})", jobs.join(","));
-        self.list::<List<Value>, _>(
-            ApiMethod::ListExecutions,
-            &[("labelSelector", &selector), ("fields", PROGRESS_FIELDS)],
-        )
-        .await
+        let query = [("labelSelector", selector.as_str()), ("fields", PROGRESS_FIELDS)];
+        self.list_with::<List<Value>, _>(ApiMethod::ListExecutions, &query, Some(permit)).await
+    }
+
+    /// Lists all tasks of an execution, from every page, with their names and statuses only.
+    pub async fn list_tasks(&self, execution: &str) -> ApiResult<Vec<Task>> {
+        let selector = format!("{EXECUTION_LABEL}={execution}");
+        self.list::<TaskList, _>(ApiMethod::ListTasks, &[("labelSelector", &selector), ("fields", TASK_FIELDS)]).await
     }
 
     /// Lists resources, from every page. An item that can't be parsed becomes the default value.
@@ -121,6 +162,15 @@ impl CloudRunClient {
         method: ApiMethod,
         parameters: &[(&str, &str)],
     ) -> ApiResult<Vec<T>> {
+        self.list_with::<L, T>(method, parameters, None).await
+    }
+
+    async fn list_with<L: ApiResponse + Into<List<Value>>, T: DeserializeOwned + Default>(
+        &self,
+        method: ApiMethod,
+        parameters: &[(&str, &str)],
+        mut permit: Option<CallPermit<'_>>,
+    ) -> ApiResult<Vec<T>> {
         let mut items = Vec::new();
         let mut page_tokens: Vec<String> = Vec::new();
         loop {
@@ -128,7 +178,8 @@ impl CloudRunClient {
             if let Some(token) = page_tokens.last() {
                 query.push(("continue", token));
             }
-            let page: L = self.call(Request { query: &query, ..Request::new(method, "") }).await?;
+            let request = Request { query: &query, ..Request::new(method, "") };
+            let page: L = self.call_with(request, permit.take()).await?;
             let list: List<Value> = page.into();
             items.extend(list.items.into_iter().map(|item| serde_json::from_value(item).unwrap_or_default()));
             match list.metadata.continue_token.filter(|token| !token.is_empty()) {
@@ -168,9 +219,18 @@ impl CloudRunClient {
         self.unsent(method, name, "the call has no body".to_owned())
     }
 
-    async fn call<T: ApiResponse>(&self, request: Request<'_>) -> ApiResult<T> {
+    pub(super) async fn call<T: ApiResponse>(&self, request: Request<'_>) -> ApiResult<T> {
+        self.call_with(request, None).await
+    }
+
+    async fn call_with<T: ApiResponse>(&self, request: Request<'_>, permit: Option<CallPermit<'_>>) -> ApiResult<T> {
         self.check_path(&request)?;
-        self.transport.send(&request).await
+        self.transport.send(&self.with_priority(request), permit).await
+    }
+
+    fn with_priority<'r>(&self, request: Request<'r>) -> Request<'r> {
+        let priority = self.read_priority.filter(|_| !request.method.is_write()).unwrap_or(request.priority);
+        Request { priority, ..request }
     }
 
     /// Refuses names that are not safe in a path: `..`, for example, would lead to another resource. The rule is that of

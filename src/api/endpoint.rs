@@ -11,6 +11,8 @@ pub struct Endpoint {
     base: Url,
     host_header: Option<String>,
     needs_token: bool,
+    /// Whether each region has an address of its own.
+    has_regions: bool,
 }
 
 /// Why an endpoint, a region or a project can't be used.
@@ -40,7 +42,7 @@ impl Endpoint {
     /// When the region is not a name, or the result is neither HTTPS nor HTTP to a loopback address.
     pub fn new(template: &str, region: &str) -> Result<Self, EndpointError> {
         check_region(region)?;
-        let text = template.replace("{region}", region);
+        let (text, has_regions) = (template.replace("{region}", region), template.contains("{region}"));
         let refused = || EndpointError::Url(discreet(&text));
         let base = Url::parse(&text).map_err(|_| refused())?;
         let plain = base.username().is_empty()
@@ -49,8 +51,8 @@ impl Endpoint {
             && base.fragment().is_none();
         match base.scheme() {
             _ if !plain || base.host().is_none() => Err(refused()),
-            "https" => Ok(Self { base, host_header: None, needs_token: true }),
-            "http" if is_loopback(&base) => Ok(Self { base, host_header: None, needs_token: true }),
+            "https" => Ok(Self { base, host_header: None, needs_token: true, has_regions }),
+            "http" if is_loopback(&base) => Ok(Self { base, host_header: None, needs_token: true, has_regions }),
             "http" => Err(EndpointError::PlainHttp(text)),
             _ => Err(refused()),
         }
@@ -69,7 +71,12 @@ impl Endpoint {
         if address.is_empty() || address.contains(['/', '@', '?', '#']) || base.host().is_none() {
             return Err(invalid());
         }
-        Ok(Self { base, host_header: Some(format!("{region}-run.googleapis.com")), needs_token: false })
+        Ok(Self {
+            base,
+            host_header: Some(format!("{region}-run.googleapis.com")),
+            needs_token: false,
+            has_regions: true,
+        })
     }
 
     /// The URL of a resource, from its path segments below `namespaces/{project}`. Percent-encodes them.
@@ -80,6 +87,34 @@ impl Endpoint {
             path.pop_if_empty().extend(["apis", "run.googleapis.com", "v1", "namespaces", project]).extend(segments);
         }
         url
+    }
+
+    /// The URL of Cloud Logging's `entries.list` that goes with this endpoint. `region` is the endpoint's. `None`: see
+    /// [`Self::sibling_url`].
+    pub fn log_entries_url(&self, region: &str) -> Option<Url> {
+        self.sibling_url("logging", region, &["v2", "entries:list"])
+    }
+
+    /// The URL of another Google API that goes with this endpoint: `service` is its host in the domain, such as `logging`.
+    /// `region` is the endpoint's. Percent-encodes the segments of the path.
+    ///
+    /// The token goes there, so only to an address that whoever set the endpoint has implied: to the host `service` of the
+    /// same domain, where the endpoint has the form of Google's (`{region}-run.{domain}`, in any universe); to the endpoint
+    /// itself, where that is on this machine; to the emulator. `None`: any other endpoint, such as a gateway of one's own.
+    pub(super) fn sibling_url(&self, service: &str, region: &str, segments: &[&str]) -> Option<Url> {
+        let mut url = self.base.clone();
+        if self.needs_token && !is_loopback(&self.base) {
+            let domain = self.base.domain()?.strip_prefix(region)?.strip_prefix("-run.")?;
+            // A domain of one label would be everybody's. A job variable sets the region, and must not make an address
+            // without `{region}` one of this form.
+            let is_implied = self.has_regions || domain == "googleapis.com";
+            if !is_implied || !domain.contains('.') || self.base.port().is_some() || self.base.path() != "/" {
+                return None;
+            }
+            url.set_host(Some(&format!("{service}.{domain}"))).ok()?;
+        }
+        url.path_segments_mut().ok()?.pop_if_empty().extend(segments);
+        Some(url)
     }
 
     /// Identifies project and region: no other pair has the same text.
@@ -213,6 +248,45 @@ mod tests {
         {
             assert!(matches!(Endpoint::new(address, "r1"), Err(EndpointError::Url(_))), "{address}");
         }
+    }
+
+    #[test]
+    fn logs_are_read_where_the_endpoint_implies_it_and_nowhere_else() {
+        let url = |endpoint: &str| Endpoint::new(endpoint, "r1").unwrap().log_entries_url("r1").map(String::from);
+        let google = Some("https://logging.googleapis.com/v2/entries:list".to_owned());
+        assert_eq!(url(GOOGLE), google);
+        assert_eq!(url("https://r1-run.googleapis.com/"), google);
+        let other_universe = url("https://{region}-run.apis-example.goog");
+        assert_eq!(other_universe.as_deref(), Some("https://logging.apis-example.goog/v2/entries:list"));
+        let local = Some("http://127.0.0.1:8080/v2/entries:list".to_owned());
+        assert_eq!(url("http://127.0.0.1:8080"), local);
+        for elsewhere in [
+            "https://run.example.com",
+            "https://gateway.example.com/{region}-run.googleapis.com",
+            "https://{region}-run.com",
+            "https://{region}-run.googleapis.com:8443",
+            "https://{region}-run.googleapis.com/prefix",
+            "https://x{region}-run.googleapis.com",
+            "https://r2-run.googleapis.com",
+            "https://r1-run.corp.example",
+            "https://10.0.0.1",
+        ] {
+            assert_eq!(url(elsewhere), None, "{elsewhere}");
+        }
+        let emulator = Endpoint::emulator("127.0.0.1:8080", "r1").unwrap();
+        assert_eq!(emulator.log_entries_url("r1").map(String::from), local);
+    }
+
+    #[test]
+    fn permissions_are_asked_where_the_endpoint_implies_it_and_nowhere_else() {
+        let url = |endpoint: &str| {
+            let endpoint = Endpoint::new(endpoint, "r1").unwrap();
+            endpoint.sibling_url("iam", "r1", &["v1", "a/../b:test"]).map(String::from)
+        };
+        assert_eq!(url(GOOGLE).as_deref(), Some("https://iam.googleapis.com/v1/a%2F..%2Fb:test"));
+        assert_eq!(url("http://127.0.0.1:8080").as_deref(), Some("http://127.0.0.1:8080/v1/a%2F..%2Fb:test"));
+        assert_eq!(url("https://run.example.com"), None);
+        assert_eq!(url("https://{region}-run.com"), None);
     }
 
     #[test]

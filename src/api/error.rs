@@ -182,7 +182,7 @@ impl ApiError {
         let Self { project, region, name, .. } = self;
         match self.kind {
             ErrorKind::NotFound | ErrorKind::InvalidRequest
-                if matches!(self.method, ApiMethod::ListExecutions | ApiMethod::ListJobs) =>
+                if matches!(self.method, ApiMethod::ListExecutions | ApiMethod::ListJobs | ApiMethod::ListTasks) =>
             {
                 String::new()
             }
@@ -258,7 +258,7 @@ impl ApiError {
 }
 
 /// The permission to run something as a service account.
-const ACT_AS: &str = "iam.serviceAccounts.actAs";
+pub(super) const ACT_AS: &str = "iam.serviceAccounts.actAs";
 
 /// The text between `start` and the next apostrophe.
 fn quoted_after<'a>(text: &'a str, start: &str) -> Option<&'a str> {

@@ -32,6 +32,11 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// Whether a quota or a limit refused the call, which may therefore be sent again later.
+    pub fn is_lack_of_room(self) -> bool {
+        matches!(self, Self::RateLimited | Self::LimitReached)
+    }
+
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn is_transient(self) -> bool {
         matches!(self, Self::Unavailable | Self::RateLimited | Self::LimitReached | Self::NoToken)

@@ -2,6 +2,8 @@
 
 use std::{future::ready, pin::Pin, time::Duration};
 
+use super::error::ApiResult;
+
 /// A job that was read at most this long ago may be run or deleted without another read.
 pub const FRESH_READ_MAX_AGE: Duration = Duration::from_secs(1);
 
@@ -24,9 +26,13 @@ pub trait Guard: Send + Sync {
     ///
     /// Asked only when the caller's read is older than [`FRESH_READ_MAX_AGE`], because the call waited for its quota, for
     /// the guard or between attempts. With `false` the call fails with [`ErrorKind::NotFound`](super::ErrorKind::NotFound).
-    fn still_valid(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
-        Box::pin(ready(true))
+    /// With an error that may pass, the call waits for its quota again, and then this is asked again.
+    fn still_valid(&self) -> Pin<Box<dyn Future<Output = ApiResult<bool>> + Send + '_>> {
+        Box::pin(ready(Ok(true)))
     }
+
+    /// Called when the call has waited for its quota or for this guard's check, with the length of that wait.
+    fn waited(&self, _wait: Duration) {}
 }
 
 impl Guard for () {}

@@ -12,8 +12,12 @@ use tokio::sync::Semaphore;
 use url::form_urlencoded;
 
 use super::{
-    attempt_error::AttemptError, auth::Token, endpoint::Endpoint, error_kind::ErrorKind, guard::Guard,
-    method::ApiMethod,
+    attempt_error::AttemptError,
+    auth::Token,
+    endpoint::Endpoint,
+    error_kind::ErrorKind,
+    guard::Guard,
+    method::{ApiMethod, Priority},
 };
 
 /// URLs longer than this are sent as POST with X-HTTP-Method-Override, as Google's own clients do (googleapiclient,
@@ -92,6 +96,7 @@ impl Resolve for HostLookup {
 /// One call, before it is sent.
 pub(super) struct Request<'a> {
     pub(super) method: ApiMethod,
+    pub(super) priority: Priority,
     /// Name of the job or execution; empty for a method of a collection.
     pub(super) name: &'a str,
     /// Parameters of the query. Only reads have any.
@@ -104,7 +109,7 @@ pub(super) struct Request<'a> {
 impl<'a> Request<'a> {
     /// A call without query, body and guard.
     pub(super) fn new(method: ApiMethod, name: &'a str) -> Self {
-        Self { method, name, query: &[], body: None, guard: None }
+        Self { method, priority: method.row().priority, name, query: &[], body: None, guard: None }
     }
 
     /// The HTTP request of this call, without a token.

@@ -1,4 +1,4 @@
-//! The methods of the Cloud Run Admin API v1 for jobs and their executions, as a table with one row per method.
+//! The methods of the Cloud Run Admin API v1 for jobs, their executions and their tasks, as a table with one row per method.
 //!
 //! The client and the emulator use the same table. Sources: the discovery document
 //! (`resources.namespaces.resources`), <https://cloud.google.com/run/docs/reference/iam/permissions>,
@@ -29,6 +29,10 @@ pub enum ApiMethod {
     DeleteExecution,
     /// `executions.cancel`
     CancelExecution,
+    /// `tasks.list`
+    ListTasks,
+    /// `tasks.get`
+    GetTask,
 }
 
 /// The quotas per minute. Google counts each of them by project and region.
@@ -51,6 +55,22 @@ impl Quota {
             Self::Runs => "job run requests",
         }
     }
+}
+
+/// In which order calls are admitted that wait for the same quota. Every priority gets a share.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Priority {
+    /// Last: reads that watch executions.
+    Low,
+    /// What takes a run one step further.
+    Normal,
+    /// First: what frees resources that other calls wait for, and reads that a kill, a start or a delete waits for.
+    High,
+}
+
+impl Priority {
+    /// All priorities, the lowest first.
+    pub const ALL: [Self; 3] = [Self::Low, Self::Normal, Self::High];
 }
 
 /// The path of a method below `namespaces/{project}`.
@@ -79,15 +99,16 @@ pub struct MethodRow {
     pub quota: Quota,
     /// Whether the call may be sent again when the first one may have taken effect.
     pub repeatable: bool,
-    /// Whether its calls are admitted before others that wait for the same quota.
-    pub urgent: bool,
+    /// The priority of its calls. A read may have another one: see
+    /// [`CloudRunClient::with_read_priority`](super::CloudRunClient::with_read_priority).
+    pub priority: Priority,
     /// What it does, in words that follow "could not" in an error.
     pub purpose: &'static str,
 }
 
 impl ApiMethod {
     /// All methods.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::CreateJob,
         Self::ListJobs,
         Self::GetJob,
@@ -98,6 +119,8 @@ impl ApiMethod {
         Self::GetExecution,
         Self::DeleteExecution,
         Self::CancelExecution,
+        Self::ListTasks,
+        Self::GetTask,
     ];
 
     /// The method's row of the table.
@@ -107,26 +130,28 @@ impl ApiMethod {
     /// first one may be its cause. `jobs.run` is not: it would start a second execution. Nor is `jobs.delete`: the name may
     /// belong to another job by then.
     ///
-    /// # Urgent
-    /// Deletes and cancels are, because they free resources that other calls wait for. Lists are, because one list serves
-    /// many runs.
+    /// # Priority
+    /// Deletes and cancels come first, because they free resources that other calls wait for.
     #[rustfmt::skip]
     pub fn row(self) -> MethodRow {
         use ApiPath::{Action, Collection, Resource};
+        use Priority::{High, Normal};
         use Quota::{Reads, Runs, Writes};
-        let (id, verb, path, permission, quota, repeatable, urgent, purpose) = match self {
-            Self::CreateJob       => ("jobs.create",       Method::POST,   Collection("jobs"),             "run.jobs.create",       Writes, true,  false, "create the job"),
-            Self::ListJobs        => ("jobs.list",         Method::GET,    Collection("jobs"),             "run.jobs.list",         Reads,  true,  true,  "list the jobs"),
-            Self::GetJob          => ("jobs.get",          Method::GET,    Resource("jobs"),               "run.jobs.get",          Reads,  true,  false, "read the job"),
-            Self::ReplaceJob      => ("jobs.replaceJob",   Method::PUT,    Resource("jobs"),               "run.jobs.update",       Writes, false, false, "replace the job"),
-            Self::DeleteJob       => ("jobs.delete",       Method::DELETE, Resource("jobs"),               "run.jobs.delete",       Writes, false, true,  "delete the job"),
-            Self::RunJob          => ("jobs.run",          Method::POST,   Action("jobs", "run"),          "run.jobs.run",          Runs,   false, false, "run the job"),
-            Self::ListExecutions  => ("executions.list",   Method::GET,    Collection("executions"),       "run.executions.list",   Reads,  true,  true,  "list the executions"),
-            Self::GetExecution    => ("executions.get",    Method::GET,    Resource("executions"),         "run.executions.get",    Reads,  true,  false, "read the execution"),
-            Self::DeleteExecution => ("executions.delete", Method::DELETE, Resource("executions"),         "run.executions.delete", Writes, true,  true,  "delete the execution"),
-            Self::CancelExecution => ("executions.cancel", Method::POST,   Action("executions", "cancel"), "run.executions.cancel", Writes, true,  true,  "cancel the execution"),
+        let (id, verb, path, permission, quota, repeatable, priority, purpose) = match self {
+            Self::CreateJob       => ("jobs.create",       Method::POST,   Collection("jobs"),             "run.jobs.create",       Writes, true,  Normal, "create the job"),
+            Self::ListJobs        => ("jobs.list",         Method::GET,    Collection("jobs"),             "run.jobs.list",         Reads,  true,  Normal, "list the jobs"),
+            Self::GetJob          => ("jobs.get",          Method::GET,    Resource("jobs"),               "run.jobs.get",          Reads,  true,  Normal, "read the job"),
+            Self::ReplaceJob      => ("jobs.replaceJob",   Method::PUT,    Resource("jobs"),               "run.jobs.update",       Writes, false, Normal, "replace the job"),
+            Self::DeleteJob       => ("jobs.delete",       Method::DELETE, Resource("jobs"),               "run.jobs.delete",       Writes, false, High,   "delete the job"),
+            Self::RunJob          => ("jobs.run",          Method::POST,   Action("jobs", "run"),          "run.jobs.run",          Runs,   false, Normal, "run the job"),
+            Self::ListExecutions  => ("executions.list",   Method::GET,    Collection("executions"),       "run.executions.list",   Reads,  true,  Normal, "list the executions"),
+            Self::GetExecution    => ("executions.get",    Method::GET,    Resource("executions"),         "run.executions.get",    Reads,  true,  Normal, "read the execution"),
+            Self::DeleteExecution => ("executions.delete", Method::DELETE, Resource("executions"),         "run.executions.delete", Writes, true,  High,   "delete the execution"),
+            Self::CancelExecution => ("executions.cancel", Method::POST,   Action("executions", "cancel"), "run.executions.cancel", Writes, true,  High,   "cancel the execution"),
+            Self::ListTasks       => ("tasks.list",        Method::GET,    Collection("tasks"),            "run.tasks.list",        Reads,  true,  Normal, "list the tasks"),
+            Self::GetTask         => ("tasks.get",         Method::GET,    Resource("tasks"),              "run.tasks.get",         Reads,  true,  Normal, "read the task"),
         };
-        MethodRow { id, verb, path, permission, quota, repeatable, urgent, purpose }
+        MethodRow { id, verb, path, permission, quota, repeatable, priority, purpose }
     }
 
     /// Whether it changes a resource.
@@ -163,7 +188,7 @@ impl ApiPath {
         }
     }
 
-    /// The collection: `jobs` or `executions`.
+    /// The collection: `jobs`, `executions` or `tasks`.
     pub fn collection(self) -> &'static str {
         match self {
             Self::Collection(collection) | Self::Resource(collection) | Self::Action(collection, _) => collection,

@@ -7,14 +7,17 @@
 //! # Limits
 //! The client knows single calls only. What a run does with them is in [`crate::lifecycle`].
 
+mod access;
 mod attempt_error;
 mod auth;
+mod call;
 mod client;
 mod endpoint;
 mod error;
 mod error_kind;
 mod guard;
 mod http;
+mod logging;
 mod method;
 mod pool;
 mod quota;
@@ -26,16 +29,19 @@ mod transport;
 pub mod types;
 
 pub use crate::secret::Secret;
+pub use access::{Access, NeededPermission, NotAsked};
 pub use auth::{
     Credentials, GcpAuth, Principal, TOKEN_SCOPE, Token, TokenCache, TokenError, TokenErrorKind, TokenFuture,
     TokenProvider, TokenSource, credentials_file,
 };
+pub use call::CallPermit;
 pub use client::{CloudRunClient, JobBody};
 pub use endpoint::{Endpoint, EndpointError, check_project};
 pub use error::{ApiError, ApiResult, ErrorSource, RetryBudget};
 pub use error_kind::ErrorKind;
 pub use guard::{FRESH_READ_MAX_AGE, Guard};
-pub use method::{ApiMethod, ApiPath, MethodRow, Quota};
+pub use logging::{LogError, LogLine, LogPace, LogQuery, LogReader};
+pub use method::{ApiMethod, ApiPath, MethodRow, Priority, Quota};
 pub use pool::HttpPool;
 pub use quota::{QuotaQueues, QuotaRegistry};
 pub use retry::RetryPolicy;

@@ -60,6 +60,25 @@ impl ApiResponse for JobList {
     }
 }
 
+/// A list of tasks.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(super) struct TaskList(List<Value>);
+
+impl ApiResponse for TaskList {
+    fn validate(&self) -> Result<(), &'static str> {
+        let is_list = self.0.kind.starts_with("Task") && self.0.kind.ends_with("List");
+        require(is_list, "the response is not a list of tasks")?;
+        require(self.0.unreachable.is_empty(), INCOMPLETE)
+    }
+}
+
+impl From<TaskList> for List<Value> {
+    fn from(list: TaskList) -> Self {
+        list.0
+    }
+}
+
 impl From<JobList> for List<Value> {
     fn from(list: JobList) -> Self {
         list.0

@@ -1,4 +1,4 @@
-//! Decides whether and when a call is attempted again. Nothing here sleeps: [`super::transport`] does.
+//! Decides whether and when a call is attempted again. Nothing here sleeps: [`super::call`] does.
 
 use std::time::Duration;
 

@@ -46,7 +46,7 @@ pub use self::{
     call_log::RecordedCall,
     config::{EmulatorConfig, ExecutorConfig},
     faults::{BodyForm, EmulatedQuotas, Fault, FaultRule, FaultTiming, Faults, StatusFault},
-    simulation::{DURATION_ANNOTATION, OUTCOME_ANNOTATION, SimulatedOutcome},
+    simulation::{DURATION_ANNOTATION, MESSAGE_ANNOTATION, OUTCOME_ANNOTATION, SimulatedOutcome},
     store::{EventKind, HistoryEvent, JobLife},
 };
 use self::{

@@ -6,8 +6,13 @@ use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 /// Annotation of an execution template: duration of a simulated attempt of a task, in seconds, as a decimal number.
 pub const DURATION_ANNOTATION: &str = "cloud-run-emulator/duration-seconds";
-/// Annotation of an execution template: how a simulated attempt of a task ends: `success`, `failure` or `timeout`.
+/// Annotation of an execution template: how a simulated attempt of a task ends: `success`, `failure` (exit code 1), `timeout`,
+/// `out-of-memory`, `exit-code=3` or `signal=9`.
 pub const OUTCOME_ANNOTATION: &str = "cloud-run-emulator/outcome";
+
+/// Annotation of an execution template: what Cloud Run says about a simulated attempt that fails, in place of its usual
+/// words.
+pub const MESSAGE_ANNOTATION: &str = "cloud-run-emulator/message";
 
 /// How a simulated attempt of a task ends.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -19,18 +24,34 @@ pub enum SimulatedOutcome {
     Failure,
     /// As if the task's timeout had been reached.
     Timeout,
+    /// As if it had used more memory than its limit.
+    OutOfMemory,
+    /// With this exit code, 1 to 255.
+    ExitCode(i32),
+    /// By this signal, 1 to 64.
+    Signal(i32),
 }
 
 impl FromStr for SimulatedOutcome {
     type Err = String;
 
-    /// Parses `success`, `failure` or `timeout`.
+    /// Parses `success`, `failure`, `timeout`, `out-of-memory`, `exit-code=N` or `signal=N`.
     fn from_str(text: &str) -> Result<Self, String> {
+        let number = |prefix: &str, most: i32| {
+            let number = text.strip_prefix(prefix)?.parse().ok()?;
+            (1..=most).contains(&number).then_some(number)
+        };
         match text {
             "success" => Ok(Self::Success),
             "failure" => Ok(Self::Failure),
             "timeout" => Ok(Self::Timeout),
-            _ => Err(format!("'{text}' is not one of: success, failure, timeout")),
+            "out-of-memory" => Ok(Self::OutOfMemory),
+            _ => None
+                .or_else(|| number("exit-code=", 255).map(Self::ExitCode))
+                .or_else(|| number("signal=", 64).map(Self::Signal))
+                .ok_or_else(|| {
+                    format!("'{text}' is not one of: success, failure, timeout, out-of-memory, exit-code=N, signal=N")
+                }),
         }
     }
 }

@@ -11,12 +11,12 @@ use std::{
 use tokio::{sync::watch, task::JoinSet};
 
 use super::{
-    executor::{TaskAttempt, TaskAttemptEnd},
+    executor::{TIMED_OUT, TaskAttempt, TaskAttemptEnd},
     state::EmulatorState,
-    store::{ExecutionEnd, StartedExecution, StopRequest, set_retry},
+    store::{ExecutionEnd, StartedExecution, StopRequest, TaskEnd, set_retry},
     wire::{DEFAULT_MAX_RETRIES, DEFAULT_TASK_COUNT, DEFAULT_TIMEOUT_SECONDS, ProjectRegion},
 };
-use crate::api::types::ExecutionStatus;
+use crate::api::types::{Container, ExecutionStatus};
 
 /// Runs all tasks of an execution, unless it was already told to stop, and returns how the execution ends.
 pub(super) async fn run_tasks(state: &Arc<EmulatorState>, started: &StartedExecution) -> ExecutionEnd {
@@ -77,7 +77,7 @@ impl Tasks {
                 number: 0,
                 task_count,
                 timeout: Duration::from_secs(timeout),
-                container: Arc::new(task.containers.first().cloned().unwrap_or_default()),
+                container: Arc::new(container_to_run(&task.containers).cloned().unwrap_or_default()),
                 annotations: Arc::new(execution.metadata.annotations.clone()),
             },
             max_retries: task.max_retries.unwrap_or(DEFAULT_MAX_RETRIES),
@@ -95,13 +95,15 @@ impl Tasks {
                 return;
             }
             self.update(&state, |counts| counts.running += 1);
+            state.store().start_task(&self.place, &self.execution, task);
             let end = self.run_task(&state, task, &mut stop).await;
+            state.store().finish_task(&self.place, &self.execution, task, self.task_end(task, &end));
             self.update(&state, |counts| {
                 counts.running -= 1;
                 match end {
                     TaskAttemptEnd::Succeeded => counts.succeeded += 1,
                     TaskAttemptEnd::Stopped => {}
-                    TaskAttemptEnd::TimedOut | TaskAttemptEnd::Failed(..) => {
+                    TaskAttemptEnd::TimedOut | TaskAttemptEnd::Failed(_) => {
                         counts.failed += 1;
                         if counts.failure.is_none() {
                             counts.failure = Some(self.failure(task, &end));
@@ -122,6 +124,9 @@ impl Tasks {
         let mut attempt = TaskAttempt { task, ..self.attempt.clone() };
         loop {
             let end = state.executor.run(&attempt, stop).await;
+            if let Some(result) = end.result() {
+                state.store().record_attempt(&self.place, &self.execution, task, attempt.number, result);
+            }
             let is_final = matches!(end, TaskAttemptEnd::Succeeded | TaskAttemptEnd::Stopped);
             if is_final || attempt.number >= self.max_retries || *stop.borrow() != StopRequest::None {
                 return end;
@@ -134,14 +139,30 @@ impl Tasks {
         }
     }
 
-    /// Reason and message of a failed attempt, as Cloud Run writes them. A timeout has no reason.
+    /// Reason and message of a failed attempt, as Cloud Run writes them. A timeout and other ends by the
+    /// platform have no reason.
     fn failure(&self, task: i64, end: &TaskAttemptEnd) -> (Option<&'static str>, String) {
         let task = format!("Task {}-task{task} failed with", self.execution);
         match end {
-            TaskAttemptEnd::Failed(code, message) => {
-                (Some("NonZeroExitCode"), format!("{task} exit code: {code} and message: {message}"))
+            TaskAttemptEnd::Failed(failure) => match failure.shell_code() {
+                Some(code) => {
+                    (Some("NonZeroExitCode"), format!("{task} exit code: {code} and message: {}", failure.message))
+                }
+                None => (None, format!("{task} message: {}", failure.message)),
+            },
+            _ => (None, format!("{task} message: {TIMED_OUT}")),
+        }
+    }
+
+    /// The end of a task after the end of its last attempt.
+    fn task_end(&self, task: i64, end: &TaskAttemptEnd) -> TaskEnd {
+        match end {
+            TaskAttemptEnd::Succeeded => TaskEnd::Succeeded,
+            TaskAttemptEnd::Stopped => TaskEnd::Cancelled,
+            TaskAttemptEnd::TimedOut | TaskAttemptEnd::Failed(_) => {
+                let (reason, message) = self.failure(task, end);
+                TaskEnd::Failed(reason, message)
             }
-            _ => (None, format!("{task} message: The configured timeout was reached.")),
         }
     }
 
@@ -169,6 +190,12 @@ impl Tasks {
             None => ExecutionEnd::Succeeded,
         }
     }
+}
+
+/// The first container that has a command: the emulator runs no images, and a sidecar mostly is one. Without any, the
+/// first container, whose attempt fails and says so.
+fn container_to_run(containers: &[Container]) -> Option<&Container> {
+    containers.iter().find(|container| !container.command.is_empty()).or(containers.first())
 }
 
 impl TaskCounts {

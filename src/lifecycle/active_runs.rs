@@ -51,6 +51,11 @@ impl ActiveRuns {
         ActiveRun { active_runs: self.clone(), address, shared, kills }
     }
 
+    /// Whether a run of this job is in progress.
+    pub(super) fn has(&self, address: &str) -> bool {
+        self.runs().contains_key(address)
+    }
+
     /// Tells the runs of this job that a kill is in progress, until the returned value is dropped. Skips runs with another
     /// owner label.
     pub(super) fn kill(&self, address: &str, owner_label: Option<&(String, String)>) -> PendingKill {

@@ -2,7 +2,10 @@
 
 use std::{
     pin::Pin,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,7 +20,7 @@ use super::{
     },
     region::TurnGuard,
 };
-use crate::api::{ApiMethod, CloudRunClient, ErrorKind, Guard, JobBody};
+use crate::api::{ApiMethod, ApiResult, CloudRunClient, ErrorKind, Guard, JobBody, Priority};
 
 /// A start that the caller confirmed at most this long ago is sent without asking again.
 const FRESH_CONFIRMATION_MAX_AGE: Duration = Duration::from_secs(2);
@@ -47,6 +50,24 @@ pub(super) struct StartGuard<'a> {
     confirmed_at: Mutex<Instant>,
     /// Tells whether the start may have taken effect.
     maybe_done: watch::Sender<bool>,
+    /// How long the start has waited.
+    waited: &'a WaitTime,
+}
+
+/// How long a call has waited for its quota and its turn.
+#[derive(Debug, Default)]
+pub(super) struct WaitTime(AtomicU64);
+
+impl WaitTime {
+    fn add(&self, wait: Duration) {
+        let milliseconds = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        self.0.fetch_add(milliseconds, Ordering::Relaxed);
+    }
+
+    /// The sum of all waits.
+    pub(super) fn total(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed))
+    }
 }
 
 impl<'a> StartGuard<'a> {
@@ -57,8 +78,9 @@ impl<'a> StartGuard<'a> {
         kills: KillWatch,
         confirm: Option<ConfirmStart>,
         maybe_done: watch::Sender<bool>,
+        waited: &'a WaitTime,
     ) -> Self {
-        Self { turn, maybe_started, kills, confirm, confirmed_at: Mutex::new(Instant::now()), maybe_done }
+        Self { turn, maybe_started, kills, confirm, confirmed_at: Mutex::new(Instant::now()), maybe_done, waited }
     }
 
     /// Asks the caller again, if its last answer is old.
@@ -85,27 +107,38 @@ impl Guard for JobGuard<'_> {
         Box::pin(async {
             if let Some(start) = &self.start {
                 start.kills.none_in_progress().await;
-                start.turn.wait().await;
+                start.waited.add(start.turn.wait(start.waited.total()).await);
             }
         })
     }
 
-    fn still_valid(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+    fn still_valid(&self) -> Pin<Box<dyn Future<Output = ApiResult<bool>> + Send + '_>> {
         Box::pin(async {
+            let maybe_started = self.start.as_ref().is_some_and(|start| start.maybe_started);
             let confirmed = async {
                 if let Some(start) = &self.start {
                     start.confirm().await;
                 }
             };
-            let (job, ()) = join!(self.client.get_job(self.job), confirmed);
-            match job {
-                Ok(job) if self.start.as_ref().is_some_and(|start| start.maybe_started) && job.has_executions() => {
-                    false
+            // Nobody else can have a job of a unique name.
+            let read = async {
+                match self.ownership.has_unique_name && !maybe_started {
+                    true => None,
+                    false => Some(self.client.clone().with_read_priority(Priority::High).get_job(self.job).await),
                 }
-                Ok(job) => !self.ownership.is_deleted_or_replaced(&job),
-                Err(error) => error.kind != ErrorKind::NotFound,
+            };
+            match join!(read, confirmed).0 {
+                None => Ok(true),
+                Some(Ok(job)) if maybe_started && job.has_executions() => Ok(false),
+                Some(Ok(job)) => Ok(!self.ownership.is_deleted_or_replaced(&job)),
+                Some(Err(error)) if error.kind == ErrorKind::NotFound => Ok(false),
+                Some(Err(error)) => Err(error),
             }
         })
+    }
+
+    fn waited(&self, wait: Duration) {
+        self.start.iter().for_each(|start| start.waited.add(wait));
     }
 }
 
@@ -115,6 +148,8 @@ pub(super) struct CreateGuard<'a> {
     pub(super) turn: TurnGuard<'a>,
     /// Tells whether the create may have taken effect.
     pub(super) maybe_done: watch::Sender<bool>,
+    /// How long the create has waited.
+    pub(super) waited: &'a WaitTime,
 }
 
 impl Guard for CreateGuard<'_> {
@@ -126,9 +161,13 @@ impl Guard for CreateGuard<'_> {
         Box::pin(async {
             // What became of an earlier attempt must be found out, whether or not there is room.
             if !*self.maybe_done.borrow() {
-                self.turn.wait().await;
+                self.waited.add(self.turn.wait(self.waited.total()).await);
             }
         })
+    }
+
+    fn waited(&self, wait: Duration) {
+        self.waited.add(wait);
     }
 }
 
@@ -150,13 +189,22 @@ pub(super) async fn create(
 ///
 /// Not for a create ([`create`]) and for what is not a call of the API.
 pub(super) async fn send(client: &CloudRunClient, job: &str, command: Command, guard: &JobGuard<'_>) -> Event {
+    let label = guard.ownership.label.as_ref().map(|(key, value)| (key.as_str(), value.as_str()));
+    send_guarded(client, job, command, label, guard).await
+}
+
+/// The same with any guard. `label` (key and value) narrows a list of jobs to those that carry it.
+pub(super) async fn send_guarded(
+    client: &CloudRunClient,
+    job: &str,
+    command: Command,
+    label: Option<(&str, &str)>,
+    guard: &dyn Guard,
+) -> Event {
     match command {
         Command::CreateJob => Event::Created(Err(Box::new(client.no_body_error(ApiMethod::CreateJob, job)))),
         Command::ReadJob => Event::JobRead(client.get_job(job).await),
-        Command::FindJob => {
-            let label = guard.ownership.label.as_ref().map(|(key, value)| (key.as_str(), value.as_str()));
-            Event::JobListed(client.find_job(job, label).await)
-        }
+        Command::FindJob => Event::JobListed(client.find_job(job, label).await),
         Command::ConfirmStart => Event::StartConfirmed,
         Command::AwaitTurn(..) => Event::TurnCame(Duration::ZERO),
         Command::RunJob => Event::RunResponse(client.run_job(job, guard).await),

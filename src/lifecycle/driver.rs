@@ -10,14 +10,15 @@ use std::{
 };
 
 use tokio::{
-    sync::watch,
+    sync::{oneshot, watch},
     time::{Instant, sleep, sleep_until},
 };
 
 use super::{
     active_runs::{ActiveRun, ActiveRuns},
-    calls::{CreateGuard, JobGuard, StartGuard, create, send},
+    calls::{CreateGuard, JobGuard, StartGuard, WaitTime, create, send},
     control::RunControl,
+    diagnose::{diagnose_failure, known_cause},
     janitor::Janitor,
     machine::{
         Machine, Next,
@@ -29,7 +30,14 @@ use super::{
     region_queue::Stage,
     subscriptions::Update,
 };
-use crate::api::{ApiError, ApiResult, CloudRunClient, JobBody, Transport, types::Execution};
+use crate::{
+    api::{ApiError, ApiResult, CloudRunClient, JobBody, Notice, Transport, types::Execution},
+    diagnosis::Diagnosis,
+};
+
+/// A create or a start may wait at least this long for its per-minute quota, even when the run has used up its wait: with an
+/// even pace, each call waits for a moment.
+const LEAST_QUOTA_WAIT: Duration = Duration::from_secs(5);
 
 /// The state that all runs of a process share. Clones are the same state.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +50,13 @@ pub struct ProcessState {
     pub janitor: Janitor,
     /// Who comes next in a region that is full.
     pub regions: Regions,
+}
+
+impl ProcessState {
+    /// Whether a run of this process has the job of this address, or deletes it after its end.
+    pub fn has_run(&self, address: &str) -> bool {
+        self.active_runs.has(address) || self.janitor.has(address)
+    }
 }
 
 /// Runs a job: creates it from `body`, waits until it is ready, starts one execution and watches it to its end. Then the
@@ -68,7 +83,7 @@ pub async fn run(
     let mut place = process.regions.enter(transport.scope());
     let poller = process.pollers.for_transport(&transport);
     let on_notice = reporter.notices(&transport.project, &transport.region);
-    let client = CloudRunClient::new(Transport { on_notice, ..transport.clone() });
+    let client = CloudRunClient::new(Transport { on_notice: on_notice.clone(), ..transport.clone() });
     let (job, quota_wait_max) = (plan.job.clone(), plan.quota_wait_max);
     let has_reported_wait = AtomicBool::new(false);
     let report_wait = |refusal: ApiError| {
@@ -79,34 +94,63 @@ pub async fn run(
     };
     // Dropped after the creation: a thousand watched runs need not keep their bodies.
     let mut body = Some(body);
+    let mut execution = None;
     let mut step = Machine::begin(plan, Duration::ZERO);
     loop {
         for progress in step.reports {
-            match progress {
+            match &progress {
                 Progress::Created { .. } => {
                     active_run.job_created();
                     place.created();
                     body = None;
                 }
-                Progress::Started { .. } => place.started(),
+                Progress::Started { execution: name, .. } => {
+                    place.started();
+                    execution = Some(name.clone());
+                }
                 _ => {}
             }
             reporter.report(progress);
         }
-        let (pause, command, machine) = match step.next {
+        let (pause, command, mut machine) = match step.next {
             Next::Send { pause, command, machine } => (pause, command, machine),
             Next::Finish { mut result, cleanup } => {
                 // The run may see that its job is gone before the kill hears that its delete succeeded.
                 if let Err(RunError::RemovedBeforeStart { killed, .. }) = &mut result {
                     *killed |= active_run.is_killed();
                 }
-                reporter.report_summary();
                 if let Ok(Outcome::Succeeded | Outcome::Failed(_) | Outcome::Removed) = &result {
                     place.execution_ended();
                 }
-                if let Some(cleanup) = cleanup {
-                    process.janitor.take_over(&transport, cleanup, began, control.deletion_sink, place.job());
+                let location = (transport.project.as_str(), transport.region.as_str());
+                let mut diagnosis = known_cause(&result, location, execution.is_some(), active_run.is_killed());
+                let cause = match &result {
+                    Ok(Outcome::Failed(message)) => Some(find_cause(&transport, execution, message.clone())),
+                    _ => None,
+                };
+                let (first, found) = cause.unzip();
+                match (cleanup, first) {
+                    (Some(cleanup), first) => {
+                        process.janitor.take_over(
+                            &transport,
+                            cleanup,
+                            began,
+                            control.deletion_sink,
+                            place.job(),
+                            first,
+                        );
+                    }
+                    (None, Some(first)) => first.await,
+                    (None, None) => {}
                 }
+                if let Some(found) = found {
+                    // Fails if the deletion was abandoned.
+                    diagnosis = found.await.ok();
+                }
+                if let Some(diagnosis) = diagnosis {
+                    reporter.report(Progress::Diagnosed { diagnosis: Box::new(diagnosis) });
+                }
+                reporter.report_summary();
                 return result;
             }
         };
@@ -116,6 +160,9 @@ pub async fn run(
         let (call_control, read_age) = (&control, machine.read_age(began.elapsed() + pause));
         let turn =
             |stage| TurnGuard { place: &place, stage, at_most: machine.capacity_time_left(), on_wait: &report_wait };
+        // How long the pending call has waited for its quota and its turn.
+        let waited = WaitTime::default();
+        let waiting_client = || client.clone().with_quota_wait_max(machine.capacity_time_left().max(LEAST_QUOTA_WAIT));
         let (kills, ownership) = (active_run.kills(), machine.ownership().clone());
         let maybe_started = machine.maybe_started();
         let call: Pin<Box<dyn Future<Output = Event> + Send + '_>> = match command {
@@ -125,14 +172,15 @@ pub async fn run(
                 let watch = watch;
                 let age = began.elapsed().saturating_sub(watch.since);
                 tokio::select! {
-                    execution = poll(&poller, &job, &watch, age, &reporter) => Event::ExecutionRead(execution),
+                    execution = poll(&poller, &job, &watch, age, &reporter, &on_notice) => Event::ExecutionRead(execution),
                     () = sleep_until(began + watch.until.unwrap_or_default()), if watch.until.is_some() => Event::WatchPaused,
                 }
             }),
             Command::AwaitTurn(stage, at_most) => Box::pin(await_turn(pause, &place, stage, at_most, &report_wait)),
             Command::CreateJob => Box::pin(async {
                 sleep(pause).await;
-                create(&client, &job, body.as_ref(), &CreateGuard { turn: turn(Stage::Create), maybe_done }).await
+                let guard = CreateGuard { turn: turn(Stage::Create), maybe_done, waited: &waited };
+                create(&waiting_client(), &job, body.as_ref(), &guard).await
             }),
             Command::ConfirmStart => Box::pin(async {
                 sleep(pause).await;
@@ -149,10 +197,14 @@ pub async fn run(
                         kills,
                         call_control.confirm_start.clone(),
                         maybe_done,
+                        &waited,
                     )
                 });
                 let guard = JobGuard { client: &client, job: &job, ownership, read_age, start };
-                send(&client, &job, command, &guard).await
+                match command {
+                    Command::RunJob => send(&waiting_client(), &job, command, &guard).await,
+                    command => send(&client, &job, command, &guard).await,
+                }
             }),
         };
         let mut orders = control.clone();
@@ -165,6 +217,7 @@ pub async fn run(
         if let Event::Created(Err(error)) | Event::RunResponse(Err(error)) = &event {
             place.failed(error, 0.5 + fastrand::f64());
         }
+        machine.waited(waited.total());
         step = machine.step(began.elapsed(), event);
         if let Next::Send { machine, .. } = &step.next
             && !machine.holds_turn()
@@ -172,6 +225,22 @@ pub async fn run(
             place.give_back();
         }
     }
+}
+
+/// What finds out why an execution failed, and what receives the result. The first is not part of the run: when the run is
+/// dropped, the deletion of the job still follows.
+fn find_cause(
+    transport: &Transport,
+    execution: Option<String>,
+    message: String,
+) -> (Pin<Box<dyn Future<Output = ()> + Send>>, oneshot::Receiver<Diagnosis>) {
+    let client = CloudRunClient::new(Transport { on_notice: Arc::new(|_notice| {}), ..transport.clone() });
+    let (sender, receiver) = oneshot::channel();
+    let find = async move {
+        // Fails once the run was dropped.
+        _ = sender.send(diagnose_failure(&client, execution.as_deref(), &message).await);
+    };
+    (Box::pin(find), receiver)
 }
 
 /// Waits for the run's turn in its region.
@@ -222,8 +291,10 @@ async fn poll(
     watch: &ExecutionWatch,
     age: Duration,
     reporter: &Reporter,
+    on_notice: &Arc<dyn Fn(Notice) + Send + Sync>,
 ) -> ApiResult<Execution> {
-    let Update { response, notice } = poller.next_update(job, watch, age).await;
+    let on_wait = |quota| on_notice(Notice::RateLimited(quota));
+    let Update { response, notice } = poller.next_update(job, watch, age, on_wait).await;
     notice.into_iter().for_each(|notice| reporter.report(notice));
     response
 }

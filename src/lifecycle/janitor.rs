@@ -4,7 +4,8 @@
 //! deletion is a task of its own, which needs some kilobytes; calls wait for their quota as all calls do, deletes first.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
+    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -24,7 +25,7 @@ use super::{
     progress::{Progress, ProgressSink, Reporter},
     region::RegionJob,
 };
-use crate::api::{ApiError, ApiMethod, CloudRunClient, ErrorKind, RetryPolicy, Transport};
+use crate::api::{ApiError, ApiMethod, CloudRunClient, ErrorKind, Priority, RetryPolicy, Transport};
 
 /// Longest pause between two calls while the process is about to end.
 const HURRIED_PAUSE: Duration = Duration::from_millis(500);
@@ -35,7 +36,7 @@ pub struct Janitor(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    pending: Mutex<HashMap<u64, Pending>>,
+    pending: Mutex<PendingDeletions>,
     last_number: AtomicU64,
     /// How many deletions are in progress.
     count: watch::Sender<usize>,
@@ -43,9 +44,36 @@ struct Shared {
     in_a_hurry: watch::Sender<usize>,
 }
 
+/// The deletions in progress, and how many there are of each job, by its address.
+#[derive(Debug, Default)]
+struct PendingDeletions {
+    by_number: HashMap<u64, Pending>,
+    of_jobs: HashMap<String, usize>,
+}
+
+impl PendingDeletions {
+    fn insert(&mut self, number: u64, pending: Pending) {
+        *self.of_jobs.entry(pending.address.clone()).or_default() += 1;
+        self.by_number.insert(number, pending);
+    }
+
+    fn remove(&mut self, number: u64) {
+        let Some(Pending { address, .. }) = self.by_number.remove(&number) else { return };
+        if let Entry::Occupied(mut count) = self.of_jobs.entry(address) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
 /// A deletion in progress.
 struct Pending {
-    task: AbortHandle,
+    /// Address of the job.
+    address: String,
+    /// `None` for the moment until it is spawned.
+    task: Option<AbortHandle>,
     /// What to report if it is abandoned.
     abandoned: Arc<Mutex<Progress>>,
     sink: ProgressSink,
@@ -59,7 +87,7 @@ impl std::fmt::Debug for Pending {
 
 impl Janitor {
     /// Deletes a job in the background. `began` is the moment that the times of `cleanup` count from; `job` is dropped at the
-    /// end.
+    /// end. `first` is what needs the job: the deletion begins after it.
     pub(super) fn take_over(
         &self,
         transport: &Transport,
@@ -67,6 +95,7 @@ impl Janitor {
         began: Instant,
         sink: ProgressSink,
         job: RegionJob,
+        first: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     ) {
         // The pauses between attempts are made here, because they end early when the process is about to end.
         let retry = RetryPolicy { max_attempts: 1, ..transport.retry };
@@ -79,18 +108,37 @@ impl Janitor {
         );
         let unfinished = ApiError { maybe_done: true, ..unfinished };
         let abandoned = Arc::new(Mutex::new(cleanup.abandoned(unfinished.clone())));
+        let address = transport.job_address(cleanup.job());
         let number = self.0.last_number.fetch_add(1, Ordering::Relaxed);
-        // Held until the task is entered, so that it can't leave before.
-        let mut pending = self.pending();
         let deletion = DeletionTask { janitor: self.clone(), number, _job: job };
-        let task = tokio::spawn(deletion.run(transport, cleanup, began, sink.clone(), abandoned.clone(), unfinished));
-        pending.insert(number, Pending { task: task.abort_handle(), abandoned, sink });
-        self.0.count.send_replace(pending.len());
+        let deletion = deletion.run(transport, cleanup, began, sink.clone(), abandoned.clone(), unfinished);
+        {
+            let mut pending = self.pending();
+            pending.insert(number, Pending { address, task: None, abandoned, sink });
+            self.0.count.send_replace(pending.by_number.len());
+        }
+        // Not under the lock: a runtime that shuts down drops the task at once, and the task takes the lock then.
+        let task = tokio::spawn(async {
+            if let Some(first) = first {
+                first.await;
+            }
+            deletion.await;
+        });
+        match self.pending().by_number.get_mut(&number) {
+            Some(pending) => pending.task = Some(task.abort_handle()),
+            // It has ended already, or was abandoned just now.
+            None => task.abort(),
+        }
     }
 
     /// How many deletions are in progress.
     pub fn len(&self) -> usize {
         *self.0.count.borrow()
+    }
+
+    /// Whether it deletes the job of this address.
+    pub(super) fn has(&self, address: &str) -> bool {
+        self.pending().of_jobs.contains_key(address)
     }
 
     /// Whether there is nothing to delete.
@@ -117,18 +165,17 @@ impl Janitor {
     fn abandon(&self) {
         let left: Vec<Pending> = {
             let mut pending = self.pending();
-            let left = pending.drain().map(|(_, pending)| pending).collect();
             self.0.count.send_replace(0);
-            left
+            std::mem::take(&mut *pending).by_number.into_values().collect()
         };
-        for Pending { task, abandoned, sink } in left {
-            task.abort();
+        for Pending { task, abandoned, sink, .. } in left {
+            task.iter().for_each(AbortHandle::abort);
             let progress = abandoned.lock().unwrap_or_else(PoisonError::into_inner).clone();
             sink(progress);
         }
     }
 
-    fn pending(&self) -> MutexGuard<'_, HashMap<u64, Pending>> {
+    fn pending(&self) -> MutexGuard<'_, PendingDeletions> {
         self.0.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -151,7 +198,7 @@ impl DeletionTask {
         unfinished: ApiError,
     ) {
         let reporter = Reporter::new(sink);
-        let client = CloudRunClient::new(transport);
+        let client = CloudRunClient::new(transport).with_read_priority(Priority::High);
         let mut hurry = self.janitor.0.in_a_hurry.subscribe();
         loop {
             let event = {
@@ -181,7 +228,7 @@ impl DeletionTask {
 impl Drop for DeletionTask {
     fn drop(&mut self) {
         let mut pending = self.janitor.pending();
-        pending.remove(&self.number);
-        self.janitor.0.count.send_replace(pending.len());
+        pending.remove(self.number);
+        self.janitor.0.count.send_replace(pending.by_number.len());
     }
 }

@@ -10,7 +10,7 @@ use super::{
     machine::{Ownership, READ_LAG, Removal, RemovalStep},
     progress::{Progress, ProgressSink, Reporter},
 };
-use crate::api::{ApiError, ApiMethod, CloudRunClient, ErrorKind, RetryNotice, Transport};
+use crate::api::{ApiError, ApiMethod, CloudRunClient, ErrorKind, Priority, RetryNotice, Transport};
 
 /// Deletes the job, which stops its executions: Cloud Run sends SIGTERM and, ten seconds later, SIGKILL.
 ///
@@ -44,8 +44,8 @@ pub async fn kill(
     );
     let retry = transport.retry;
     let on_notice = reporter.notices(&transport.project, &transport.region);
-    let client = CloudRunClient::new(Transport { on_notice, ..transport });
-    let mut removal = Removal::read_first(Ownership { uid: None, label: owner_label }, settled_at, retry);
+    let client = CloudRunClient::new(Transport { on_notice, ..transport }).with_read_priority(Priority::High);
+    let mut removal = Removal::read_first(Ownership { label: owner_label, ..Ownership::default() }, settled_at, retry);
     let mut pause = Duration::ZERO;
     loop {
         sleep(pause).await;

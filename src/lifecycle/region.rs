@@ -101,16 +101,16 @@ pub(super) struct TurnGuard<'a> {
     pub(super) place: &'a RegionPlace,
     /// What the call does.
     pub(super) stage: Stage,
-    /// Longest wait for another turn.
+    /// Longest wait of the call for its quota and its turn.
     pub(super) at_most: Duration,
     /// Called when that wait begins.
     pub(super) on_wait: &'a ReportWait<'a>,
 }
 
 impl TurnGuard<'_> {
-    /// Waits until the run has its turn.
-    pub(super) async fn wait(&self) {
-        self.place.turn(self.stage, self.at_most, self.on_wait).await;
+    /// Waits until the run has its turn. Returns the length of the wait. `waited`: how long the call has waited before.
+    pub(super) async fn wait(&self, waited: Duration) -> Duration {
+        self.place.turn(self.stage, self.at_most.saturating_sub(waited), self.on_wait).await
     }
 }
 

@@ -141,6 +141,13 @@ impl Subscriptions {
         self.queue.first().is_some_and(|(is_regular, ..)| !is_regular)
     }
 
+    /// How many lists the subscriptions need that are due at `now`.
+    pub(super) fn batches_due(&self, now: Instant) -> usize {
+        // Last looks come first, and all of them are due.
+        let due = self.queue.iter().take_while(|(is_regular, due, _)| !is_regular || *due <= now);
+        due.count().div_ceil(BATCH_SIZE)
+    }
+
     /// Takes a batch for one list, if any subscription is due at `now`. Fills the batch with those that are due next: they
     /// cost no extra read.
     pub(super) fn take_batch(&mut self, now: Instant) -> Option<Vec<u64>> {
@@ -152,8 +159,8 @@ impl Subscriptions {
     pub(super) fn requeue(&mut self, number: u64) {
         let Some(subscription) = self.by_number.get_mut(&number) else { return };
         if !self.queue.contains(&subscription.place(number)) {
-            let age = subscription.started.elapsed();
-            subscription.due = Instant::now() + poll_pause(age, subscription.max_pause);
+            let pause = poll_pause(subscription.started.elapsed(), subscription.max_pause);
+            subscription.due = Instant::now() + if subscription.is_last_look { Duration::ZERO } else { pause };
             self.queue.insert(subscription.place(number));
         }
     }

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A running emulator. `_core.pyi` has its types and documentation.
-#[pyclass(frozen, module = "prefect_gcp._core")]
+#[pyclass(frozen, module = "prefect_gcp_cloud_run._core")]
 pub(super) struct EmulatorServer {
     emulator: Emulator,
 }

@@ -7,12 +7,12 @@ use pyo3::{
 };
 
 use crate::{
-    api::{ApiError, EndpointError, ErrorKind, Transport},
+    api::{ApiError, EndpointError, ErrorKind, LogError, Transport},
     lifecycle::machine::protocol::RunError,
 };
 
 /// The module of our exceptions. They are defined in Python, so that they can be pickled and copied.
-const MODULE: &str = "prefect_gcp.exceptions";
+const MODULE: &str = "prefect_gcp_cloud_run.exceptions";
 
 /// A `ValueError` for an endpoint, a region or a project that can't be used.
 pub(super) fn from_endpoint(error: &EndpointError) -> PyErr {
@@ -35,7 +35,7 @@ impl JobLocation {
 }
 
 /// The exception for a failed call that was made for this job. Its class depends on the kind of error.
-fn from_api(py: Python<'_>, error: &ApiError, job: &str) -> PyErr {
+pub(super) fn from_api(py: Python<'_>, error: &ApiError, job: &str) -> PyErr {
     let exception = cloud_run_error(
         py,
         class_of(error.kind),
@@ -87,6 +87,30 @@ pub(super) fn from_run(py: Python<'_>, error: &RunError, location: &JobLocation)
         exception.set_cause(py, Some(from_api(py, cause, job)));
     }
     exception
+}
+
+/// The exception for a log that could not be read.
+pub(super) fn from_log(py: Python<'_>, error: &LogError, location: &JobLocation) -> PyErr {
+    let JobLocation { project, region, job } = location;
+    let hint = match error.kind {
+        ErrorKind::PermissionDenied => {
+            "The worker's account needs logging.logEntries.list, which the role roles/logging.viewer has."
+        }
+        _ => "",
+    };
+    let fields = ExceptionFields {
+        message: format!("{error}. {hint}").trim_end().to_owned(),
+        project,
+        region,
+        name: &error.execution,
+        job,
+        status: error.status,
+        api_message: &error.message,
+        permission: if hint.is_empty() { "" } else { "logging.logEntries.list" },
+        hint: hint.to_owned(),
+        ..ExceptionFields::default()
+    };
+    cloud_run_error(py, class_of(error.kind), &fields)
 }
 
 /// The exception for a bug of ours. A panic would take the process down.

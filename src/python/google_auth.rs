@@ -19,7 +19,7 @@ use crate::api::{
 };
 
 /// The Python module that calls google-auth.
-const MODULE: &str = "prefect_gcp._google_auth";
+const MODULE: &str = "prefect_gcp_cloud_run._google_auth";
 
 type TokenResult = Result<Token, TokenError>;
 

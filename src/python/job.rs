@@ -31,7 +31,7 @@ pub(super) fn job_name(slug: Option<&str>, unique: Option<&str>) -> String {
 /// See `_core.pyi`.
 #[pyfunction]
 pub(super) fn sanitize_labels<'py>(labels: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
-    let pairs = pairs(labels)?;
+    let pairs = pairs("labels", labels)?;
     dict(labels.py(), labels::sanitize(borrow(&pairs)))
 }
 
@@ -41,7 +41,7 @@ pub(super) fn added_labels<'py>(
     prefect_labels: &Bound<'py, PyDict>,
     existing_labels: &Bound<'py, PyDict>,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let prefect = pairs(prefect_labels)?;
+    let prefect = pairs("labels", prefect_labels)?;
     // Keys that are not strings take up room too. The check of the finished body reports them.
     let own: Vec<_> = existing_labels.keys().iter().map(|key| text::shown(&key)).collect();
     let own: Vec<_> = own.iter().map(String::as_str).collect();
@@ -65,7 +65,7 @@ pub(super) fn container_env<'py>(
         .collect();
     let secrets: Vec<_> =
         secrets.into_iter().map(|(name, secret, version)| SecretEnv { name, secret, version }).collect();
-    let pairs = pairs(env)?;
+    let pairs = pairs("env", env)?;
     let entries = PyList::empty(py);
     for entry in env::container_env(&entries_of_template, borrow(&pairs), &secrets) {
         match entry {
@@ -139,8 +139,18 @@ fn common_part(value: &Bound<'_, PyAny>, base: &Value) -> Value {
     }
 }
 
-fn pairs(dict: &Bound<'_, PyDict>) -> PyResult<Vec<(String, String)>> {
-    dict.iter().map(|(key, value)| Ok((key.extract()?, value.extract()?))).collect()
+/// The names and values of a mapping of strings, which is called `what` in errors. Values may be secret.
+fn pairs(what: &str, dict: &Bound<'_, PyDict>) -> PyResult<Vec<(String, String)>> {
+    let read = |key: &Bound<'_, PyAny>, part: &Bound<'_, PyAny>, which: &str| {
+        part.extract().map_err(|error| match part.is_instance_of::<PyString>() {
+            true => PyValueError::new_err(format!(
+                "{what}: the {which} {} is a string that cannot be encoded as UTF-8",
+                text::shown(key)
+            )),
+            false => error,
+        })
+    };
+    dict.iter().map(|(key, value)| Ok((read(&key, &key, "name")?, read(&key, &value, "value of")?))).collect()
 }
 
 fn borrow(pairs: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {

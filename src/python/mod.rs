@@ -1,12 +1,17 @@
-//! The extension module `prefect_gcp._core`. It only converts between Python and the core.
+//! The extension module `prefect_gcp_cloud_run._core`. It only converts between Python and the core.
 
+mod access;
 mod client;
+mod decision;
+mod diagnosis;
 mod emulator;
 mod exceptions;
 mod google_auth;
 mod janitor;
 mod job;
 mod json;
+mod logs;
+mod observer;
 mod run;
 mod runtime;
 mod settings;
@@ -25,7 +30,13 @@ mod _core {
     const TOKEN_SCOPE: &str = crate::api::TOKEN_SCOPE;
 
     #[pymodule_export]
+    use super::access::PyAccess;
+    #[pymodule_export]
     use super::client::{Client, check_api_endpoint};
+    #[pymodule_export]
+    use super::decision::{PyCircumstances, PyDecision, PyFlowRunFacts, decide};
+    #[pymodule_export]
+    use super::diagnosis::{PyDiagnosis, diagnose_start};
     #[pymodule_export]
     use super::emulator::EmulatorServer;
     #[pymodule_export]
@@ -38,7 +49,11 @@ mod _core {
         sanitize_labels,
     };
     #[pymodule_export]
-    use super::run::{Run, RunEvent};
+    use super::logs::PyLogLine;
+    #[pymodule_export]
+    use super::observer::{JobMark, PyMarkedJob, process_id};
+    #[pymodule_export]
+    use super::run::{PyExecutionFacts, Run, RunEvent};
     #[pymodule_export]
     use super::settings::ClientCredentials;
     #[pymodule_export]

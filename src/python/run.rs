@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use super::{
+    diagnosis::PyDiagnosis,
     exceptions::{self, JobLocation},
     janitor::log_sink,
     runtime::awaitable,
@@ -22,15 +23,41 @@ use super::{
 use crate::lifecycle::{
     control::{ConfirmStart, RunControl},
     machine::protocol::{GiveUpReason, Outcome, RunError},
-    progress::{Level, Progress, ProgressSink},
+    progress::{Ending, ExecutionFacts, Level, Progress, ProgressSink, unix_seconds},
 };
 
 /// See `_core.pyi`.
-#[pyclass(frozen, get_all, module = "prefect_gcp._core")]
+#[pyclass(frozen, get_all, module = "prefect_gcp_cloud_run._core")]
 pub(super) struct RunEvent {
     kind: &'static str,
     level: i32,
     message: String,
+    job_uid: Option<String>,
+    execution: Option<PyExecutionFacts>,
+    diagnosis: Option<PyDiagnosis>,
+}
+
+/// See `_core.pyi`.
+#[pyclass(frozen, get_all, name = "ExecutionFacts", module = "prefect_gcp_cloud_run._core", skip_from_py_object)]
+#[derive(Clone)]
+pub(super) struct PyExecutionFacts {
+    name: String,
+    uid: Option<String>,
+    started_at: Option<f64>,
+    completed_at: Option<f64>,
+    outcome: Option<&'static str>,
+}
+
+impl From<&ExecutionFacts> for PyExecutionFacts {
+    fn from(facts: &ExecutionFacts) -> Self {
+        Self {
+            name: facts.name.clone(),
+            uid: facts.uid.clone(),
+            started_at: facts.start_time.as_deref().and_then(unix_seconds),
+            completed_at: facts.completion_time.as_deref().and_then(unix_seconds),
+            outcome: facts.ending.map(Ending::name),
+        }
+    }
 }
 
 #[pymethods]
@@ -42,7 +69,17 @@ impl RunEvent {
 
 impl From<Progress> for RunEvent {
     fn from(progress: Progress) -> Self {
-        Self { kind: progress.kind(), level: progress.level() as i32, message: progress.to_string() }
+        let (kind, level, message) = (progress.kind(), progress.level() as i32, progress.to_string());
+        let job_uid = match &progress {
+            Progress::Created { uid, .. } => uid.clone(),
+            _ => None,
+        };
+        let execution = progress.execution().map(PyExecutionFacts::from);
+        let diagnosis = match progress {
+            Progress::Diagnosed { diagnosis } => Some(PyDiagnosis(*diagnosis)),
+            _ => None,
+        };
+        Self { kind, level, message, job_uid, execution, diagnosis }
     }
 }
 
@@ -75,6 +112,9 @@ impl<'py> IntoPyObject<'py> for NextEvent {
                     kind: "confirm_start",
                     level: Level::Debug as i32,
                     message: "The job is ready; asking whether the flow run is still to be started".to_owned(),
+                    job_uid: None,
+                    execution: None,
+                    diagnosis: None,
                 },
             ),
             Some(RunMessage::End(Err(error))) => Err(exceptions::from_run(py, &error, location)),
@@ -87,7 +127,7 @@ impl<'py> IntoPyObject<'py> for NextEvent {
 type Messages = mpsc::UnboundedSender<Box<RunMessage>>;
 
 /// See `_core.pyi`.
-#[pyclass(frozen, module = "prefect_gcp._core")]
+#[pyclass(frozen, module = "prefect_gcp_cloud_run._core")]
 pub(super) struct Run {
     // Boxed, because a channel allocates space for 32 messages at its creation.
     messages: Arc<Mutex<mpsc::UnboundedReceiver<Box<RunMessage>>>>,

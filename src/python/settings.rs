@@ -59,7 +59,7 @@ pub(super) fn seconds(value: &Bound<'_, PyAny>) -> PyResult<Duration> {
 }
 
 /// See `_core.pyi`.
-#[pyclass(frozen, name = "Credentials", module = "prefect_gcp._core")]
+#[pyclass(frozen, name = "Credentials", module = "prefect_gcp_cloud_run._core")]
 pub(super) struct ClientCredentials(pub(super) Credentials);
 
 #[pymethods]

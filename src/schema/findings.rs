@@ -81,6 +81,7 @@ impl SchemaCheck {
                     self.path.pop();
                 }
             }
+            (FieldType::AnyMap, Value::Object(_)) => {}
             (FieldType::List(item_type), Value::Array(items)) => {
                 for (index, item) in items.iter().enumerate() {
                     self.path.push_index(index);

@@ -34,6 +34,8 @@ _ROOTS = (
     "RunJobRequest",
     "CancelExecutionRequest",
     "Status",
+    "Task",
+    "ListTasksResponse",
 )
 _KINDS = {
     ("string", None): "Text",
@@ -42,6 +44,8 @@ _KINDS = {
     ("integer", "int32"): "Int32",
     ("boolean", None): "Bool",
 }
+# By the type of their values.
+_MAPPINGS = {"string": "TextMap", "any": "AnyMap"}
 
 
 def _document() -> dict[str, Any]:
@@ -63,9 +67,10 @@ def _kind(schema: dict[str, Any], found: list[str]) -> str:
     if schema["type"] == "array":
         return f"List(&{_kind(schema['items'], found)})"
     if schema["type"] == "object":
-        if schema.get("additionalProperties") != {"type": "string"}:
-            raise NotImplementedError(f"The generator knows only mappings of strings, got: {schema}")
-        return "TextMap"
+        values = schema.get("additionalProperties", {}).get("type")
+        if values not in _MAPPINGS:
+            raise NotImplementedError(f"The generator knows no such mapping: {schema}")
+        return _MAPPINGS[values]
     return _KINDS[schema["type"], schema.get("format")]
 
 
@@ -151,7 +156,7 @@ def main() -> int:
     revision = f"from its discovery document of revision {document['revision']}"
     schemas = (
         f"//! Message schemas of the Cloud Run Admin API v1, {revision}.\n{generated}"
-        "use super::message::FieldType::{Bool, Int32, Int64, List, Message as Sub, Text, TextMap};\n"
+        "use super::message::FieldType::{AnyMap, Bool, Int32, Int64, List, Message as Sub, Text, TextMap};\n"
         "use super::message::MessageSchema;\n\n"
     ) + "".join(_tables(document, _ROOTS).values())
     limits = (

@@ -17,6 +17,8 @@ pub enum FieldType {
     Int64,
     /// A mapping of strings to strings.
     TextMap,
+    /// A mapping of strings to anything: a message that the document leaves open.
+    AnyMap,
     /// A message of this schema.
     Message(&'static MessageSchema),
     /// A list of any length, whose items have this type.
@@ -77,6 +79,7 @@ impl fmt::Display for FieldType {
             FieldType::Int32 => f.write_str("a 32-bit integer"),
             FieldType::Int64 => f.write_str("an integer"),
             FieldType::TextMap => f.write_str("a mapping of strings"),
+            FieldType::AnyMap => f.write_str("a mapping"),
             FieldType::Message(message) => write!(f, "a mapping ({})", message.name),
             FieldType::List(_) => f.write_str("a list"),
         }

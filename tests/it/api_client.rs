@@ -2,15 +2,18 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
 use crate::queue::{Queue, Response};
 use prefect_gcp_core::api::types::Execution;
 use prefect_gcp_core::api::{
-    ApiError, ApiResult, CloudRunClient, Credentials, Endpoint, ErrorKind, GcpAuth, Guard, HttpPool, Notice, Principal,
-    Quota, QuotaQueues, RetryBudget, RetryPolicy, TokenSource, Transport,
+    ApiError, ApiMethod, ApiResult, CloudRunClient, Credentials, Endpoint, ErrorKind, FRESH_READ_MAX_AGE, GcpAuth,
+    Guard, HttpPool, Notice, Principal, Quota, QuotaQueues, RetryBudget, RetryPolicy, TokenSource, Transport,
 };
 use serde_json::{Value, json};
 
@@ -100,7 +103,7 @@ async fn every_call_has_its_path_and_no_token_for_an_emulator() {
     let page = r#"{"kind": "ExecutionList", "metadata": {"continue": "a+b="}}"#;
     let last_page = r#"{"kind": "ExecutionList"}"#;
     let jobs = r#"{"kind": "JobList"}"#;
-    let responses = [JOB, JOB, "{}", JOB, JOB, page, last_page, last_page, "{}", JOB, jobs]
+    let responses = [JOB, JOB, "{}", JOB, JOB, page, last_page, last_page, "{}", JOB, jobs, jobs]
         .map(|body| Response::Http(200, body))
         .to_vec();
     let Setup { queue, client, .. } = setup(responses).await;
@@ -110,10 +113,11 @@ async fn every_call_has_its_path_and_no_token_for_an_emulator() {
     start(&client).await.unwrap();
     client.get_execution("e").await.unwrap();
     client.list_executions("j").await.unwrap();
-    client.list_executions_of_jobs(&["j", "k"]).await.unwrap();
+    client.list_executions_of_jobs(&["j", "k"], client.admit_list().await.unwrap()).await.unwrap();
     client.delete_execution("e").await.unwrap();
     client.cancel_execution("e").await.unwrap();
     client.find_job("j", Some(("key", "value"))).await.unwrap();
+    client.list_jobs("key=value,another=1").await.unwrap();
 
     let requests = queue.requests();
     let sent: Vec<(&str, &str, Value)> = requests
@@ -316,8 +320,8 @@ impl Guard for GateOfAnother {
         self.0.wait_until_open()
     }
 
-    fn still_valid(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
-        Box::pin(std::future::ready(false))
+    fn still_valid(&self) -> Pin<Box<dyn Future<Output = ApiResult<bool>> + Send + '_>> {
+        Box::pin(std::future::ready(Ok(false)))
     }
 }
 
@@ -333,12 +337,77 @@ async fn a_start_that_waited_for_its_guard_is_not_sent_to_another_job() {
     assert!(queue.requests().is_empty());
 }
 
+/// A guard whose first checks fail, or take long.
+struct Unreadable {
+    checks: AtomicU32,
+    failing: u32,
+    kind: ErrorKind,
+    takes: Duration,
+}
+
+impl Unreadable {
+    fn new(failing: u32, kind: ErrorKind, takes: Duration) -> Self {
+        Self { checks: AtomicU32::new(0), failing, kind, takes }
+    }
+}
+
+impl Guard for Unreadable {
+    fn read_age(&self) -> Duration {
+        FRESH_READ_MAX_AGE * 2
+    }
+
+    fn still_valid(&self) -> Pin<Box<dyn Future<Output = ApiResult<bool>> + Send + '_>> {
+        Box::pin(async {
+            tokio::time::sleep(self.takes).await;
+            match self.checks.fetch_add(1, Ordering::Relaxed) < self.failing {
+                true => Err(Box::new(example_error(self.kind))),
+                false => Ok(true),
+            }
+        })
+    }
+}
+
+fn example_error(kind: ErrorKind) -> ApiError {
+    ApiError::new(ApiMethod::GetJob, kind, ("p", "us-central1"), "j", "no answer".to_owned())
+}
+
+#[tokio::test]
+async fn a_start_whose_job_could_not_be_read_is_sent_when_it_can() {
+    let Setup { queue, client, .. } = setup(vec![Response::Http(200, JOB)]).await;
+    tokio::time::pause();
+    let guard = Unreadable::new(3, ErrorKind::Unavailable, Duration::ZERO);
+    client.run_job("j", &guard).await.unwrap();
+    assert_eq!((guard.checks.into_inner(), queue.requests().len()), (4, 1));
+}
+
+#[tokio::test]
+async fn a_start_whose_job_can_not_be_read_fails_unsent() {
+    let Setup { queue, client, .. } = setup(vec![]).await;
+    tokio::time::pause();
+    for (kind, least_checks) in [(ErrorKind::Unavailable, 3), (ErrorKind::PermissionDenied, 1)] {
+        let guard = Unreadable::new(u32::MAX, kind, Duration::ZERO);
+        let error = failed(client.run_job("j", &guard).await);
+        assert_eq!((error.kind, error.maybe_done, error.attempts), (kind, false, 0), "{error}");
+        assert!(guard.checks.into_inner() >= least_checks, "{error}");
+    }
+    assert!(queue.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_start_does_not_hold_its_permit_while_its_job_is_read_for_long() {
+    let Setup { queue, client, .. } = setup(vec![Response::Http(200, JOB)]).await;
+    tokio::time::pause();
+    let guard = Unreadable::new(0, ErrorKind::Unavailable, Duration::from_secs(60));
+    client.run_job("j", &guard).await.unwrap();
+    assert_eq!((guard.checks.into_inner(), queue.requests().len()), (1, 1));
+}
+
 /// A guard whose job has been replaced.
 struct Replaced;
 
 impl Guard for Replaced {
-    fn still_valid(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
-        Box::pin(std::future::ready(false))
+    fn still_valid(&self) -> Pin<Box<dyn Future<Output = ApiResult<bool>> + Send + '_>> {
+        Box::pin(std::future::ready(Ok(false)))
     }
 }
 
@@ -364,8 +433,10 @@ async fn a_list_of_many_jobs_asks_for_few_fields_and_fits_into_a_url() {
     let page = r#"{"kind": "ExecutionList", "metadata": {}, "items": []}"#;
     let Setup { queue, client, .. } = setup(vec![Response::Http(200, page); 2]).await;
     let long: Vec<_> = (0..100).map(|number| format!("{}-{number}", "j".repeat(50))).collect();
-    client.list_executions_of_jobs(&["a", "b"]).await.unwrap();
-    client.list_executions_of_jobs(&long.iter().map(String::as_str).collect::<Vec<_>>()).await.unwrap();
+    let long: Vec<_> = long.iter().map(String::as_str).collect();
+    for jobs in [["a", "b"].as_slice(), &long] {
+        client.list_executions_of_jobs(jobs, client.admit_list().await.unwrap()).await.unwrap();
+    }
     let requests = queue.requests();
     assert!(
         requests[0].line.starts_with("GET ")

@@ -51,6 +51,7 @@ pub fn plan(job: &str) -> Plan {
         region: REGION.into(),
         job: job.into(),
         owner_label: None,
+        has_unique_name: false,
         keep_job: false,
         ready_timeout: Duration::from_secs(10),
         poll_interval: Duration::from_millis(200),

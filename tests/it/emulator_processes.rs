@@ -102,6 +102,19 @@ async fn each_attempt_has_its_own_temporary_directory() {
 }
 
 #[tokio::test]
+async fn a_log_folder_that_is_gone_is_named_and_not_the_program() {
+    let directory = tempfile::tempdir().unwrap();
+    let log_dir = directory.path().join("logs");
+    std::fs::create_dir(&log_dir).unwrap();
+    let cloud = Cloud::start(EmulatorConfig { log_dir: Some(log_dir.clone()), ..quick() }).await;
+    std::fs::remove_dir_all(log_dir).unwrap();
+    cloud.create(job("unlogged", "true")).await;
+    let execution = cloud.wait_ended(&cloud.run("unlogged").await).await;
+    let message = condition(&execution, "Completed")["message"].to_string();
+    assert!(message.contains("The emulator's log folder can't be written"), "{message}");
+}
+
+#[tokio::test]
 async fn the_working_directory_is_used_and_the_error_names_a_missing_one() {
     let directory = tempfile::tempdir().unwrap();
     let cloud = Cloud::start(quick()).await;
@@ -317,6 +330,19 @@ async fn a_command_that_cannot_run_fails_with_a_message_in_condition_and_log() {
 }
 
 #[tokio::test]
+async fn of_several_containers_the_first_one_with_a_command_runs() {
+    let cloud = Cloud::start(quick()).await;
+    let mut job = job("several", "echo first");
+    let containers = task(&mut job)["containers"].as_array_mut().unwrap();
+    containers.insert(0, json!({"name": "proxy", "image": "proxy"}));
+    containers.push(json!({"name": "other", "image": "busybox", "command": ["echo", "second"]}));
+    cloud.create(job).await;
+    let execution = cloud.wait_ended(&cloud.run("several").await).await;
+    let log = cloud.log(&execution).await;
+    assert!(log.starts_with("first\n") && !log.contains("second"), "{log}");
+}
+
+#[tokio::test]
 async fn overrides_change_only_one_execution() {
     let cloud = Cloud::start(quick()).await;
     let mut base = job("base", "");
@@ -325,20 +351,19 @@ async fn overrides_change_only_one_execution() {
     container["args"] = json!(["first"]);
     container["env"] = json!([{"name": "A", "value": "a"}, {"name": "B", "value": "b"}]);
     cloud.create(base).await;
-    let overrides = json!({"overrides": {"taskCount": 2, "timeoutSeconds": 30, "containerOverrides": [
+    let overrides = json!({"overrides": {"taskCount": 2, "timeoutSeconds": 30, "delayExecution": true, "containerOverrides": [
         {"args": ["second"], "env": [{"name": "B", "value": "other"}]},
     ]}});
     let (status, execution) = cloud.post(&format!("{JOBS}/base:run"), overrides).await;
     assert_eq!(status, 200, "{execution}");
     assert_eq!(execution["spec"]["template"]["spec"]["timeoutSeconds"], "30");
+    assert_eq!(execution["spec"]["delayExecution"], true);
     let path = format!("{EXECUTIONS}/{}", execution["metadata"]["name"].as_str().unwrap());
     let execution = cloud.wait_ended(&path).await;
     assert_eq!(cloud.log(&execution).await.matches("a other second 2\n").count(), 2);
     let execution = cloud.wait_ended(&cloud.run("base").await).await;
     assert!(cloud.log(&execution).await.starts_with("a b first 1\n"));
-    for bad in
-        [json!({"taskCount": 0}), json!({"delayExecution": true}), json!({"containerOverrides": [{"name": "x"}]})]
-    {
+    for bad in [json!({"taskCount": 0}), json!({"containerOverrides": [{"name": "x"}]})] {
         let (status, answer) = cloud.post(&format!("{JOBS}/base:run"), json!({"overrides": bad})).await;
         assert_eq!(status, 400, "{answer}");
     }

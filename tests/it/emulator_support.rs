@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 pub const JOBS: &str = "/apis/run.googleapis.com/v1/namespaces/demo/jobs";
 pub const EXECUTIONS: &str = "/apis/run.googleapis.com/v1/namespaces/demo/executions";
+pub const TASKS: &str = "/apis/run.googleapis.com/v1/namespaces/demo/tasks";
 
 /// A configuration with short times.
 pub fn quick() -> EmulatorConfig {

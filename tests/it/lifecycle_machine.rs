@@ -8,7 +8,7 @@ use prefect_gcp_core::{
     api::{ApiMethod, ErrorKind, RetryBudget, types::ConditionStatus},
     lifecycle::{
         machine::protocol::{Command, GiveUpReason, Outcome, RunError},
-        progress::Progress,
+        progress::{Level, Progress},
     },
 };
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
@@ -36,6 +36,18 @@ fn a_run_is_created_executed_once_and_removed() {
         "deleted",
     ];
     assert_eq!(kinds, expected);
+}
+
+#[test]
+fn before_the_start_a_person_reads_only_what_is_news() {
+    let said = |ready_after| {
+        let ran = run(&mut World { ready_after, ..World::default() }, plan(), &[]);
+        let news = ran.reports.iter().filter(|progress| progress.level() >= Level::Info).map(Progress::kind);
+        news.take_while(|kind| *kind != "running").collect::<Vec<_>>()
+    };
+    assert_eq!(said(SECOND), ["creating", "submitting", "started"]);
+    // Who waits for long is told once what for.
+    assert_eq!(said(30 * SECOND), ["creating", "awaiting_ready", "submitting", "started"]);
 }
 
 #[test]
@@ -136,6 +148,41 @@ fn after_a_lost_create_response_the_job_is_found_to_be_ours() {
     let ran = run(&mut world, plan(), &[Fault::RepeatedAfterEffect]);
     assert!(matches!(ran.result, Ok(Outcome::Succeeded)));
     assert!(world.job.is_none());
+}
+
+#[test]
+fn a_limit_that_refuses_a_create_after_a_lost_response_does_not_end_the_run() {
+    for fault in [Fault::LimitedAfterEffect, Fault::LimitedBeforeEffect, Fault::LimitedBeforeLateEffect] {
+        let mut world = World::default();
+        let ran = run(&mut world, plan(), &[fault]);
+        assert!(matches!(ran.result, Ok(Outcome::Succeeded)), "{fault:?}: {:?}", ran.result);
+        assert!(world.job.is_none() && world.starts == 1, "{fault:?}");
+    }
+}
+
+#[test]
+fn waits_after_a_lost_create_count_against_the_wait_for_room() {
+    let quota_wait_max = 60 * SECOND;
+    let ran =
+        run_with(&mut World::default(), world::Plan { quota_wait_max, ..plan() }, |command, world| match command {
+            Command::CreateJob if world.now < SECOND => Fault::LimitedBeforeEffect,
+            Command::CreateJob => Fault::Refused,
+            _ => Fault::None,
+        });
+    assert!(ran.result.is_err());
+    assert!(ran.took < plan().settle_time + quota_wait_max, "{:?}", ran.took);
+}
+
+#[test]
+fn a_read_that_does_not_find_the_job_of_a_lost_create_is_confirmed_by_a_list() {
+    let mut world = World::default();
+    let ran = run_with(&mut world, plan(), |command, world| match command {
+        Command::CreateJob => Fault::LimitedAfterEffect,
+        Command::ReadJob if world.starts == 0 && world.now < 90 * SECOND => Fault::Missing,
+        _ => Fault::None,
+    });
+    assert!(matches!(ran.result, Ok(Outcome::Succeeded)), "{:?}", ran.result);
+    assert_eq!(world.calls.iter().filter(|(command, _)| *command == Command::CreateJob).count(), 1);
 }
 
 #[test]
@@ -525,6 +572,43 @@ fn waits_for_a_quota_count_for_the_same_budget() {
 }
 
 #[test]
+fn a_create_and_a_start_have_one_budget_for_their_per_minute_quotas() {
+    let quota_wait_max = 150 * SECOND;
+    let ran = run_with(&mut World::default(), world::Plan { quota_wait_max, ..plan() }, |command, _| match command {
+        // Each waits for 100 seconds.
+        Command::CreateJob => Fault::InItsTurn,
+        Command::RunJob => Fault::OverQuota,
+        _ => Fault::None,
+    });
+    let Err(RunError::Api(error)) = &ran.result else { panic!("{:?}", ran.result) };
+    assert_eq!((error.kind, error.exhausted), (ErrorKind::RateLimited, Some(RetryBudget::QuotaWait)));
+    assert!(ran.took < 210 * SECOND, "{:?}", ran.took);
+}
+
+#[test]
+fn a_create_that_its_per_minute_quota_refuses_waits_on() {
+    let mut world = World::default();
+    let ran = run_with(&mut world, plan(), |command, world| match command {
+        Command::CreateJob if world.now < 600 * SECOND => Fault::OverQuota,
+        _ => Fault::None,
+    });
+    assert!(matches!(ran.result, Ok(Outcome::Succeeded)), "{:?}", ran.result);
+}
+
+#[test]
+fn a_wait_for_a_quota_is_no_wait_for_a_name() {
+    let mut world = World::with_other_job();
+    world.delete_job_at(150 * SECOND);
+    let ran = run_with(&mut world, plan(), |command, world| match command {
+        // Each waits for longer than a name that is taken is waited for.
+        Command::CreateJob => Fault::InItsTurn,
+        Command::ReadJob if world.now < 150 * SECOND => Fault::Missing,
+        _ => Fault::None,
+    });
+    assert!(matches!(ran.result, Ok(Outcome::Succeeded)), "{:?}", ran.result);
+}
+
+#[test]
 fn waits_for_creates_and_starts_have_one_budget() {
     let mut world = World { full_until: 10_000 * SECOND, ..World::default() };
     let ran = run_with(&mut world, plan(), |command, world| match command {
@@ -637,7 +721,14 @@ fn the_diagram_shows_every_transition_and_no_other() {
         Command::WatchExecution(_) | Command::ReadJob if world.starts > 0 && world.now < 60 * SECOND => Fault::Missing,
         _ => Fault::None,
     });
-    let mut runs = vec![cancelled_unseen, hidden_for_a_while];
+    let sent = std::cell::Cell::new(false);
+    let refused_until_late_start =
+        run_with(&mut World { end: End::Late, ..World::default() }, plan(), |command, world| match command {
+            Command::RunJob if !sent.replace(true) => Fault::LostBeforeVeryLateEffect,
+            Command::RunJob if world.starts == 0 => Fault::OverQuota,
+            _ => Fault::None,
+        });
+    let mut runs = vec![cancelled_unseen, hidden_for_a_while, refused_until_late_start];
     // A kill at every step of a run with two executions.
     let late_start = |command: &Command, world: &World| match command {
         Command::RunJob if world.starts == 0 && world.now < 20 * SECOND => Fault::LostBeforeVeryLateEffect,
@@ -680,9 +771,13 @@ fn fault() -> impl Strategy<Value = Fault> {
         1 => Just(Fault::LostBeforeLateEffect),
         1 => Just(Fault::LostBeforeVeryLateEffect),
         1 => Just(Fault::RepeatedAfterEffect),
+        1 => Just(Fault::LimitedAfterEffect),
+        1 => Just(Fault::LimitedBeforeEffect),
+        1 => Just(Fault::LimitedBeforeLateEffect),
         2 => Just(Fault::Refused),
         1 => Just(Fault::RefusedForAWhile),
         1 => Just(Fault::OverQuota),
+        1 => Just(Fault::InItsTurn),
         1 => Just(Fault::Forbidden),
         1 => Just(Fault::Page),
         2 => Just(Fault::Stale),
@@ -775,6 +870,30 @@ fn a_job_that_replaced_ours_just_before_the_start_is_not_deleted() {
     }
 }
 
+/// Found by `nothing_is_run_twice_lost_or_stolen`: somebody deletes the job that our first create made, and the run of the
+/// second one fails. A lagging read shows the first one to its deletion.
+#[test]
+fn a_lagging_read_of_an_earlier_job_does_not_end_the_deletion() {
+    let mut world = World { ready_after: SECOND, ..World::default() };
+    world.delete_job_at(Duration::ZERO);
+    let faults =
+        [Fault::RepeatedAfterEffect, Fault::Nameless, Fault::Stale, Fault::Stale, Fault::Forbidden, Fault::Stale];
+    let ran = run(&mut world, world::Plan { owner_label: None, ..plan() }, &faults);
+    assert!(ran.result.is_err());
+    assert!(world.job.is_none());
+}
+
+/// Found by `nothing_is_run_twice_lost_or_stolen`: a create is lost while an earlier job of the name is being deleted, and takes
+/// effect after that.
+#[test]
+fn an_earlier_job_in_deletion_does_not_end_the_search_for_a_create_in_doubt() {
+    let mut world = World::with_other_job();
+    world.delete_job_at(Duration::ZERO);
+    let ran = run(&mut world, plan(), &[Fault::LostBeforeLateEffect]);
+    assert!(ran.result.is_err());
+    assert!(world.job.is_none(), "{:?}", world.calls);
+}
+
 proptest! {
     #![proptest_config(cases(10_000))]
 
@@ -816,8 +935,9 @@ proptest! {
         let mut world = World { ready, ..World::default() };
         let ran = run(&mut world, plan(), &faults);
         prop_assert!(world.starts == 0 && ran.result.is_err());
-        // The timeout, and the time that the deletion takes while the API fails.
-        prop_assert!(ran.took <= plan().ready_timeout + 2 * plan().retry.max_elapsed + plan().settle_time, "{:?}", ran.took);
+        // The timeout, and the time that the deletion takes while the API fails. Creates may wait for their quota.
+        let max = plan().ready_timeout + 2 * plan().retry.max_elapsed + plan().settle_time;
+        prop_assert!(ran.took - world.waited_in_total <= max, "{:?}", ran.took);
         if let Err(error @ RunError::NotReady { .. }) = &ran.result {
             prop_assert!(status == ConditionStatus::False && error.to_string().contains("Some words."), "{}", error);
         }

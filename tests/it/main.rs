@@ -5,6 +5,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test may fail loudly")]
 
+mod access;
 mod api_client;
 mod api_types;
 mod emulator_api;
@@ -12,10 +13,13 @@ mod emulator_faults;
 mod emulator_lists;
 mod emulator_processes;
 mod emulator_simulated;
+mod lifecycle_diagnose;
 mod lifecycle_driver;
 mod lifecycle_machine;
+mod lifecycle_observer;
 mod lifecycle_poller;
 mod lifecycle_region;
+mod logging;
 mod odd_input;
 mod one_path;
 mod promises;

@@ -26,7 +26,8 @@ async fn make(client: &CloudRunClient, method: ApiMethod) -> ApiResult<()> {
         ApiMethod::DeleteExecution => client.delete_execution("j").await,
         ApiMethod::CancelExecution => client.cancel_execution("j").await.map(drop),
         ApiMethod::ListJobs => client.find_job("j", None).await.map(drop),
-        ApiMethod::ReplaceJob => unreachable!("the client does not call it"),
+        ApiMethod::ListTasks => client.list_tasks("e").await.map(drop),
+        ApiMethod::ReplaceJob | ApiMethod::GetTask => unreachable!("the client does not call it"),
     }
 }
 
@@ -70,13 +71,18 @@ async fn every_call_waits_for_its_quota_and_is_repeated_and_has_a_typed_error() 
     const BUSY: Response = Response::Http(429, r#"{"error": {"code": 429, "message": "Busy."}}"#);
     const FINE: Response = Response::Http(200, r#"{"kind": "ExecutionList", "metadata": {"name": "j"}}"#);
     const JOBS: Response = Response::Http(200, r#"{"kind": "JobList", "metadata": {}}"#);
+    const TASKS: Response = Response::Http(200, r#"{"kind": "TasksList", "metadata": {}}"#);
     const DENIED: Response = Response::Http(403, r#"{"error": {"code": 403, "message": "No."}}"#);
     let mut calls = 0;
     // The client has no function for the other methods.
     let client_source = include_str!("../../src/api/client.rs");
     let is_called = |method: &ApiMethod| client_source.contains(&format!("ApiMethod::{method:?}"));
     for call in ApiMethod::ALL.into_iter().filter(is_called) {
-        let fine = if call == ApiMethod::ListJobs { JOBS } else { FINE };
+        let fine = match call {
+            ApiMethod::ListJobs => JOBS,
+            ApiMethod::ListTasks => TASKS,
+            _ => FINE,
+        };
         let (client, queue, reported) = client(vec![BUSY, fine, DENIED, RATE, fine]).await;
         let waits_itself = matches!(call, ApiMethod::RunJob | ApiMethod::CreateJob);
         assert_eq!(make(&client, call).await.is_err(), waits_itself, "{call:?}");
@@ -94,7 +100,7 @@ async fn every_call_waits_for_its_quota_and_is_repeated_and_has_a_typed_error() 
         assert_eq!(queue.requests().len(), 5);
         calls += 1;
     }
-    assert_eq!(calls, 9);
+    assert_eq!(calls, 10);
 }
 
 #[test]
@@ -115,7 +121,9 @@ fn only_the_transport_sends_requests() {
     assert_eq!(senders, ["api/client.rs", "api/http.rs", "api/transport.rs"].map(PathBuf::from));
     let client = fs::read_to_string(own.join("api/client.rs")).unwrap();
     assert_eq!(client.matches(".send(").count(), 1);
-    assert!(client.contains("self.transport.send(&request)") && !client.contains("reqwest"));
+    assert!(
+        client.contains("self.transport.send(&self.with_priority(request), permit)") && !client.contains("reqwest")
+    );
     // The transport sends in one place, and http.rs sends nothing.
     let http = fs::read_to_string(own.join("api/http.rs")).unwrap();
     assert_eq!((http.matches(".send(").count(), http.matches(".execute(").count()), (0, 0));

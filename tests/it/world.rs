@@ -53,10 +53,18 @@ pub enum Fault {
     LostBeforeVeryLateEffect,
     /// The server does it, the response is lost, and the client's next attempt gets a response.
     RepeatedAfterEffect,
+    /// The server does it, the response is lost, and a limit refuses the client's next attempt.
+    LimitedAfterEffect,
+    /// The same, but the server does it half a minute later.
+    LimitedBeforeLateEffect,
+    /// The same, but the server does not do it.
+    LimitedBeforeEffect,
     /// Not done: no connection, or a quota.
     Refused,
     /// The same, and the error says that it was a quota of calls per minute.
     OverQuota,
+    /// A create or a start waits for its quota of calls per minute, and is done then.
+    InItsTurn,
     /// Not done, with a `Retry-After` of `RETRY_AFTER`.
     RefusedForAWhile,
     Forbidden,
@@ -192,6 +200,10 @@ pub struct World {
     /// The commands so far, each with its fault.
     pub calls: Vec<(Command, Fault)>,
     pub now: Duration,
+    /// How long the pending call has waited for its quota.
+    pub waited: Duration,
+    /// How long all calls have waited for their quotas.
+    pub waited_in_total: Duration,
     /// When a create whose response was lost takes effect.
     pub create_at: Option<Duration>,
     pub delete_at: Option<Duration>,
@@ -222,6 +234,8 @@ impl Default for World {
             give_up_at: None,
             calls: vec![],
             now: Duration::ZERO,
+            waited: Duration::ZERO,
+            waited_in_total: Duration::ZERO,
             create_at: None,
             delete_at: None,
             replace_at: None,
@@ -248,6 +262,7 @@ pub fn plan() -> Plan {
         project: "my-project".into(),
         region: "my-region".into(),
         owner_label: Some((OWNER.0.into(), OWNER.1.into())),
+        has_unique_name: false,
         keep_job: false,
         ready_timeout: 60 * SECOND,
         poll_interval: 5 * SECOND,
@@ -345,7 +360,7 @@ fn advance(
                 }
                 return Some(Ran { result, reports, pauses, took, states });
             }
-            Next::Send { pause, command, machine } => {
+            Next::Send { pause, command, mut machine } => {
                 if states.last() != Some(&machine.state()) {
                     states.push(machine.state());
                 }
@@ -368,6 +383,7 @@ fn advance(
                     world.respond(&command, fault)
                 };
                 world.is_known_to_be_full |= is_refused_by_limit(&event);
+                machine.waited(std::mem::take(&mut world.waited));
                 step = machine.step(world.now, event);
                 call += 1;
             }
@@ -428,6 +444,13 @@ impl World {
     /// Somebody deletes the job and creates another one of the same name.
     pub fn replace_job_at(&mut self, at: Duration) {
         self.replace_at = Some(at);
+    }
+
+    /// The pending call waits for its per-minute quota.
+    fn wait_for_quota(&mut self) {
+        self.pass(QUOTA_QUEUE);
+        self.waited += QUOTA_QUEUE;
+        self.waited_in_total += QUOTA_QUEUE;
     }
 
     fn pass(&mut self, time: Duration) {
@@ -526,7 +549,14 @@ impl World {
                 self.create_at = Some(self.now + LATE);
                 Event::Created(Err(error(ApiMethod::CreateJob, ErrorKind::Unavailable, true)))
             }
+            Command::CreateJob if fault == Fault::LimitedBeforeLateEffect => {
+                self.create_at = Some(self.now + LATE);
+                Event::Created(Err(error(ApiMethod::CreateJob, ErrorKind::LimitReached, true)))
+            }
             Command::CreateJob => {
+                if matches!(fault, Fault::OverQuota | Fault::InItsTurn) {
+                    self.wait_for_quota();
+                }
                 let answer = self.write(ApiMethod::CreateJob, fault, Self::create);
                 Event::Created(match (answer, fault) {
                     // The client repeats the create and finds the job that it made.
@@ -549,13 +579,17 @@ impl World {
                 Event::RunResponse(Err(error(ApiMethod::RunJob, ErrorKind::LimitReached, false)))
             }
             Command::RunJob if fault == Fault::OverQuota => {
-                self.pass(QUOTA_QUEUE);
-                let error = error(ApiMethod::RunJob, ErrorKind::RateLimited, false);
-                Event::RunResponse(Err(Box::new(ApiError { elapsed: QUOTA_QUEUE, ..*error })))
+                self.wait_for_quota();
+                Event::RunResponse(Err(error(ApiMethod::RunJob, ErrorKind::RateLimited, false)))
             }
             Command::RunJob if matches!(fault, Fault::LostBeforeLateEffect | Fault::LostBeforeVeryLateEffect) => {
                 let at = self.now + if fault == Fault::LostBeforeLateEffect { LATE } else { VERY_LATE };
-                self.job.iter_mut().for_each(|job| job.late_starts.push(at));
+                // What counts is which job the request was sent for.
+                if let Some(mut job) = self.job.take() {
+                    self.touched(&job);
+                    job.late_starts.push(at);
+                    self.job = Some(job);
+                }
                 Event::RunResponse(Err(error(ApiMethod::RunJob, ErrorKind::Unavailable, true)))
             }
             // The start does not find the job that was read a moment ago.
@@ -628,12 +662,19 @@ impl World {
                 _ = effect(self);
                 effect(self).map_err(|kind| error(method, kind, true))
             }
+            Fault::LimitedAfterEffect => {
+                _ = effect(self);
+                Err(error(method, ErrorKind::LimitReached, true))
+            }
+            Fault::LimitedBeforeEffect | Fault::LimitedBeforeLateEffect => {
+                Err(error(method, ErrorKind::LimitReached, true))
+            }
             Fault::Refused => Err(error(method, ErrorKind::LimitReached, false)),
             Fault::OverQuota => Err(error(method, ErrorKind::RateLimited, false)),
             Fault::RefusedForAWhile => Err(delayed(error(method, ErrorKind::LimitReached, false))),
             Fault::Forbidden => Err(error(method, ErrorKind::PermissionDenied, false)),
             Fault::Page => Err(error(method, ErrorKind::NoSuchRegion, false)),
-            Fault::None | Fault::Stale | Fault::Nameless | Fault::Missing | Fault::Odd(_) => {
+            Fault::None | Fault::InItsTurn | Fault::Stale | Fault::Nameless | Fault::Missing | Fault::Odd(_) => {
                 effect(self).map_err(|kind| error(method, kind, false))
             }
         }
@@ -651,6 +692,9 @@ impl World {
             | Fault::LostBeforeLateEffect
             | Fault::LostBeforeVeryLateEffect
             | Fault::RepeatedAfterEffect
+            | Fault::LimitedAfterEffect
+            | Fault::LimitedBeforeEffect
+            | Fault::LimitedBeforeLateEffect
             | Fault::OverQuota
             | Fault::Refused => Err(error(method, ErrorKind::Unavailable, false)),
             Fault::RefusedForAWhile => Err(delayed(error(method, ErrorKind::Unavailable, false))),
@@ -661,7 +705,7 @@ impl World {
             }
             Fault::Missing => Err(error(method, ErrorKind::NotFound, false)),
             Fault::Stale => read(self, self.now.saturating_sub(LAG)).map_err(|kind| error(method, kind, false)),
-            Fault::None | Fault::Nameless | Fault::Odd(_) => {
+            Fault::None | Fault::InItsTurn | Fault::Nameless | Fault::Odd(_) => {
                 read(self, self.now).map_err(|kind| error(method, kind, false))
             }
         }
@@ -690,6 +734,10 @@ impl World {
 
     fn start(&mut self) -> Result<Execution, ErrorKind> {
         self.job.as_ref().filter(|job| !job.deleting).ok_or(ErrorKind::NotFound)?;
+        if let Some(job) = self.job.take() {
+            self.touched(&job);
+            self.job = Some(job);
+        }
         let name = self.start_at(self.now);
         self.remember(self.now);
         self.read_execution(&name, self.now)
@@ -697,7 +745,6 @@ impl World {
 
     fn start_at(&mut self, at: Duration) -> String {
         let Some(mut job) = self.job.take() else { return String::new() };
-        self.touched(&job);
         self.starts += u32::from(job.ours);
         let name = format!("{JOB}-abcd{}", job.executions.len());
         job.executions.push(WorldExecution { name: name.clone(), started: at, cancelled: None });

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -49,9 +50,26 @@ os.environ.update(
     PREFECT_API_URL=f"http://127.0.0.1:{_PORT}/api",
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
     DO_NOT_TRACK="1",
+    # Most tests have no server that could take them. Those of events turn it on.
+    PREFECT_INTEGRATIONS_GCP_CLOUD_RUN_OBSERVER_REPLICATE_EVENTS="false",
     # Seconds after which the server asks a worker to remove the job of a cancelled run; five minutes by default.
     PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_CANCELLING_TIMEOUT_SECONDS="2",
 )
+
+
+def pytest_sessionfinish() -> None:
+    """Ends the deletions that tests have left. At the interpreter's exit, their lines would find the logs closed."""
+    if "prefect_gcp_cloud_run._core" not in sys.modules:
+        return
+
+    async def abandon() -> None:
+        from prefect_gcp_cloud_run import _core
+
+        await _core.drain_deletions(0, abandon=True)
+
+    # Prefect's handlers of the console keep the streams of the tests in which they were made.
+    logging.raiseExceptions = False
+    asyncio.run(abandon())
 
 
 @pytest.fixture

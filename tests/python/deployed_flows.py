@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+import time
+from pathlib import Path
 
 from prefect import flow
 
@@ -10,6 +12,11 @@ from prefect import flow
 @flow
 def succeed() -> str:
     return os.environ["CLOUD_RUN_EXECUTION"]
+
+
+@flow
+def take_time() -> None:
+    time.sleep(4)
 
 
 @flow
@@ -21,3 +28,9 @@ def fail() -> None:
 def exit_at_once() -> None:
     sys.stdout.flush()
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@flow
+def write_task(folder: str) -> None:
+    """Leaves a file for the task of the execution that runs it."""
+    (Path(folder) / f"flow-{os.environ['CLOUD_RUN_TASK_INDEX']}").touch()

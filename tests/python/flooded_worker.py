@@ -22,8 +22,8 @@ from prefect.flows import flow
 from prefect.states import Pending
 from prefect.utilities.processutils import setup_signal_handlers_worker
 
-from prefect_gcp.workers._flow_runs import FlowRunChecks
 from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfiguration
+from prefect_gcp_cloud_run.workers._flow_runs import FlowRunChecks
 
 
 @flow
@@ -49,7 +49,7 @@ class FloodedWorker(CloudRunWorker):
             self.get_default_base_job_template(), values, client=client
         )
         configuration.prepare_for_flow_run(FlowRun(id=uuid4(), flow_id=uuid4(), name="flooded"))
-        names = [f"flooded-{number}" for number in range(int(sys.argv[2]))]
+        names = [f"{sys.argv[1]}-{number}" for number in range(int(sys.argv[2]))]
         if is_known:
             flow_runs = [await self.client.create_flow_run(flooded, name=name, state=Pending()) for name in names]
         else:

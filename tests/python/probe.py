@@ -50,9 +50,9 @@ async def main(
     leave: float = 60,
     **credentials: Any,
 ) -> dict[str, Any]:
-    from prefect_gcp import _core
     from prefect_gcp.exceptions import CloudRunError
     from prefect_gcp.settings import CloudRunWorkerSettings
+    from prefect_gcp_cloud_run import _core
 
     settings = CloudRunWorkerSettings(
         api_endpoint=url, retry_max_attempts=attempts, retry_initial_delay_seconds=0.01, request_timeout_seconds=20

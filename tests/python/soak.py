@@ -344,7 +344,11 @@ def main() -> int:
         for name in [name for name in os.environ if name.startswith(("PREFECT_", "GOOGLE_", "CLOUD_RUN_"))]:
             del os.environ[name]
         os.environ.update(
-            HOME=home, PREFECT_HOME=home, PREFECT_LOGGING_TO_API_ENABLED="false", PREFECT_LOGGING_LEVEL="CRITICAL"
+            HOME=home,
+            PREFECT_HOME=home,
+            PREFECT_LOGGING_TO_API_ENABLED="false",
+            PREFECT_LOGGING_LEVEL="CRITICAL",
+            PREFECT_INTEGRATIONS_GCP_CLOUD_RUN_OBSERVER_REPLICATE_EVENTS="false",
         )
         from prefect_gcp.emulator import Emulator
 

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from prefect.client.schemas.objects import FlowRun
 from pydantic import ValidationError
 
-from prefect_gcp import _core
 from prefect_gcp.credentials import GcpCredentials
 from prefect_gcp.workers import cloud_run
 from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfiguration
+from prefect_gcp_cloud_run import _core
 
 DATA = Path(__file__).parent / "data"
 COLLECTION = Path(prefect.__file__).parent / "server/api/collections_data/views/aggregate-worker-metadata.json"
@@ -711,6 +711,21 @@ async def test_an_env_entry_that_is_not_a_mapping_is_an_error_with_its_path():
         made.prepare_for_flow_run(flow_run())
 
 
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"env": {"A": "very-private\ud800"}}, "env: the value of A is"),
+        ({"env": {"A\ud800": "x"}}, "env: the name A\ufffd+ is"),
+        ({"labels": {"a": "x\udc00"}}, "labels: the value of a is"),
+    ],
+)
+def test_text_that_is_no_unicode_is_an_error_that_names_it(values, problem):
+    made = CloudRunWorkerJobConfiguration(job_body=cloud_run._get_base_job_body(), **values)
+    with pytest.raises(ValueError, match=f"{problem} a string that cannot be encoded as UTF-8") as caught:
+        made.prepare_for_flow_run(flow_run())
+    assert "very-private" not in str(caught.value)
+
+
 WORDS = st.text(alphabet="aZ0_-./ é²\u0130", max_size=80)
 # A few labels, or more than a resource may have.
 LABELS = st.one_of(
@@ -718,7 +733,7 @@ LABELS = st.one_of(
     st.builds(lambda count, word: {f"{word}{n}": word for n in range(count)}, st.integers(55, 80), WORDS),
 )
 # What an environment can hold.
-VARIABLES = st.text(st.characters(exclude_characters="=\0"), max_size=5)
+VARIABLES = st.text(st.characters(exclude_characters="=\0", exclude_categories=("Cs",)), max_size=5)
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), database=None)

@@ -11,10 +11,10 @@ import pytest
 from google.auth.exceptions import DefaultCredentialsError, TransportError
 from pydantic import ValidationError
 
-from prefect_gcp import _default_project, _google_auth, credentials
 from prefect_gcp.credentials import GcpCredentials
 from prefect_gcp.exceptions import CloudRunAuthenticationError, CloudRunUnavailableError
 from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfiguration, _get_base_job_body
+from prefect_gcp_cloud_run import _default_project, _google_auth
 
 KEY = {"type": "service_account", "project_id": "key-project", "private_key": "very-private"}
 AUTHORIZED_USER = {"type": "authorized_user", "client_id": "i", "client_secret": "s", "refresh_token": "r"}
@@ -118,7 +118,7 @@ def test_the_emulator_needs_no_project(monkeypatch):
 def default_project(monkeypatch):
     """A default project that has not been looked up yet."""
     project = _default_project.DefaultProject()
-    monkeypatch.setattr(credentials, "default_project", project)
+    monkeypatch.setattr(_default_project, "default_project", project)
     monkeypatch.setenv("NO_GCE_CHECK", "true")
     return project
 

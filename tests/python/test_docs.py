@@ -1,5 +1,6 @@
 """What the documents promise of the code."""
 
+import importlib
 import inspect
 import re
 import runpy
@@ -7,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from prefect_gcp import emulator, exceptions
-from prefect_gcp.settings import CloudRunWorkerSettings
+from prefect_gcp.settings import CloudRunObserverSettings, CloudRunWorkerSettings
+from prefect_gcp_cloud_run import _commands, emulator, exceptions
+from tools import site
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
@@ -17,7 +19,7 @@ DOCUMENTS = [
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
-    *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+    *(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")),
 ]
 
 
@@ -75,7 +77,8 @@ def test_each_setting_says_when_to_change_it():
     )
     headings = "".join(re.findall(r"^### .*$", section, re.MULTILINE))
     described = re.findall(r"`(\w+)`", headings)
-    assert described == [name.upper() for name in CloudRunWorkerSettings.model_fields]
+    settings = [*CloudRunWorkerSettings.model_fields, *CloudRunObserverSettings.model_fields]
+    assert described == [name.upper() for name in settings]
 
 
 def test_the_readme_is_short():
@@ -98,7 +101,7 @@ def documented_log_lines() -> dict[str, list[str]]:
     (section,) = re.findall(r"## The flow run's log\n(.*?)\n## ", (ROOT / "docs/running.md").read_text(), re.DOTALL)
     lines = [line for line in re.findall(r"^\| ([^|]+) \|", section, re.MULTILINE) if line not in ("line", "---")]
     # What stands in italics varies. A line of the code may be put together at a semicolon.
-    return {line: [part for part in re.split(r"; | \*[^*]+\* ?", line.replace("**", "")) if part] for line in lines}
+    return {line: [part for part in re.split(r"; | ?\*[^*]+\* ?", line.replace("**", "")) if part] for line in lines}
 
 
 def worded(source: str) -> str:
@@ -120,7 +123,8 @@ def arms_of_log_lines() -> list[tuple[str, str]]:
 
 
 def python_sources() -> str:
-    paths = [*(ROOT / "python/prefect_gcp/workers").glob("*.py"), ROOT / "python/prefect_gcp/_default_project.py"]
+    package = ROOT / "python/prefect_gcp_cloud_run"
+    paths = [*(package / "workers").glob("*.py"), package / "_default_project.py"]
     return "".join(worded(path.read_text()) for path in sorted(paths))
 
 
@@ -145,10 +149,77 @@ def test_every_log_line_of_the_code_is_in_the_docs():
     source = python_sources()
     warnings = re.findall(r"\.warning\(\s*f\"([^\"]*)\"", source)
     problems = re.findall(r"\bproblem = f\"([^\"]*)\"", source)
-    assert len(warnings) == 15
+    assert len(warnings) == 17
     assert len(problems) == 2
     for text in warnings + problems:
         assert any(part in text for parts in lines for part in parts if len(part) > 1), text
+
+
+def levels_of_log_lines() -> dict[str, str]:
+    """The level of each variant of `Progress`, as the code gives it."""
+    source = (ROOT / "src/lifecycle/progress/update.rs").read_text()
+    (match,) = re.findall(r"fn level\(&self\) -> Level \{\n(.*?)\n    \}\n\}", source, re.DOTALL)
+    levels: dict[str, str] = {}
+    for arm, level in re.findall(r"((?:Self::|_ )(?:(?!=>).)*)=>[\s{]*Level::(\w+)", match, re.DOTALL):
+        levels |= dict.fromkeys(re.findall(r"Self::(\w+)", arm) or ["_"], level.lower())
+    return levels
+
+
+def test_the_levels_of_log_lines_in_the_docs_are_those_of_the_code():
+    (section,) = re.findall(r"## The flow run's log\n(.*?)\n## ", (ROOT / "docs/running.md").read_text(), re.DOTALL)
+    documented = dict(re.findall(r"^\| ([^|]+) \| ((?:debug|info|error)[^|]*) \|$", section, re.MULTILINE))
+    assert len(documented) > 20
+    levels = levels_of_log_lines()
+    assert levels.pop("_") == "info"
+    # It depends on the condition, and on how long it has lasted.
+    assert levels.pop("AwaitingReady") == "debug"
+    compared = 0
+    for variant, texts in arms_of_log_lines():
+        for line, parts in documented_log_lines().items():
+            if not all(part in texts for part in parts) or variant == "AwaitingReady":
+                continue
+            compared += 1
+            raw = next((raw for raw in documented if raw == line), None)
+            assert (documented[raw] if raw is not None else "warning") == levels.get(variant, "info"), line
+    assert compared > 30
+
+
+def test_the_decisions_of_the_observer_in_the_docs_are_those_of_the_code():
+    text = (ROOT / "docs/observer.md").read_text()
+    source = (ROOT / "src/lifecycle/observer/decision.rs").read_text()
+    (table,) = re.findall(r"\| executions of the job \|.*?\n\n", text, re.DOTALL)
+    documented = re.findall(r"\| ([^|]+) \|$", table, re.MULTILINE)[1:]
+    reasons = set(re.findall(r"\"((?:it|its|this) [^\"]+)\"", source))
+    assert len(reasons) > 20
+    assert set(documented) - {"the same two"} == reasons
+
+
+def test_the_mark_in_the_docs_is_that_of_the_code():
+    text = (ROOT / "docs/observer.md").read_text()
+    source = (ROOT / "src/job/mark.rs").read_text()
+    rows = re.findall(r"^\| `([^`]+)` \| (label|annotation) \|", text, re.MULTILINE)
+    keys = set(re.findall(r"const \w+: &str = \"(prefect-gcp-cloud-run[^\"]*)\";", source))
+    assert len(keys) == 7
+    assert {key for key, _ in rows} == keys
+    # Lists can be filtered by labels only.
+    assert all((kind == "annotation") == ("/" in key) for key, kind in rows)
+
+
+def test_the_log_lines_of_the_observer_in_the_docs_are_those_of_the_code():
+    sources = python_sources()
+    (table,) = re.findall(r"\| line \| level \|\n(.*?)\n\n", (ROOT / "docs/observer.md").read_text(), re.DOTALL)
+    lines = re.findall(r"^\| ([^|]+) \|", table, re.MULTILINE)[1:]
+    assert len(lines) > 5
+    for line in lines:
+        for part in re.split(r": \*[^*]+\*|\*[^*]+\* ?", line):
+            assert part in sources, part
+
+
+def test_the_exit_codes_of_the_sweep_are_in_the_docs():
+    (section,) = re.findall(r"\n## By hand: sweep\n(.*?)\n## ", (ROOT / "docs/observer.md").read_text(), re.DOTALL)
+    codes = re.findall(r"^\| (\d) \|", section, re.MULTILINE)
+    assert codes == ["0", str(_commands.EXIT_NOT_DONE), str(_commands.EXIT_WRONG_USAGE)]
+    assert set(re.findall(r"--[a-z][a-z-]*", section)) == {"--pool", "--dry-run", "--project", "--region"}
 
 
 def test_the_documented_exceptions_are_those_of_the_code():
@@ -169,3 +240,14 @@ def test_the_documented_options_of_the_emulator_are_those_of_the_code():
     options = {option for action in emulator._parser()._actions for option in action.option_strings}
     assert {option for option, _ in rows if option} == options - {"-h", "--help"}
     assert {name for _, name in rows} == inspect.signature(emulator.Emulator).parameters.keys()
+
+
+def test_the_reference_of_the_site_has_the_public_names_of_the_public_modules():
+    for name, file in site.MODULES.items():
+        module = importlib.import_module(".".join(["prefect_gcp_cloud_run", *Path(file).with_suffix("").parts]))
+        assert importlib.import_module(name) is module
+        found = site.public_names(site.PACKAGE / file)
+        assert found, file
+        assert all(hasattr(module, public) for public in found)
+        assert sorted(getattr(module, "__all__", found)) == sorted(found)
+        assert all(f"::: {module.__name__}.{public}" in site.reference() for public in found)

@@ -165,6 +165,26 @@ def test_a_partial_response_has_only_the_selected_fields(run: Any) -> None:
     assert page.keys() == {"items"}
 
 
+@pytest.mark.parametrize(
+    ("script", "key", "value"), [("exit 4", "exitCode", 4), ("kill -9 $$", "termSignal", 9), ("true", "status", {})]
+)
+def test_tasks_show_exit_codes_and_signals(run: Any, script: str, key: str, value: object) -> None:
+    create(run, "failing", "sh", "-c", script)
+    name = start(run, "failing")
+    wait(run.executions().get(name=name).execute, decided("Completed"))
+    selector = f"run.googleapis.com/execution={name.rpartition('/')[2]}"
+    (task,) = run.tasks().list(parent=PARENT, labelSelector=selector).execute()["items"]
+    assert task["status"]["lastAttemptResult"][key] == value
+    assert task["status"]["index"] == 0
+    assert condition(task, "Completed")["status"] == ("True" if script == "true" else "False")
+    task_name = f"{PARENT}/tasks/{task['metadata']['name']}"
+    assert run.tasks().get(name=task_name).execute() == task
+    # A part of the answer, as the worker asks for it.
+    part = run.tasks().list(parent=PARENT, labelSelector=selector, fields="items(status(lastAttemptResult))").execute()
+    assert part == {"items": [{"status": {"lastAttemptResult": task["status"]["lastAttemptResult"]}}]}
+    assert status_of(run.tasks().get(name=f"{PARENT}/tasks/nope")) == 404
+
+
 def test_a_list_with_a_query_above_2048_characters_works(run: Any, emulator: Emulator) -> None:
     create(run, "daily", "true")
     start(run, "daily")

@@ -8,10 +8,10 @@ import threading
 import pytest
 from prefect.exceptions import InfrastructureNotFound
 
-from prefect_gcp import _core
 from prefect_gcp.credentials import GcpCredentials
 from prefect_gcp.settings import CloudRunWorkerSettings
 from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfiguration, _get_base_job_body
+from prefect_gcp_cloud_run import _core
 from tests.python.fake_google import Google
 from tests.python.probe import probe
 

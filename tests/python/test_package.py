@@ -13,6 +13,7 @@ import pytest
 
 import prefect_gcp
 from prefect_gcp import exceptions
+from prefect_gcp_cloud_run import _core
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,8 +22,14 @@ def test_the_version_is_the_distributions():
     assert prefect_gcp.__version__ == version("prefect-gcp-cloud-run")
 
 
+def test_classes_of_the_core_have_its_name():
+    classes = [value for value in vars(_core).values() if isinstance(value, type)]
+    assert len(classes) > 10
+    assert {one.__module__ for one in classes} == {"prefect_gcp_cloud_run._core"}
+
+
 def test_prefect_finds_the_worker_through_the_entry_point():
-    (entry,) = entry_points(group="prefect.collections", name="prefect_gcp")
+    (entry,) = entry_points(group="prefect.collections", name="prefect_gcp_cloud_run")
     assert entry.load() is prefect_gcp
     from prefect.workers.base import BaseWorker
 

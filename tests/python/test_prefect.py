@@ -164,7 +164,7 @@ async def test_a_flow_that_fails_is_failed_and_one_that_is_killed_is_crashed(emu
     assert (await read(killed)).state.name == "Crashed"
     crashed = (await read(never_begun)).state
     assert crashed.name == "Crashed"
-    assert "Flow run infrastructure exited with non-zero status code 1." in crashed.message
+    assert crashed.message.startswith("ExitCode 3: The container ended with exit code 3. ")
     assert "failed with exit code: 3" in await log_of(never_begun, "deleted")
     await until(lambda: _no_jobs(emulator))
 
@@ -173,7 +173,7 @@ async def test_a_flow_that_fails_is_failed_and_one_that_is_killed_is_crashed(emu
     ("variables", "hint"),
     [
         ({"region": "mars-north1"}, "Check the job variable 'region': no Cloud Run API answers for 'mars-north1'"),
-        ({"image": "registry.invalid/x"}, "Check the job variables that the condition is about, such as 'image'"),
+        ({"image": "registry.invalid/x"}, "Check the job variable 'image', and that the image was pushed"),
         (
             {"credentials": {"project": "no-such-project"}},
             "The worker's account lacks run.jobs.create on project 'no-such-project', or there is no such project",

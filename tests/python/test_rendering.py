@@ -11,6 +11,7 @@ import random
 import uuid
 from pathlib import PurePosixPath
 from types import SimpleNamespace
+from typing import ClassVar
 from unittest import mock
 
 import pytest
@@ -18,8 +19,8 @@ from prefect.utilities.annotations import NotSet
 from prefect.utilities.templating import apply_values, find_placeholders
 from prefect.workers.base import BaseJobConfiguration
 
-from prefect_gcp.workers._templates import render
 from prefect_gcp.workers.cloud_run import CloudRunWorkerJobConfiguration
+from prefect_gcp_cloud_run.workers._templates import render
 
 
 class Opaque:
@@ -237,6 +238,7 @@ class Client:
 class Captured:
     """A configuration that only keeps its fields."""
 
+    model_fields: ClassVar[dict] = {}
     _get_base_config_defaults = staticmethod(BaseJobConfiguration._get_base_config_defaults)
 
     def __init__(self, **fields) -> None:

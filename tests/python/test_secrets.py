@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 from google.auth.exceptions import GoogleAuthError
 
-from prefect_gcp import _core, _google_auth
 from prefect_gcp.credentials import GcpCredentials
 from prefect_gcp.emulator import Emulator
 from prefect_gcp.settings import CloudRunWorkerSettings
 from prefect_gcp.workers.cloud_run import CloudRunWorker
+from prefect_gcp_cloud_run import _core, _google_auth
 from tests.python import leaks
 from tests.python.evil_google import EVIL, EVIL_TOKENS
 from tests.python.watched import SETTING, a_flow_run, prepared, run
@@ -222,7 +222,7 @@ async def test_a_token_response_that_repeats_the_request_is_not_shown(evil_googl
 
 @pytest.mark.slow
 async def test_a_block_without_token_shows_no_secret(evil_google, watch, monkeypatch):
-    monkeypatch.setattr("prefect_gcp._google_auth._TIMEOUT_SECONDS", 1)
+    monkeypatch.setattr("prefect_gcp_cloud_run._google_auth._TIMEOUT_SECONDS", 1)
 
     async def ask(way: str, uri: str) -> None:
         block = GcpCredentials(service_account_info=evil_google.key | {"token_uri": uri})

@@ -18,11 +18,11 @@ import pytest
 from google.auth.exceptions import GoogleAuthError
 from pydantic import BaseModel
 
-from prefect_gcp import _core
-from prefect_gcp._default_project import DefaultProject
 from prefect_gcp.credentials import GcpCredentials
 from prefect_gcp.settings import CloudRunWorkerSettings
 from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfiguration, CloudRunWorkerVariables
+from prefect_gcp_cloud_run import _core
+from prefect_gcp_cloud_run._default_project import DefaultProject
 from tests.python import leaks
 from tests.python.watched import SETTING, a_flow_run, prepared, run
 
@@ -338,7 +338,7 @@ async def test_a_key_in_place_of_a_file_is_not_shown(evil_google, watch, monkeyp
     (tmp_path / "broken.json").write_text(text[:-1])
     named = {"the key itself": text, "in base64": base64.b64encode(text.encode() * 30).decode()}
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", named.get(way, str(tmp_path / "broken.json")))
-    monkeypatch.setattr("prefect_gcp.credentials.default_project", DefaultProject())
+    monkeypatch.setattr("prefect_gcp_cloud_run._default_project.default_project", DefaultProject())
     await run(watch, way, project="reset-never")
     for use in (GcpCredentials().resolve_project, GcpCredentials().get_credentials_from_service_account):
         with pytest.raises(GoogleAuthError) as caught:

@@ -11,10 +11,10 @@ import threading
 
 import pytest
 
-from prefect_gcp import _core, exceptions
 from prefect_gcp.credentials import GcpCredentials
 from prefect_gcp.settings import CloudRunWorkerSettings
 from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfiguration, _get_base_job_body
+from prefect_gcp_cloud_run import _core, exceptions
 from tests.python.fake_google import SCOPE, Google
 from tests.python.probe import probe
 
@@ -142,7 +142,7 @@ def test_a_process_that_exits_with_the_last_response_exits_cleanly(google):
     script = """
         import asyncio, importlib.util, json, sys, types
         path, settings = sys.argv[1], json.loads(sys.argv[2])
-        spec = importlib.util.spec_from_file_location("prefect_gcp._core", path)
+        spec = importlib.util.spec_from_file_location("prefect_gcp_cloud_run._core", path)
         core = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(core)
 

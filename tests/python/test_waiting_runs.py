@@ -11,19 +11,20 @@ from unittest.mock import AsyncMock
 from uuid import uuid4
 
 import anyio
+import httpx
 import pytest
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import InfrastructureNotFound, ObjectNotFound
 from prefect.flows import flow
-from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Pending, Scheduled
+from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Pending, Running, Scheduled
 
 from prefect_gcp.emulator import Emulator
 from prefect_gcp.exceptions import CloudRunJobRemovedError
-from prefect_gcp.workers import _flow_runs
-from prefect_gcp.workers._places import JobPlace, record_place
-from prefect_gcp.workers._proposals import give_back
 from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfiguration
+from prefect_gcp_cloud_run.workers import _flow_runs
+from prefect_gcp_cloud_run.workers._places import JobPlace, record_place
+from prefect_gcp_cloud_run.workers._proposals import give_back
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("prefect_server")]
 
@@ -208,7 +209,7 @@ async def test_the_place_of_the_job_is_on_the_flow_run_before_the_start(emulator
 
 
 async def test_the_place_is_written_again_until_it_is_there(emulator, worker, flow_run, caplog, monkeypatch):
-    monkeypatch.setattr("prefect_gcp.workers._places._FIRST_PAUSE", 0.1)
+    monkeypatch.setattr("prefect_gcp_cloud_run.workers._places._FIRST_PAUSE", 0.1)
     update_flow_run = worker.client.update_flow_run
     attempts = 0
 
@@ -263,6 +264,9 @@ async def test_no_place_is_written_on_a_deleted_flow_run(worker, flow_run, caplo
 async def test_a_kill_by_another_worker_finds_a_job_in_its_former_region(emulator, worker, flow_run, caplog):
     emulator.set_faults({})
     configuration = await prepared(flow_run)
+    # It must not end by itself before it is killed.
+    template = configuration.job_body["spec"]["template"].setdefault("metadata", {})
+    template.setdefault("annotations", {})["cloud-run-emulator/duration-seconds"] = "60"
     job = configuration.job_name
     task = asyncio.create_task(worker.run(flow_run, configuration))
     deadline = time.monotonic() + 10
@@ -285,6 +289,26 @@ async def test_the_process_that_runs_the_flow_run_knows_where_its_job_is(emulato
     with pytest.raises(CloudRunJobRemovedError):
         await asyncio.wait_for(task, 5)
     await until(lambda: not emulator.jobs())
+
+
+@pytest.mark.parametrize("is_readable", [True, False])
+async def test_a_run_whose_job_an_observer_deleted_ends_no_flow_run_that_another_worker_runs(
+    worker, emulator, flow_run, caplog, monkeypatch, is_readable
+):
+    task, configuration, status = await waiting_run(worker, emulator, flow_run, caplog)
+    async with get_client() as client:
+        await client.set_flow_run_state(flow_run.id, Running(), force=True)
+        await client.update_flow_run(flow_run.id, infrastructure_pid="another-job")
+    if not is_readable:
+        monkeypatch.setattr(worker.client, "read_flow_run", AsyncMock(side_effect=httpx.ConnectError("away")))
+    url = f"{emulator.url}/apis/run.googleapis.com/v1/namespaces/p/jobs/{configuration.job_name}"
+    async with httpx.AsyncClient(trust_env=False) as http:
+        (await http.delete(url)).raise_for_status()
+    emulator.set_faults({})
+    assert (await asyncio.wait_for(task, 90)).status_code == -1
+    assert status.values == [None]
+    assert (await read(flow_run)).state.is_running()
+    assert emulator.executions() == []
 
 
 async def test_a_kill_of_a_cancelled_flow_run_is_no_error_of_its_run(emulator, worker, flow_run, caplog):
@@ -425,7 +449,7 @@ async def test_a_stop_schedules_no_flow_run_that_has_ended_or_is_being_cancelled
 
 
 async def test_a_stop_gives_back_a_run_whose_project_is_being_looked_up(worker, flow_run, monkeypatch):
-    monkeypatch.setattr("prefect_gcp.workers._clients._find_project", hangs)
+    monkeypatch.setattr("prefect_gcp_cloud_run.workers._clients._find_project", hangs)
     task = asyncio.create_task(worker.run(flow_run, await prepared(flow_run, credentials={})))
     await asyncio.sleep(0.1)
     task.cancel()
@@ -474,7 +498,7 @@ async def test_a_stop_gives_back_a_flow_run_that_prefect_was_preparing(worker, m
 
 
 async def test_one_cancelled_run_takes_no_time_from_a_later_stop(emulator, worker, flow_run, caplog, monkeypatch):
-    monkeypatch.setattr("prefect_gcp.workers._stop.GRACE", 4.0)
+    monkeypatch.setattr("prefect_gcp_cloud_run.workers._stop.GRACE", 4.0)
     task, _configuration, _status = await waiting_run(worker, emulator, flow_run, caplog)
     task.cancel()
     await asyncio.wait({task})
@@ -483,7 +507,7 @@ async def test_one_cancelled_run_takes_no_time_from_a_later_stop(emulator, worke
 
 
 async def test_a_stop_that_prefect_does_not_answer_ends_and_says_so(emulator, worker, flow_run, caplog, monkeypatch):
-    monkeypatch.setattr("prefect_gcp.workers._stop.GRACE", 2.0)
+    monkeypatch.setattr("prefect_gcp_cloud_run.workers._stop.GRACE", 2.0)
     task, configuration, _status = await waiting_run(worker, emulator, flow_run, caplog)
     worker.client.set_flow_run_state = hangs
     task.cancel()
@@ -510,7 +534,7 @@ async def test_a_run_that_fails_while_the_worker_stops_is_crashed(worker, flow_r
             await asyncio.wait_for(task, 10)
     state = (await read(flow_run)).state
     assert state.type == StateType.CRASHED
-    assert "Failed to submit flow run to infrastructure: CloudRunJobRemovedError" in state.message
+    assert state.message.startswith("Deleted: The job was deleted before its start.")
 
 
 async def test_an_execution_that_runs_is_left_alone_when_the_worker_stops(worker, flow_run, caplog, monkeypatch):
@@ -572,13 +596,13 @@ async def test_the_job_is_forgotten_before_another_worker_can_take_the_flow_run(
         return await request(method, path, **options)
 
     worker.client.request = recorded
-    await give_back(worker.client, flow_run.id, "w", logging.getLogger("stop"))
+    await give_back(worker.client, flow_run.id, message="m", why="w", logger=logging.getLogger("stop"))
     assert calls == [("PATCH", "/flow_runs/{id}"), ("POST", "/flow_runs/{id}/set_state")]
     assert (await read(flow_run)).state.type == StateType.SCHEDULED
 
 
 async def test_the_end_of_a_worker_ends_no_deletion_of_another_one(emulator, worker, flow_run, monkeypatch):
-    monkeypatch.setattr("prefect_gcp.workers._stop.GRACE", 0.5)
+    monkeypatch.setattr("prefect_gcp_cloud_run.workers._stop.GRACE", 0.5)
     away = {"fault": {"status": {"code": 503}}, "calls": ["jobs.delete"]}
     emulator.set_faults({"rules": [away]})
     assert (await worker.run(flow_run, await prepared(flow_run))).status_code == 0
@@ -611,7 +635,7 @@ async def test_the_deletion_is_told_after_what_the_run_itself_told(emulator, wor
 
 
 async def test_a_worker_that_stops_says_what_it_could_not_delete(emulator, flow_run, caplog, monkeypatch):
-    monkeypatch.setattr("prefect_gcp.workers._stop.GRACE", 1.0)
+    monkeypatch.setattr("prefect_gcp_cloud_run.workers._stop.GRACE", 1.0)
     emulator.set_faults({"rules": [{"fault": {"status": {"code": 503}}, "calls": ["jobs.delete"]}]})
     async with CloudRunWorker(work_pool_name="waiting-tests") as worker:
         configuration = await prepared(flow_run)

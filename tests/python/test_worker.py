@@ -22,9 +22,9 @@ from prefect.flows import flow
 from pydantic import ValidationError
 
 from prefect_gcp import exceptions
-from prefect_gcp._default_project import DefaultProject
 from prefect_gcp.emulator import Emulator
 from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfiguration
+from prefect_gcp_cloud_run._default_project import DefaultProject
 from tests.python.run_schema import validate_call
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("prefect_server")]
@@ -58,6 +58,8 @@ async def worker(request, monkeypatch):
     for mark in request.node.iter_markers("settings"):
         for name, value in mark.kwargs.items():
             monkeypatch.setenv(f"{SETTING}{name}", value)
+    # Its first pass comes at a random moment, and would watch what a run has left.
+    monkeypatch.setenv("PREFECT_INTEGRATIONS_GCP_CLOUD_RUN_OBSERVER_ENABLED", "false")
     async with CloudRunWorker(work_pool_name="worker-tests") as running:
         yield running
 
@@ -102,7 +104,7 @@ async def gone(emulator: Emulator) -> bool:
 
 async def test_a_run_succeeds_and_leaves_nothing(emulator, worker, flow_run, caplog):
     configuration, status = await prepared(flow_run, "echo hello"), Started()
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.DEBUG, "prefect.flow_runs"):
         result = await worker.run(flow_run, configuration, status)
     job = configuration.job_name
     assert (result.identifier, result.status_code) == (job, 0)
@@ -179,18 +181,24 @@ async def test_every_request_conforms_to_googles_schema(emulator, worker, flow_r
 
 
 @pytest.mark.parametrize(
-    ("command", "words"), [("sh -c 'exit 3'", "exit code: 3"), ("sh -c 'kill -9 $$'", "did not complete successfully")]
+    ("command", "words", "cause"),
+    [
+        ("sh -c 'exit 3'", "exit code: 3", "ExitCode 3"),
+        ("sh -c 'kill -9 $$'", "did not complete successfully", "Signal 9"),
+    ],
 )
-async def test_a_failed_run_says_why_and_leaves_nothing(emulator, worker, flow_run, caplog, command, words):
+async def test_a_failed_run_says_why_and_leaves_nothing(emulator, worker, flow_run, caplog, command, words, cause):
     template_values = {"command": command}
     configuration = await prepared(flow_run, **template_values)
     _task_of(configuration)["maxRetries"] = 0
     with caplog.at_level(logging.INFO):
         result = await worker.run(flow_run, configuration)
     assert result.status_code == 1
-    (error,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    # The container's log follows.
+    error, diagnosis, *_ = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert error.startswith(f"Job Run {configuration.job_name} did not complete successfully.")
     assert words in error
+    assert diagnosis.startswith(f"Diagnosis: {cause}: ")
     assert await gone(emulator)
 
 
@@ -503,7 +511,7 @@ async def test_the_endpoint_is_checked_at_the_start_and_its_password_is_not_show
 async def test_without_a_project_the_error_says_where_to_set_one(worker, flow_run, monkeypatch):
     nowhere = DefaultProject()
     monkeypatch.setattr(nowhere, "_look_up", lambda _request: None)
-    monkeypatch.setattr("prefect_gcp.credentials.default_project", nowhere)
+    monkeypatch.setattr("prefect_gcp_cloud_run._default_project.default_project", nowhere)
     with pytest.raises(ValueError, match="GOOGLE_CLOUD_PROJECT"):
         await worker.run(flow_run, await prepared(flow_run))
 

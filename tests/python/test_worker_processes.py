@@ -46,8 +46,8 @@ async def pool() -> str:
     return name
 
 
-async def deploy(pool: str, **job_variables: object) -> UUID:
-    source = await Flow.afrom_source(source=str(HERE), entrypoint="deployed_flows.py:succeed")
+async def deploy(pool: str, flow: str = "succeed", **job_variables: object) -> UUID:
+    source = await Flow.afrom_source(source=str(HERE), entrypoint=f"deployed_flows.py:{flow}")
     return await source.adeploy(
         pool, work_pool_name=pool, job_variables=job_variables, print_next_steps=False, ignore_warnings=True
     )
@@ -80,9 +80,9 @@ class Process:
 
 
 @contextmanager
-def worker_of(pool: str, tmp_path: Path, **settings: str) -> Iterator[Process]:
+def worker_of(pool: str, tmp_path: Path, module: str = "prefect", **settings: str) -> Iterator[Process]:
     path = tmp_path / f"{uuid4().hex}.log"
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "cloud-run"]
+    command = [sys.executable, "-m", module, "worker", "start", "--pool", pool, "--type", "cloud-run"]
     env = os.environ | {"PREFECT_WORKER_QUERY_SECONDS": "1", **settings}
     with path.open("w") as output:
         process = subprocess.Popen(command, env=env, stdout=output, stderr=subprocess.STDOUT)

@@ -1,8 +1,8 @@
 //! The queue in which the calls of all runs wait for one quota.
 //!
 //! # Guarantees
-//! - Calls are admitted in the order in which they came, urgent ones first. Three urgent calls in a row leave room for one
-//!   other call, so that no call waits forever.
+//! - Calls of one priority are admitted in the order in which they came, those of a higher priority first. After three calls
+//!   of higher priorities one of a lower priority goes, so that no call waits forever.
 //! - A call that gives up, or whose future is dropped, delays no other call.
 //!
 //! # Limits
@@ -19,53 +19,58 @@ use tokio::{
 };
 
 use super::estimator::{Admission, QuotaEstimator};
-use crate::api::retry_after::RetryAfter;
+use crate::api::{method::Priority, retry_after::RetryAfter};
 
 /// Calls wait at least this long for the responses of others, even when they may not wait for the quota: attempts end by
 /// their own time-out before.
 const RESPONSES_WAIT: Duration = Duration::from_secs(120);
 /// A call waits this long behind others before the wait is reported: they may only wait for responses.
 const UNREPORTED_WAIT: Duration = Duration::from_secs(2);
+/// How many calls of higher priorities go before one that waits.
+const MAX_PASSED_OVER: u32 = 3;
 
 /// The calls that wait for one quota.
 ///
-/// Two mutexes serve as the two lines, for urgent calls and for others: tokio's mutex is fair, so its waiters come in
-/// the order of their arrival. The holder of a line's lock is the first of its line; only these two compete for the next
-/// admission.
+/// A mutex for each priority serves as its line: tokio's mutex is fair, so its waiters come in the order of their arrival.
+/// The holder of a line's lock is the first of its line; only these compete for the next admission.
 #[derive(Debug)]
 pub(in crate::api) struct QuotaQueue {
     /// The moment that the estimator's times count from.
     began: Instant,
     estimator: Mutex<QuotaEstimator>,
-    urgent_line: tokio::sync::Mutex<()>,
-    other_line: tokio::sync::Mutex<()>,
+    lines: [tokio::sync::Mutex<()>; Priority::ALL.len()],
     waiting: Mutex<Waiting>,
     /// Wakes the first of each line when a response came or a waiting call left.
     changed: Notify,
 }
 
-/// How many calls wait, and which kind was admitted last.
+/// The lines, one for each priority: how many calls wait, and how often others went before them.
 #[derive(Debug, Default)]
 struct Waiting {
-    urgent: usize,
-    other: usize,
-    /// Urgent calls admitted since the last other call.
-    urgent_in_a_row: u32,
+    calls: [usize; Priority::ALL.len()],
+    /// How many calls of a higher priority were admitted since the last one of this line.
+    passed_over: [u32; Priority::ALL.len()],
 }
 
 impl Waiting {
-    /// Whether a call lets the first of the other line go before it.
-    fn yields(&self, is_urgent: bool) -> bool {
-        let others_are_due = self.urgent_in_a_row >= 3 && self.other > 0;
-        if is_urgent { others_are_due } else { !others_are_due && self.urgent > 0 }
+    /// Whose turn it is: that of the highest priority, unless a lower one was passed over too often.
+    fn next(&self) -> Option<Priority> {
+        let waiting = || Priority::ALL.into_iter().filter(|line| self.calls[*line as usize] > 0);
+        waiting().rfind(|line| self.passed_over[*line as usize] >= MAX_PASSED_OVER).or_else(|| waiting().next_back())
     }
 
-    fn count_mut(&mut self, is_urgent: bool) -> &mut usize {
-        if is_urgent { &mut self.urgent } else { &mut self.other }
+    fn admitted(&mut self, priority: Priority) {
+        self.passed_over[priority as usize] = 0;
+        for line in Priority::ALL.into_iter().filter(|line| *line < priority && self.calls[*line as usize] > 0) {
+            self.passed_over[line as usize] = self.passed_over[line as usize].saturating_add(1);
+        }
     }
 
-    fn admitted(&mut self, is_urgent: bool) {
-        self.urgent_in_a_row = if is_urgent { self.urgent_in_a_row.saturating_add(1) } else { 0 };
+    fn left(&mut self, priority: Priority) {
+        self.calls[priority as usize] -= 1;
+        if self.calls[priority as usize] == 0 {
+            self.passed_over[priority as usize] = 0;
+        }
     }
 }
 
@@ -85,8 +90,7 @@ impl QuotaQueue {
         Self {
             began: Instant::now(),
             estimator: Mutex::new(QuotaEstimator::new(period, fastrand::f64)),
-            urgent_line: tokio::sync::Mutex::default(),
-            other_line: tokio::sync::Mutex::default(),
+            lines: Default::default(),
             waiting: Mutex::default(),
             changed: Notify::new(),
         }
@@ -99,16 +103,16 @@ impl QuotaQueue {
     /// call only waits for the responses of other calls.
     pub(in crate::api) async fn acquire(
         &self,
-        is_urgent: bool,
+        priority: Priority,
         max_wait: Duration,
         on_wait: impl FnMut(),
     ) -> Option<Permit<'_>> {
-        timeout(max_wait.max(RESPONSES_WAIT), self.wait(is_urgent, max_wait, on_wait)).await.ok().flatten()
+        timeout(max_wait.max(RESPONSES_WAIT), self.wait(priority, max_wait, on_wait)).await.ok().flatten()
     }
 
-    async fn wait(&self, is_urgent: bool, max_wait: Duration, mut on_wait: impl FnMut()) -> Option<Permit<'_>> {
-        let _waiter = Waiter::join(self, is_urgent);
-        let line = if is_urgent { &self.urgent_line } else { &self.other_line };
+    async fn wait(&self, priority: Priority, max_wait: Duration, mut on_wait: impl FnMut()) -> Option<Permit<'_>> {
+        let _waiter = Waiter::join(self, priority);
+        let line = &self.lines[priority as usize];
         let (joined, mut is_reported) = (Instant::now(), false);
         let mut report = || {
             if !std::mem::replace(&mut is_reported, true) {
@@ -137,12 +141,12 @@ impl QuotaQueue {
             tokio::pin!(changed);
             // Registers for wake-ups before the state is read, so that a change in between is not missed.
             changed.as_mut().enable();
-            let yields = lock(&self.waiting).yields(is_urgent);
+            let is_next = lock(&self.waiting).next() == Some(priority);
             let now = self.began.elapsed();
-            let admission = if yields { Admission::AfterResponse } else { self.estimator().admission(now) };
+            let admission = if is_next { self.estimator().admission(now) } else { Admission::AfterResponse };
             match admission {
                 Admission::Now => {
-                    lock(&self.waiting).admitted(is_urgent);
+                    lock(&self.waiting).admitted(priority);
                     return Some(Permit { queue: self, sent: now, is_settled: false });
                 }
                 Admission::AfterResponse => changed.await,
@@ -196,19 +200,19 @@ impl Drop for Permit<'_> {
 /// A call that waits. Counted for as long as this value lives, also when the future of the wait is dropped.
 struct Waiter<'a> {
     queue: &'a QuotaQueue,
-    is_urgent: bool,
+    priority: Priority,
 }
 
 impl<'a> Waiter<'a> {
-    fn join(queue: &'a QuotaQueue, is_urgent: bool) -> Self {
-        *lock(&queue.waiting).count_mut(is_urgent) += 1;
-        Self { queue, is_urgent }
+    fn join(queue: &'a QuotaQueue, priority: Priority) -> Self {
+        lock(&queue.waiting).calls[priority as usize] += 1;
+        Self { queue, priority }
     }
 }
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        *lock(&self.queue.waiting).count_mut(self.is_urgent) -= 1;
+        lock(&self.queue.waiting).left(self.priority);
         self.queue.changed.notify_waiters();
     }
 }
@@ -217,7 +221,10 @@ impl Drop for Waiter<'_> {
 mod tests {
     use std::sync::Arc;
 
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
+    use Priority::{High, Low, Normal};
 
     const MINUTE: Duration = Duration::from_secs(60);
     const LONG: Duration = Duration::from_secs(3600);
@@ -225,36 +232,60 @@ mod tests {
     /// A queue whose quota has refused a call and asked for a pause of a minute.
     async fn full() -> QuotaQueue {
         let queue = QuotaQueue::new(MINUTE);
-        queue.acquire(false, LONG, || {}).await.unwrap().refused(Some(MINUTE.into()));
+        queue.acquire(Normal, LONG, || {}).await.unwrap().refused(Some(MINUTE.into()));
         queue
     }
 
     #[tokio::test(start_paused = true)]
-    async fn urgent_calls_are_admitted_first() {
+    async fn calls_of_a_higher_priority_are_admitted_first() {
         let queue = Arc::new(full().await);
-        let order: Arc<Mutex<Vec<&'static str>>> = Arc::default();
-        let calls = [("other", false), ("other too", false), ("urgent", true)].map(|(name, is_urgent)| {
+        let order: Arc<Mutex<Vec<Priority>>> = Arc::default();
+        let calls = [Normal, Low, Normal, High].map(|priority| {
             let (queue, order) = (queue.clone(), order.clone());
             tokio::spawn(async move {
-                let permit = queue.acquire(is_urgent, LONG, || {}).await.unwrap();
-                lock(&order).push(name);
+                let permit = queue.acquire(priority, LONG, || {}).await.unwrap();
+                lock(&order).push(priority);
                 drop(permit);
             })
         });
         for call in calls {
             call.await.unwrap();
         }
-        assert_eq!(*lock(&order), ["urgent", "other", "other too"]);
+        assert_eq!(*lock(&order), [High, Normal, Normal, Low]);
+    }
+
+    proptest! {
+        /// Whoever else comes, the first of each line goes after a bounded number of others.
+        #[test]
+        fn no_line_starves(arrivals in vec(0..3_usize, 100..300)) {
+            let mut waiting = Waiting { calls: [1, 1, 1], ..Waiting::default() };
+            let mut waits_since = [0; 3];
+            for (turn, arrival) in arrivals.into_iter().enumerate() {
+                waiting.calls[arrival] += 1;
+                let next = waiting.next().unwrap();
+                waiting.admitted(next);
+                waiting.left(next);
+                waits_since[next as usize] = turn;
+                for line in Priority::ALL {
+                    if waiting.calls[line as usize] == 0 {
+                        waits_since[line as usize] = turn;
+                    }
+                    prop_assert!(turn - waits_since[line as usize] <= 6, "{line:?}");
+                }
+            }
+        }
     }
 
     #[test]
-    fn three_urgent_calls_leave_room_for_one_other() {
-        let mut waiting = Waiting { urgent: 5, other: 5, urgent_in_a_row: 2 };
-        assert!(waiting.yields(false) && !waiting.yields(true));
-        waiting.urgent_in_a_row = 3;
-        assert!(!waiting.yields(false) && waiting.yields(true));
-        waiting.other = 0;
-        assert!(!waiting.yields(true));
+    fn each_line_gets_a_share_when_all_have_more_than_enough() {
+        let mut waiting = Waiting { calls: [1000; 3], ..Waiting::default() };
+        let mut shares = [0; 3];
+        for _ in 0..500 {
+            let next = waiting.next().unwrap();
+            waiting.admitted(next);
+            shares[next as usize] += 1;
+        }
+        assert_eq!(shares, [100, 100, 300]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -264,7 +295,7 @@ mod tests {
             .map(|_| {
                 let queue = queue.clone();
                 tokio::spawn(async move {
-                    let permit = queue.acquire(false, Duration::ZERO, || {}).await;
+                    let permit = queue.acquire(Normal, Duration::ZERO, || {}).await;
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     permit.is_some()
                 })
@@ -273,31 +304,31 @@ mod tests {
         for call in calls {
             assert!(call.await.unwrap());
         }
-        assert!(full().await.acquire(false, Duration::ZERO, || {}).await.is_none());
+        assert!(full().await.acquire(Normal, Duration::ZERO, || {}).await.is_none());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_wait_for_the_quota_is_reported_once_and_ends() {
         let queue = full().await;
         let mut reports = 0;
-        assert!(queue.acquire(false, MINUTE / 2, || reports += 1).await.is_none());
+        assert!(queue.acquire(Normal, MINUTE / 2, || reports += 1).await.is_none());
         assert_eq!(reports, 1);
-        assert!(queue.acquire(false, MINUTE, || {}).await.is_some());
+        assert!(queue.acquire(Normal, MINUTE, || {}).await.is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_gives_up_delays_no_other() {
         let queue = Arc::new(full().await);
-        for is_urgent in [false, true] {
+        for priority in [Normal, High] {
             let gone = {
                 let queue = queue.clone();
-                tokio::spawn(async move { queue.acquire(is_urgent, LONG, || {}).await.is_some() })
+                tokio::spawn(async move { queue.acquire(priority, LONG, || {}).await.is_some() })
             };
             tokio::time::sleep(Duration::from_secs(1)).await;
             gone.abort();
             _ = gone.await;
         }
-        assert!(queue.acquire(false, 2 * MINUTE, || {}).await.is_some());
+        assert!(queue.acquire(Normal, 2 * MINUTE, || {}).await.is_some());
     }
 
     #[tokio::test(start_paused = true)]
@@ -307,7 +338,7 @@ mod tests {
             .map(|_| {
                 let queue = queue.clone();
                 tokio::spawn(async move {
-                    let permit = queue.acquire(false, LONG, || panic!("reported")).await.unwrap();
+                    let permit = queue.acquire(Normal, LONG, || panic!("reported")).await.unwrap();
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     drop(permit);
                 })

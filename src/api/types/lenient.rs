@@ -38,6 +38,15 @@ where
     })
 }
 
+/// Reads a message. What can't be parsed as one is `None`.
+pub(super) fn message<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned,
+{
+    Ok(serde_json::from_value(Value::deserialize(deserializer)?).ok())
+}
+
 /// Reads a list, without the items that are not a `T`. Null is an empty list.
 pub(super) fn list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where

@@ -13,6 +13,9 @@ pub const API_VERSION: &str = "run.googleapis.com/v1";
 /// Label of an execution with the name of its job.
 pub const JOB_LABEL: &str = "run.googleapis.com/job";
 
+/// Label of a task with the name of its execution.
+pub const EXECUTION_LABEL: &str = "run.googleapis.com/execution";
+
 /// Label of an execution with the uid of its job.
 pub const JOB_UID_LABEL: &str = "run.googleapis.com/jobUid";
 
@@ -75,14 +78,14 @@ pub struct OwnerReference {
     pub extra: Extra,
 }
 
-/// A page of a list (schemas `ListJobsResponse`, `ListExecutionsResponse`).
+/// A page of a list (schemas `ListJobsResponse`, `ListExecutionsResponse`, `ListTasksResponse`).
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", bound(deserialize = "T: serde::de::DeserializeOwned"))]
 pub struct List<T> {
     /// `run.googleapis.com/v1`.
     #[serde(default)]
     pub api_version: String,
-    /// `JobList` or `ExecutionList`.
+    /// `JobList`, `ExecutionList` or `TaskList`.
     #[serde(default)]
     pub kind: String,
     /// Metadata of the page.

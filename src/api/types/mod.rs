@@ -13,6 +13,7 @@ mod job;
 mod lenient;
 mod meta;
 mod status;
+mod task;
 
 pub use condition::{Condition, ConditionStatus, find_condition};
 pub use execution::{Execution, ExecutionStatus};
@@ -21,5 +22,6 @@ pub use job::{
     JobStatus, TaskSpec, TaskTemplateSpec,
 };
 pub use lenient::Extra;
-pub use meta::{API_VERSION, JOB_LABEL, JOB_UID_LABEL, List, ListMeta, ObjectMeta, OwnerReference};
+pub use meta::{API_VERSION, EXECUTION_LABEL, JOB_LABEL, JOB_UID_LABEL, List, ListMeta, ObjectMeta, OwnerReference};
 pub use status::{Deletion, ErrorBody, ErrorStatus};
+pub use task::{AttemptStatus, Task, TaskAttemptResult, TaskStatus};

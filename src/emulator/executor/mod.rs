@@ -10,7 +10,7 @@ mod simulated;
 use tokio::sync::watch;
 
 pub(super) use self::{
-    attempt::{TaskAttempt, TaskAttemptEnd},
+    attempt::{TIMED_OUT, TaskAttempt, TaskAttemptEnd},
     guardian::Guardian,
     process::{ProcessExecutor, log_path},
     process_group::STOP_GRACE,

@@ -44,7 +44,10 @@ impl ProcessExecutor {
         let TaskAttempt { execution, task, number, .. } = attempt;
         let how = match &end {
             TaskAttemptEnd::Succeeded => "succeeded".to_owned(),
-            TaskAttemptEnd::Failed(code, message) => format!("failed with exit code {code}: {message}"),
+            TaskAttemptEnd::Failed(failure) => {
+                let code = failure.shell_code().unwrap_or_default();
+                format!("failed with exit code {code}: {}", failure.message)
+            }
             TaskAttemptEnd::TimedOut => "timed out: the configured timeout was reached".to_owned(),
             TaskAttemptEnd::Stopped => "was stopped: the execution was cancelled or deleted".to_owned(),
         };
@@ -59,31 +62,35 @@ impl ProcessExecutor {
             _ => {
                 let message = "The container has no command. The emulator runs commands, not images: it can't look up \
                                the image's entry point, so set `command`.";
-                return TaskAttemptEnd::Failed(NOT_STARTED, message.to_owned());
+                return TaskAttemptEnd::failed(NOT_STARTED, message);
             }
         };
         let environment = match environment_of(attempt, &self.secrets, &self.path) {
             Ok(environment) => environment,
-            Err(message) => return TaskAttemptEnd::Failed(NOT_STARTED, message),
+            Err(message) => return TaskAttemptEnd::failed(NOT_STARTED, message),
+        };
+        let log = match self.open_log(&attempt.execution).and_then(|log| Ok((log.try_clone()?, log))) {
+            Ok(log) => log,
+            Err(error) => {
+                let message = format!("The emulator's log folder can't be written: {error}.");
+                return TaskAttemptEnd::failed(NOT_STARTED, message);
+            }
         };
         let directory = match WorkingDirectory::new(attempt) {
             Ok(directory) => directory,
-            Err(message) => return TaskAttemptEnd::Failed(NOT_STARTED, message),
+            Err(message) => return TaskAttemptEnd::failed(NOT_STARTED, message),
         };
         let mut command = Command::new(program);
         command.args(words).env_clear().envs(environment).current_dir(directory.path()).stdin(Stdio::null());
-        let started = self.open_log(&attempt.execution).and_then(|log| {
-            command.stdout(log.try_clone()?).stderr(log);
-            ProcessGroup::start(&mut command, self.guardian.clone())
-        });
-        let end = match started {
+        command.stdout(log.0).stderr(log.1);
+        let end = match ProcessGroup::start(&mut command, self.guardian.clone()) {
             Ok(group) => self.wait(group, attempt.timeout, stop).await,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let message = format!("The program '{program}' was not found on this machine.");
-                TaskAttemptEnd::Failed(NOT_FOUND, message)
+                TaskAttemptEnd::failed(NOT_FOUND, message)
             }
             Err(error) => {
-                TaskAttemptEnd::Failed(NOT_STARTED, format!("The program '{program}' could not be started: {error}."))
+                TaskAttemptEnd::failed(NOT_STARTED, format!("The program '{program}' could not be started: {error}."))
             }
         };
         directory.remove().await;
@@ -101,7 +108,7 @@ impl ProcessExecutor {
             ended = group.ended() => match ended {
                 Ok(status) if status.success() => TaskAttemptEnd::Succeeded,
                 Ok(status) => failure(status),
-                Err(error) => TaskAttemptEnd::Failed(NOT_STARTED, format!("Waiting for the process failed: {error}.")),
+                Err(error) => TaskAttemptEnd::failed(NOT_STARTED, format!("Waiting for the process failed: {error}.")),
             },
             () = tokio::time::sleep(timeout) => {
                 group.terminate(self.kill_grace, stop).await;
@@ -136,9 +143,7 @@ pub(crate) fn log_path(log_dir: &Path, execution: &str) -> PathBuf {
 fn failure(status: ExitStatus) -> TaskAttemptEnd {
     match (status.code(), status.signal()) {
         (Some(code), _) => TaskAttemptEnd::exited(code),
-        (None, Some(signal)) => {
-            TaskAttemptEnd::Failed(128 + signal, format!("The container was terminated by signal {signal}."))
-        }
+        (None, Some(signal)) => TaskAttemptEnd::signalled(signal),
         (None, None) => TaskAttemptEnd::exited(1),
     }
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::attempt::{TaskAttempt, TaskAttemptEnd, wait_for_stop};
+use super::attempt::{AttemptFailure, TaskAttempt, TaskAttemptEnd, wait_for_stop};
 use crate::emulator::{
-    simulation::{SimulatedOutcome, annotated_duration, annotated_outcome},
+    simulation::{MESSAGE_ANNOTATION, SimulatedOutcome, annotated_duration, annotated_outcome},
     store::StopRequest,
 };
 
@@ -26,11 +26,20 @@ impl SimulatedExecutor {
             () = tokio::time::sleep(duration.min(attempt.timeout)) => {}
             () = wait_for_stop(stop, StopRequest::Cancel) => return TaskAttemptEnd::Stopped,
         }
-        match outcome {
+        let end = match outcome {
             _ if duration >= attempt.timeout => TaskAttemptEnd::TimedOut,
             SimulatedOutcome::Success => TaskAttemptEnd::Succeeded,
             SimulatedOutcome::Failure => TaskAttemptEnd::exited(1),
             SimulatedOutcome::Timeout => TaskAttemptEnd::TimedOut,
+            SimulatedOutcome::ExitCode(code) => TaskAttemptEnd::exited(code),
+            SimulatedOutcome::Signal(signal) => TaskAttemptEnd::signalled(signal),
+            SimulatedOutcome::OutOfMemory => TaskAttemptEnd::out_of_memory(),
+        };
+        match (end, attempt.annotations.get(MESSAGE_ANNOTATION)) {
+            (TaskAttemptEnd::Failed(failure), Some(message)) => {
+                TaskAttemptEnd::Failed(AttemptFailure { message: message.clone(), ..failure })
+            }
+            (end, _) => end,
         }
     }
 }

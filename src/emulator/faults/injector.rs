@@ -73,6 +73,13 @@ impl FaultInjector {
         FaultReport { faults: &self.faults, met: &self.counts }
     }
 
+    /// The permissions that the rules take away for good: those of the methods whose calls are all refused with 403.
+    pub(crate) fn denied_permissions(&self) -> Vec<&'static str> {
+        let rows =
+            ApiMethod::ALL.into_iter().filter(|method| self.faults.rules.iter().any(|rule| rule.denies(*method)));
+        rows.map(|method| method.row().permission).collect()
+    }
+
     /// The number of calls that each fault has hit, by its name.
     pub(crate) fn counts(&self) -> BTreeMap<String, u64> {
         self.counts.clone()

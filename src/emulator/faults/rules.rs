@@ -183,7 +183,7 @@ impl Fault {
         match self {
             Self::Stale(_) => !method.is_write(),
             Self::EmptyList | Self::IncompleteList => {
-                matches!(method, ApiMethod::ListJobs | ApiMethod::ListExecutions)
+                matches!(method, ApiMethod::ListJobs | ApiMethod::ListExecutions | ApiMethod::ListTasks)
             }
             _ => true,
         }
@@ -208,6 +208,12 @@ impl FaultRule {
             call => call == row.id || call.strip_suffix(".*").is_some_and(|wanted| wanted == row.path.collection()),
         });
         (self.calls.is_empty() || is_named) && self.fault.can_hit(method)
+    }
+
+    /// Whether the rule refuses every call of this method with 403, without a reason that is not about permissions.
+    pub(super) fn denies(&self, method: ApiMethod) -> bool {
+        let is_refusal = matches!(&self.fault, Fault::Status(status) if status.code == 403 && status.reason.is_none());
+        is_refusal && self.can_hit(method) && self.ratio >= 1.0 && self.times.is_none() && self.every.is_none()
     }
 
     /// Whether the rule is in force this long after the faults were set.
@@ -252,12 +258,12 @@ impl FaultRule {
         }
         let methods = || ApiMethod::ALL.into_iter().map(|method| method.row().id);
         let is_known = |call: &str| {
-            methods().any(|id| id == call) || ["jobs.*", "executions.*", "reads", "writes"].contains(&call)
+            methods().any(|id| id == call) || ["jobs.*", "executions.*", "tasks.*", "reads", "writes"].contains(&call)
         };
         if let Some(unknown) = self.calls.iter().find(|call| !is_known(call)) {
             let known = methods().collect::<Vec<_>>().join(", ");
             return Err(format!(
-                "unknown call '{unknown}'; known calls are {known}, jobs.*, executions.*, reads and writes"
+                "unknown call '{unknown}'; known calls are {known}, jobs.*, executions.*, tasks.*, reads and writes"
             ));
         }
         if !ApiMethod::ALL.into_iter().any(|method| self.can_hit(method)) {
@@ -416,7 +422,7 @@ mod tests {
         let executions = ["executions.list", "executions.get", "executions.delete", "executions.cancel"];
         assert_eq!(hit(r#"{"fault": "reset", "calls": ["executions.*"]}"#), executions);
         assert_eq!(hit(r#"{"fault": {"stale": 1}, "calls": ["executions.*"]}"#), executions[..2]);
-        assert_eq!(hit(r#"{"fault": "emptyList"}"#), ["jobs.list", "executions.list"]);
+        assert_eq!(hit(r#"{"fault": "emptyList"}"#), ["jobs.list", "executions.list", "tasks.list"]);
         assert_eq!(hit(r#"{"fault": "incompleteList", "calls": ["jobs.*", "writes"]}"#), ["jobs.list"]);
     }
 }

@@ -81,6 +81,9 @@ fn read_snapshot(
             let executions = snapshot.executions(place);
             to_value(&list.page(executions, "ExecutionList", |execution| execution, |execution| &execution.metadata))
         }),
+        ApiMethod::GetTask => snapshot.task(place, &call.name).map(to_value),
+        ApiMethod::ListTasks => list()
+            .map(|list| to_value(&list.page(snapshot.tasks(place), "TaskList", |task| task, |task| &task.metadata))),
         _ => return None,
     })
 }
@@ -143,6 +146,12 @@ fn dispatch(
             let page =
                 list.page(executions, "ExecutionList", |record| &record.execution, |execution| &execution.metadata);
             Ok(to_value(&page))
+        }
+        ApiMethod::GetTask => Ok(to_value(state.store().task(place, name)?)),
+        ApiMethod::ListTasks => {
+            let list = ListRequest::parse(query, state.config.page_size)?;
+            let mut store = state.store();
+            Ok(to_value(&list.page(&store.at(place).tasks, "TaskList", |task| task, |task| &task.metadata)))
         }
         ApiMethod::DeleteExecution => {
             let uid = state.store().delete_execution(place, name)?;

@@ -1,4 +1,4 @@
-//! Lists of jobs and executions: selection by labels, and pages.
+//! Lists of jobs, executions and tasks: selection by labels, and pages.
 
 use serde::Serialize;
 
@@ -36,7 +36,7 @@ impl ListRequest {
         Ok(Self { selector, before: before.transpose()?, size: size.max(1) })
     }
 
-    /// The page of a collection that the call asks for. `kind` is `JobList` or `ExecutionList`.
+    /// The page of a collection that the call asks for. `kind` is `JobList`, `ExecutionList` or `TaskList`.
     pub(super) fn page<'a, R, T: Serialize>(
         &self,
         collection: &'a Collection<R>,

@@ -18,19 +18,23 @@ use axum::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::watch,
     time::{Instant, sleep, sleep_until},
 };
 
+/// How many connections may wait until they are accepted.
+const BACKLOG: u32 = 1024;
 /// Pause after the system failed to accept a connection or to listen.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts connections, except while it has to refuse them. Then it closes the socket, so that the system refuses
-/// connections.
+/// connections, and keeps the port with a socket that does not listen.
 pub(super) struct RefusingListener {
     address: SocketAddr,
     listener: Option<TcpListener>,
+    /// Keeps other programs from taking the port while connections are refused.
+    reserved: Option<TcpSocket>,
     refusing_until: watch::Receiver<Option<Instant>>,
 }
 
@@ -41,7 +45,7 @@ impl RefusingListener {
         address: SocketAddr,
         refusing_until: watch::Receiver<Option<Instant>>,
     ) -> Self {
-        Self { address, listener: Some(listener), refusing_until }
+        Self { address, listener: Some(listener), reserved: None, refusing_until }
     }
 }
 
@@ -54,6 +58,7 @@ impl Listener for RefusingListener {
             let refusing_until = *self.refusing_until.borrow_and_update();
             if let Some(until) = refusing_until.filter(|until| *until > Instant::now()) {
                 self.listener = None;
+                self.reserved = self.reserved.take().or_else(|| reserve(self.address).ok());
                 tokio::select! {
                     () = sleep_until(until) => {}
                     Ok(()) = self.refusing_until.changed() => {}
@@ -62,13 +67,19 @@ impl Listener for RefusingListener {
             }
             let listener = match self.listener.take() {
                 Some(listener) => listener,
-                None => match TcpListener::bind(self.address).await {
-                    Ok(listener) => listener,
-                    Err(_address_in_use) => {
-                        sleep(RETRY_PAUSE).await;
-                        continue;
+                None => {
+                    let listener = match self.reserved.take() {
+                        Some(socket) => socket.listen(BACKLOG),
+                        None => TcpListener::bind(self.address).await,
+                    };
+                    match listener {
+                        Ok(listener) => listener,
+                        Err(_address_in_use) => {
+                            sleep(RETRY_PAUSE).await;
+                            continue;
+                        }
                     }
-                },
+                }
             };
             let listener = self.listener.insert(listener);
             tokio::select! {
@@ -84,6 +95,14 @@ impl Listener for RefusingListener {
     fn local_addr(&self) -> io::Result<SocketAddr> {
         Ok(self.address)
     }
+}
+
+/// A socket that has the address and does not listen.
+fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 /// A connection that a [`ConnectionReset`] can reset in place of a response.

@@ -46,7 +46,8 @@ pub(super) async fn log(
     (headers, Body::from(text)).into_response()
 }
 
-fn read_end(path: &Path) -> io::Result<Vec<u8>> {
+/// The end of a log file.
+pub(super) fn read_end(path: &Path) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(MAX_SHOWN)))?;

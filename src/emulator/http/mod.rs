@@ -4,8 +4,10 @@ mod faulty;
 mod handlers;
 mod list;
 mod listener;
+mod log_entries;
 mod logs;
 mod pages;
+mod permissions;
 mod request;
 mod server;
 

@@ -9,7 +9,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{Html, IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use serde_json::json;
 use tokio::{net::TcpListener, sync::watch, time::sleep};
@@ -17,8 +17,10 @@ use tokio::{net::TcpListener, sync::watch, time::sleep};
 use super::{
     faulty::{CallResult, MAX_HANG, handle_or_inject},
     listener::{ConnectionReset, RefusingListener},
+    log_entries::list_log_entries,
     logs::log,
     pages::{index, not_found},
+    permissions::{test_account_permissions, test_project_permissions},
     request::ParsedRequest,
 };
 use crate::emulator::{
@@ -50,6 +52,9 @@ fn router(state: Arc<EmulatorState>) -> Router {
     Router::new()
         .route("/", get(index_page))
         .route("/logs/{project}/{region}/{execution}", get(log))
+        .route("/v2/entries:list", post(list_log_entries))
+        .route("/v3/projects/{resource}", post(test_project_permissions))
+        .route("/v1/projects/-/serviceAccounts/{resource}", post(test_account_permissions))
         .route("/emulator/history", get(history))
         .route("/emulator/calls", get(calls))
         .route("/emulator/counts", get(counts))

@@ -50,18 +50,6 @@ impl<T> Collection<T> {
         self.by_age.len()
     }
 
-    /// Removes the resources for which `is_unwanted` returns true.
-    pub(crate) fn remove_if(&mut self, mut is_unwanted: impl FnMut(&T) -> bool) {
-        let by_name = &mut self.by_name;
-        self.by_age.retain(|_, (name, item)| {
-            let stays = !is_unwanted(item);
-            if !stays {
-                by_name.remove(name);
-            }
-            stays
-        });
-    }
-
     /// All resources, newest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.by_age.values().rev().map(|(_, item)| item)
@@ -129,7 +117,7 @@ mod tests {
         let mut collection = Collection::default();
         collection.insert(1, "a".to_owned(), 1);
         collection.insert(2, "b".to_owned(), 2);
-        collection.remove_if(|item| *item == 1);
+        assert_eq!(collection.remove("a"), Some(1));
         assert!(!collection.contains("a"));
         assert_eq!(collection.remove("b"), Some(2));
         assert_eq!(collection.iter().count(), 0);

@@ -53,6 +53,15 @@ pub(super) fn new_execution_conditions() -> Vec<Condition> {
     conditions
 }
 
+/// The conditions of a new task, which has not started.
+pub(super) fn new_task_conditions() -> Vec<Condition> {
+    let mut conditions = Vec::new();
+    for kind in ["Completed", "Started"] {
+        set_condition(&mut conditions, kind, ConditionStatus::Unknown, None, None);
+    }
+    conditions
+}
+
 /// Marks an execution as started, `seconds` after its creation.
 pub(super) fn set_started(conditions: &mut Vec<Condition>, seconds: f64) {
     set_condition(

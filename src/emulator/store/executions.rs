@@ -129,6 +129,7 @@ impl Store {
         let record = ExecutionRecord { execution: execution.clone(), job: job_name.to_owned(), job_uid, stop, created };
         let reference = record.reference();
         self.at(place).executions.insert(serial, name.clone(), record);
+        self.create_tasks(place, &execution);
         let job = self.job(place, job_name)?;
         job.job.status.execution_count = Some(job.job.status.execution_count.unwrap_or(0) + 1);
         job.job.status.latest_created_execution = Some(reference);
@@ -178,7 +179,7 @@ impl Store {
         let (uid, ended) = (record.execution.metadata.uid.clone().unwrap_or_default(), record.is_finished());
         self.execution_written(place, name);
         if ended {
-            self.at(place).executions.remove(name);
+            self.at(place).remove_execution(name);
         }
         Ok(uid)
     }
@@ -235,11 +236,12 @@ impl Store {
         set_condition(&mut status.conditions, "Completed", status_of_completed, reason, Some(message.clone()));
         record.execution.metadata.labels.remove(SERVING_STATE_LABEL);
         let (job, job_uid) = (record.job.clone(), record.job_uid.clone());
+        self.cancel_unfinished_tasks(place, name);
         self.add_event(place, name, kind, Some(message));
         self.execution_written(place, name);
         let region = self.at(place);
         if region.executions.get(name).is_some_and(ExecutionRecord::is_deleted) {
-            region.executions.remove(name);
+            region.remove_execution(name);
         }
         if !region.jobs.get(&job).is_some_and(|job| job.uid() == job_uid && job.is_deleted()) {
             return None;

@@ -146,7 +146,13 @@ impl Store {
         if region.jobs.get(name).is_none_or(|record| record.uid() != uid) {
             return;
         }
-        region.executions.remove_if(|execution| execution.job_uid == uid);
+        let executions: Vec<_> = region
+            .executions
+            .iter()
+            .filter(|execution| execution.job_uid == uid)
+            .map(|execution| execution.execution.metadata.name.clone())
+            .collect();
+        executions.iter().for_each(|execution| region.remove_execution(execution));
         if let Some(mut record) = region.jobs.remove(name) {
             record.life.push(EventKind::Deleted, None, None);
             self.deleted.push(record.life);

@@ -12,6 +12,7 @@ mod metadata;
 mod records;
 mod regions;
 mod snapshot;
+mod tasks;
 mod views;
 
 pub use self::history::{EventKind, HistoryEvent, JobLife};
@@ -22,4 +23,6 @@ pub(super) use self::{
     records::{JobReadiness, StopRequest},
     regions::Store,
     snapshot::Snapshot,
+    tasks::TaskEnd,
+    views::LogSource,
 };

@@ -9,13 +9,17 @@ use super::{
     history::DeletedJobs,
     records::{ExecutionRecord, JobRecord},
 };
-use crate::emulator::wire::{ApiRefusal, ProjectRegion, ProjectRegionKey};
+use crate::{
+    api::types::Task,
+    emulator::wire::{ApiRefusal, ProjectRegion, ProjectRegionKey},
+};
 
-/// The jobs and executions of one project and region.
+/// The jobs, executions and tasks of one project and region.
 #[derive(Debug, Default)]
 pub(crate) struct RegionState {
     pub(crate) jobs: Collection<JobRecord>,
     pub(crate) executions: Collection<ExecutionRecord>,
+    pub(crate) tasks: Collection<Task>,
 }
 
 /// The jobs and executions of all projects and regions, and the history of deleted jobs.

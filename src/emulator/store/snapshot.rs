@@ -7,11 +7,11 @@ use super::{
     regions::{RegionState, Store},
 };
 use crate::{
-    api::types::{Execution, Job},
+    api::types::{Execution, Job, Task},
     emulator::wire::{ApiRefusal, ProjectRegion, ProjectRegionKey},
 };
 
-/// A copy of all jobs and executions at one moment.
+/// A copy of all jobs, executions and tasks at one moment.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub(crate) taken: Instant,
@@ -24,6 +24,7 @@ pub(crate) struct Snapshot {
 struct RegionSnapshot {
     jobs: Collection<Job>,
     executions: Collection<Execution>,
+    tasks: Collection<Task>,
 }
 
 /// The snapshot of an empty store.
@@ -38,7 +39,8 @@ impl Snapshot {
         let copy = |(key, region): (&ProjectRegionKey, &RegionState)| {
             let jobs = region.jobs.map(|record| record.job.clone());
             let executions = region.executions.map(|record| record.execution.clone());
-            (key.clone(), RegionSnapshot { jobs, executions })
+            let tasks = region.tasks.map(Clone::clone);
+            (key.clone(), RegionSnapshot { jobs, executions, tasks })
         };
         Self { regions: store.regions().map(copy).collect(), ..Self::default() }
     }
@@ -55,11 +57,19 @@ impl Snapshot {
         &self.at(place).executions
     }
 
+    pub(crate) fn tasks(&self, place: &ProjectRegion) -> &Collection<Task> {
+        &self.at(place).tasks
+    }
+
     pub(crate) fn job(&self, place: &ProjectRegion, name: &str) -> Result<&Job, ApiRefusal> {
         self.jobs(place).get(name).ok_or_else(|| place.no_such_job(name))
     }
 
     pub(crate) fn execution(&self, place: &ProjectRegion, name: &str) -> Result<&Execution, ApiRefusal> {
         self.executions(place).get(name).ok_or_else(|| place.no_such_execution(name))
+    }
+
+    pub(crate) fn task(&self, place: &ProjectRegion, name: &str) -> Result<&Task, ApiRefusal> {
+        self.tasks(place).get(name).ok_or_else(|| place.no_such_task(name))
     }
 }

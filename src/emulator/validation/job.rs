@@ -88,11 +88,6 @@ impl JobCheck {
     }
 
     fn execution_spec(&mut self, spec: &ExecutionSpec) {
-        self.require(
-            !spec.extra.contains_key("delayExecution"),
-            "spec.template.spec.delayExecution",
-            "is not emulated.",
-        );
         for (index, container) in spec.template.spec.containers.iter().enumerate() {
             self.image(container, &format!("spec.template.spec.template.spec.containers[{index}].image"));
         }
@@ -193,6 +188,13 @@ mod tests {
         let env = "/spec/template/spec/template/spec/containers/0/env";
         *body.pointer_mut(env).unwrap() = json!([{"name": "A", "value": "b"}, {"name": "A", "value": "c"}]);
         read(&body).unwrap();
+    }
+
+    #[test]
+    fn an_execution_may_be_delayed() {
+        let mut job = job_with("", Value::Null);
+        job["spec"]["template"]["spec"]["delayExecution"] = json!(true);
+        assert_eq!(read(&job).unwrap().spec.template.spec.extra["delayExecution"], true);
     }
 
     #[test]

@@ -12,8 +12,9 @@ use crate::{
 /// overrides it changes and checks nothing.
 pub(crate) fn apply_overrides(spec: &mut ExecutionSpec, request: &Value) -> Result<(), ApiRefusal> {
     let Some(overrides) = request.get("overrides") else { return Ok(()) };
-    if overrides.get("delayExecution").is_some() {
-        return Err(ApiRefusal::invalid_field("overrides.delayExecution", "is not emulated."));
+    if let Some(delay) = overrides.get("delayExecution") {
+        // The execution shows it. It starts at once all the same: Google promises only that it does within twelve hours.
+        spec.extra.insert("delayExecution".to_owned(), delay.clone());
     }
     let integer =
         |name: &str| overrides.get(name).and_then(|value| value.as_i64().or_else(|| value.as_str()?.parse().ok()));

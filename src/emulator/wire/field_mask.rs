@@ -41,7 +41,7 @@ impl FieldMask {
         match kind {
             FieldType::Message(message) => self.unknown(message),
             FieldType::List(kind) => self.unknown_in(kind),
-            FieldType::TextMap => None,
+            FieldType::TextMap | FieldType::AnyMap => None,
             FieldType::Text | FieldType::Bool | FieldType::Int32 | FieldType::Int64 => {
                 self.0.first().map(|(name, _)| name.clone())
             }

@@ -47,12 +47,17 @@ impl ApiCall {
         }
     }
 
-    /// The job that the path names. The name of an execution is the name of its job, a hyphen and five characters.
+    /// The job that the path names. The name of an execution is the name of its job, a hyphen and five characters; that of
+    /// a task is the name of its execution, `-task` and its index.
     /// None for a create and for a list.
     pub(crate) fn job(&self) -> Option<&str> {
         match self.method.row().path {
             ApiPath::Collection(_) => None,
             path if path.collection() == "jobs" => Some(&self.name),
+            path if path.collection() == "tasks" => {
+                let execution = self.name.rsplit_once("-task").map_or(self.name.as_str(), |(execution, _)| execution);
+                Some(execution.rsplit_once('-').map_or(execution, |(job, _)| job))
+            }
             _ => Some(self.name.rsplit_once('-').map_or(&self.name, |(job, _)| job)),
         }
     }
@@ -61,7 +66,7 @@ impl ApiCall {
     fn parameters(&self) -> &'static [&'static str] {
         match self.method {
             ApiMethod::CreateJob | ApiMethod::ReplaceJob => &["dryRun"],
-            ApiMethod::ListJobs | ApiMethod::ListExecutions => &[
+            ApiMethod::ListJobs | ApiMethod::ListExecutions | ApiMethod::ListTasks => &[
                 "continue",
                 "fieldSelector",
                 "includeUninitialized",
@@ -72,7 +77,11 @@ impl ApiCall {
             ],
             ApiMethod::DeleteJob => &["apiVersion", "dryRun", "kind", "propagationPolicy"],
             ApiMethod::DeleteExecution => &["apiVersion", "kind", "propagationPolicy"],
-            ApiMethod::GetJob | ApiMethod::RunJob | ApiMethod::GetExecution | ApiMethod::CancelExecution => &[],
+            ApiMethod::GetJob
+            | ApiMethod::RunJob
+            | ApiMethod::GetExecution
+            | ApiMethod::CancelExecution
+            | ApiMethod::GetTask => &[],
         }
     }
 
@@ -130,6 +139,7 @@ mod tests {
     #[test]
     fn a_path_tells_the_job() {
         assert_eq!(call(ApiMethod::GetExecution, "a-job-abcde").job(), Some("a-job"));
+        assert_eq!(call(ApiMethod::GetTask, "a-job-abcde-task10").job(), Some("a-job"));
         assert_eq!(call(ApiMethod::RunJob, "a-job").job(), Some("a-job"));
         assert_eq!(call(ApiMethod::ListExecutions, "").job(), None);
     }

@@ -6,6 +6,7 @@ mod defaults;
 mod error;
 mod field_mask;
 mod label_selector;
+mod log_filter;
 mod method;
 mod project_region;
 mod query;
@@ -17,6 +18,7 @@ pub(super) use self::{
     defaults::{DEFAULT_MAX_RETRIES, DEFAULT_TASK_COUNT, DEFAULT_TIMEOUT_SECONDS, fill_in_defaults},
     error::{ApiRefusal, Violation},
     label_selector::LabelSelector,
+    log_filter::LogFilter,
     method::ApiCall,
     project_region::{ProjectRegion, ProjectRegionKey, project_number},
     query::QueryParameters,

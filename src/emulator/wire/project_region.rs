@@ -34,7 +34,11 @@ impl ProjectRegion {
         ApiRefusal::no_such("EXECUTION", name, self.region, &self.project)
     }
 
-    /// The `selfLink` of a resource in this project; `collection` is `jobs` or `executions`.
+    pub(crate) fn no_such_task(&self, name: &str) -> ApiRefusal {
+        ApiRefusal::no_such("TASK", name, self.region, &self.project)
+    }
+
+    /// The `selfLink` of a resource in this project; `collection` is `jobs`, `executions` or `tasks`.
     pub(crate) fn self_link(&self, collection: &str, name: &str) -> String {
         format!("/apis/{API_VERSION}/namespaces/{}/{collection}/{name}", self.number)
     }

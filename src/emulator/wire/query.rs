@@ -53,6 +53,8 @@ impl<'a> QueryParameters<'a> {
         let message = match call.method {
             ApiMethod::CreateJob | ApiMethod::GetJob | ApiMethod::ReplaceJob => &run_v1::JOB,
             ApiMethod::ListJobs => &run_v1::LIST_JOBS_RESPONSE,
+            ApiMethod::GetTask => &run_v1::TASK,
+            ApiMethod::ListTasks => &run_v1::LIST_TASKS_RESPONSE,
             ApiMethod::ListExecutions => &run_v1::LIST_EXECUTIONS_RESPONSE,
             ApiMethod::RunJob | ApiMethod::GetExecution | ApiMethod::CancelExecution => &run_v1::EXECUTION,
             ApiMethod::DeleteJob | ApiMethod::DeleteExecution => &run_v1::STATUS,

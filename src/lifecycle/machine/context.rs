@@ -8,7 +8,10 @@ use super::{
 };
 use crate::{
     api::{ApiError, ApiMethod, ErrorKind, RetryBudget},
-    lifecycle::{backoff::Backoff, progress::Progress},
+    lifecycle::{
+        backoff::Backoff,
+        progress::{ExecutionFacts, Progress},
+    },
 };
 
 /// Pause between the first and the second read of a job.
@@ -41,6 +44,8 @@ pub(super) struct RunContext {
     pub(super) is_submitted: bool,
     /// The wait for quotas and limits.
     pub(super) capacity: CapacityWait,
+    /// The execution, as far as it is known.
+    pub(super) execution: ExecutionFacts,
     /// Spreads the calls of runs that wait together.
     pub(super) random: fastrand::Rng,
     /// Progress that was not handed out yet.
@@ -76,8 +81,6 @@ impl RunContext {
     pub(super) fn refused(&mut self, error: ApiError, pause: Duration) -> Result<(), Box<ApiError>> {
         // Without an attempt, the call is still waiting for its per-minute quota.
         self.capacity.refusals += u32::from(error.attempts > 0);
-        // It may have waited long for its permit or its turn.
-        self.capacity.waited += error.elapsed;
         let left = self.capacity_time_left();
         if left.is_zero() || pause > left {
             let (attempts, elapsed) = (self.capacity.refusals, self.capacity.waited);

@@ -15,7 +15,7 @@ use crate::{
     },
     lifecycle::{
         backoff::Backoff,
-        progress::{Progress, describe_condition},
+        progress::{Ending, Progress, describe_condition},
     },
 };
 
@@ -39,14 +39,27 @@ pub(super) fn completed(
 
 /// Ends the run: every task succeeded.
 pub(super) fn succeeded(run: &mut RunContext, now: Duration, log: Option<&String>) -> Transition {
-    run.report(Progress::Succeeded { job: run.plan.job.clone() });
+    let (job, facts) = (run.plan.job.clone(), run.execution.ended(Ending::Succeeded));
+    run.report(Progress::Succeeded { job, facts });
     run.report_log(log);
     finish::finish(run, now, Ok(Outcome::Succeeded))
 }
 
 /// Ends the run: the execution failed, as `message` says.
 pub(super) fn failed(run: &mut RunContext, now: Duration, message: String, log: Option<&String>) -> Transition {
-    run.report(Progress::Failed { job: run.plan.job.clone(), message: message.clone() });
+    unsuccessful(run, now, Ending::Failed, message, log)
+}
+
+/// Ends the run: the execution failed or was cancelled.
+fn unsuccessful(
+    run: &mut RunContext,
+    now: Duration,
+    ending: Ending,
+    message: String,
+    log: Option<&String>,
+) -> Transition {
+    let facts = run.execution.ended(ending);
+    run.report(Progress::Failed { job: run.plan.job.clone(), message: message.clone(), facts });
     run.report_log(log);
     finish::finish(run, now, Ok(Outcome::Failed(message)))
 }
@@ -72,7 +85,7 @@ pub(super) fn confirm_cancelled(
         Ok(job) if run.ownership.is_deleted_or_replaced(&job) => return removed(run, false),
         Ok(_) => {
             run.last_seen = now;
-            return failed(run, now, cancelled.message, None);
+            return unsuccessful(run, now, Ending::Cancelled, cancelled.message, None);
         }
         Err(error) => error,
     };
@@ -84,7 +97,7 @@ pub(super) fn confirm_cancelled(
     } else if is_missing {
         removed_in_doubt(run, now)
     } else {
-        failed(run, now, cancelled.message, None)
+        unsuccessful(run, now, Ending::Cancelled, cancelled.message, None)
     }
 }
 
@@ -110,18 +123,23 @@ pub(super) fn cancelled_job_listed(
 /// Ends the run: its execution was cancelled, and its job is not found. As the execution has ended, the job can be deleted
 /// if it is there after all.
 fn removed_in_doubt(run: &mut RunContext, now: Duration) -> Transition {
-    run.report(Progress::Removed { job: run.plan.job.clone(), killed: false });
+    report_removed(run, false);
     finish::finish_in_doubt(run, now + JOB_GONE_AFTER, Ok(Outcome::Removed))
 }
 
 /// Ends the run: the execution was deleted, and its job was not.
 pub(super) fn execution_deleted(run: &mut RunContext, now: Duration) -> Transition {
-    run.report(Progress::Removed { job: run.plan.job.clone(), killed: false });
+    report_removed(run, false);
     finish::finish(run, now, Ok(Outcome::Removed))
 }
 
 /// Ends the run: its job was deleted while the execution ran.
 pub(super) fn removed(run: &mut RunContext, killed: bool) -> Transition {
-    run.report(Progress::Removed { job: run.plan.job.clone(), killed });
+    report_removed(run, killed);
     Transition::end(Ok(Outcome::Removed))
+}
+
+fn report_removed(run: &mut RunContext, killed: bool) {
+    let (job, facts) = (run.plan.job.clone(), run.execution.ended(Ending::Cancelled));
+    run.report(Progress::Removed { job, killed, facts });
 }

@@ -100,9 +100,9 @@ pub(super) use self::{
 use self::{
     context::{CapacityWait, RunContext},
     protocol::{Command, Event, GiveUp, GiveUpReason, KillEffect, Outcome, Plan, RunError},
-    state::{Count, Creating, State, Transition, Watch},
+    state::{Count, Creating, NameTaken, State, Transition, Watch},
 };
-use super::progress::Progress;
+use super::progress::{ExecutionFacts, Progress};
 use crate::api::{ApiError, ApiMethod, ErrorKind};
 
 /// The machine of one run, waiting for the response to a command.
@@ -147,7 +147,7 @@ impl Machine {
     pub fn begin(plan: Plan, now: Duration) -> Step {
         let creating = Progress::Creating { job: plan.job.clone() };
         let run = RunContext {
-            ownership: Ownership { uid: None, label: plan.owner_label.clone() },
+            ownership: Ownership { uid: None, label: plan.owner_label.clone(), has_unique_name: plan.has_unique_name },
             random: fastrand::Rng::with_seed(plan.seed),
             plan,
             created_at: now,
@@ -156,6 +156,7 @@ impl Machine {
             lost_start: false,
             is_submitted: false,
             capacity: CapacityWait::default(),
+            execution: ExecutionFacts::default(),
             reports: vec![creating],
         };
         let first = State::Creating(Creating { taken_since: None, maybe_done: false, has_turn: false });
@@ -167,8 +168,9 @@ impl Machine {
         let Self { mut run, state } = self;
         let event = run.without_earlier_job(now, event);
         let transition = match (state, event) {
-            (State::Creating(creating), Event::TurnCame(waited)) => {
+            (State::Creating(mut creating), Event::TurnCame(waited)) => {
                 run.capacity.waited += waited;
+                creating.waited(waited);
                 Transition::to(Duration::ZERO, State::Creating(Creating { has_turn: true, ..creating }))
             }
             (State::Confirming(readiness), Event::TurnCame(waited)) => {
@@ -177,6 +179,7 @@ impl Machine {
             }
             (State::Creating(creating), Event::Created(job)) => create::created(&mut run, now, creating, job),
             (State::NameTaken(taken), Event::JobRead(job)) => create::name_holder_read(&mut run, now, taken, job),
+            (State::NameTaken(taken), Event::JobListed(job)) => create::name_holder_listed(&mut run, now, taken, job),
             (State::AwaitingReady(readiness), Event::JobRead(job)) => ready::job_read(&mut run, now, readiness, job),
             (State::AwaitingReady(readiness), Event::JobListed(job)) => {
                 ready::job_listed(&mut run, now, readiness, job)
@@ -211,7 +214,7 @@ impl Machine {
                 count::cancelled(&mut run, now, duplicates, response)
             }
             (state, Event::GivenUp { maybe_done, .. }) => given_up(&mut run, now, state, maybe_done),
-            (state, Event::Killed) => killed(&mut run, state),
+            (state, Event::Killed) => killed(&mut run, now, state),
             // The driver never sends an event for another state. If it did, sending the command again would be safe,
             // except for `jobs.run`.
             (State::Starting(readiness), _) => {
@@ -221,6 +224,16 @@ impl Machine {
             (state, _) => Transition::to(Duration::ZERO, state),
         };
         Self::advance(run, transition)
+    }
+
+    /// The pending command has waited this long for quotas and turns. Call it before [`Self::step`] with the response.
+    ///
+    /// The wait counts against [`Plan::quota_wait_max`], and not against the run's patience with a name that is taken.
+    pub fn waited(&mut self, wait: Duration) {
+        self.run.capacity.waited += wait;
+        if let State::Creating(creating) = &mut self.state {
+            creating.waited(wait);
+        }
     }
 
     /// Which kill ends the run, whatever the pending command's response ([`Event::Killed`]).
@@ -277,8 +290,11 @@ impl Machine {
 }
 
 /// Ends the run because of a kill in this process: it has deleted the job, or it came before the job was created.
-fn killed(run: &mut RunContext, state: State) -> Transition {
+fn killed(run: &mut RunContext, now: Duration, state: State) -> Transition {
     match state {
+        State::Creating(Creating { maybe_done: true, .. }) | State::NameTaken(NameTaken { maybe_done: true, .. }) => {
+            finish::finish_in_doubt(run, now + run.plan.settle_time, Err(run.removed_before_start(true)))
+        }
         State::Starting(_) => {
             run.maybe_started = true;
             Transition::fail(run.removed_before_start(true))

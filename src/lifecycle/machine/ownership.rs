@@ -9,6 +9,8 @@ pub(in crate::lifecycle) struct Ownership {
     pub(in crate::lifecycle) uid: Option<String>,
     /// Key and value of a label that only our job carries.
     pub(in crate::lifecycle) label: Option<(String, String)>,
+    /// Whether no other job can have the name.
+    pub(in crate::lifecycle) has_unique_name: bool,
 }
 
 /// Who owns a job.
@@ -67,7 +69,7 @@ mod tests {
 
     #[test]
     fn the_uid_decides_before_the_label() {
-        let by_label = Ownership { uid: None, label: Some(("key".into(), "mine".into())) };
+        let by_label = Ownership { uid: None, label: Some(("key".into(), "mine".into())), has_unique_name: false };
         assert_eq!(by_label.owner_of(&job(Some("1"), Some("mine"))), Owner::Us);
         assert_eq!(by_label.owner_of(&job(Some("1"), Some("theirs"))), Owner::SomebodyElse);
         assert_eq!(by_label.owner_of(&job(Some("1"), None)), Owner::SomebodyElse);
@@ -82,7 +84,7 @@ mod tests {
 
     #[test]
     fn an_execution_belongs_to_the_owner_of_its_job() {
-        let ours = Ownership { uid: Some("1".into()), label: None };
+        let ours = Ownership { uid: Some("1".into()), ..Ownership::default() };
         let mut execution = Execution::default();
         assert_eq!(ours.owner_of_execution(&execution), Owner::Unknown);
         execution.metadata.labels.insert(JOB_UID_LABEL.into(), "1".into());

@@ -9,6 +9,7 @@ use crate::{
         ApiError, ApiResult, RetryPolicy,
         types::{Execution, Job},
     },
+    diagnosis::Diagnosis,
     lifecycle::{progress::sentence, region_queue::Stage},
 };
 
@@ -24,6 +25,8 @@ pub struct Plan {
     /// Key and value of the label that only our job carries: the flow run's id. Without it, a job that may belong to
     /// somebody else is left alone.
     pub owner_label: Option<(String, String)>,
+    /// Whether no other job can have the job's name, because it contains a random number.
+    pub has_unique_name: bool,
     /// Whether the job stays after the run.
     pub keep_job: bool,
     /// Longest wait for the job to become ready.
@@ -32,7 +35,7 @@ pub struct Plan {
     pub poll_interval: Duration,
     /// How long a create or a start may still take effect after its response was lost.
     pub settle_time: Duration,
-    /// Longest wait for a quota or a limit that keeps the job from being created or started.
+    /// Longest wait for quotas and limits that keep the job from being created or started, over all creates and starts.
     pub quota_wait_max: Duration,
     /// Longest time that a run goes on watching while its execution can't be read.
     pub watch_retry_max: Duration,
@@ -255,7 +258,9 @@ impl RunError {
     pub fn hint(&self, project: &str, region: &str) -> String {
         match self {
             Self::Api(error) => error.hint(),
-            Self::NotReady { .. } => CHECK_VARIABLES.to_owned(),
+            Self::NotReady { condition, .. } => {
+                Diagnosis::of_start(condition).or_resolution(CHECK_VARIABLES.to_owned()).resolution
+            }
             Self::ReadyTimeout { .. } => {
                 "Increase the job variable 'timeout', or find out why the job takes so long to become ready.".to_owned()
             }

@@ -19,6 +19,8 @@ use crate::{
 
 /// How long a `Ready=False` that may pass is watched before it ends the run.
 const READY_GRACE: Duration = Duration::from_secs(10);
+/// A wait that is longer than this is news for a person. Most jobs are ready within seconds.
+const LONG_WAIT: Duration = Duration::from_secs(10);
 
 /// Takes a read of a job that was not started yet.
 pub(super) fn job_read(
@@ -58,9 +60,12 @@ pub(super) fn job_read(
                 _ => readiness.failing_since = None,
             }
             let text = condition.map(describe_condition);
-            if text != readiness.reported {
-                run.report(Progress::AwaitingReady { job: run.plan.job.clone(), condition: condition.cloned() });
+            let takes_long = now >= readiness.since + LONG_WAIT;
+            if text != readiness.reported || (takes_long && !readiness.said_long) {
+                let (job, condition) = (run.plan.job.clone(), condition.cloned());
+                run.report(Progress::AwaitingReady { job, condition, takes_long });
                 readiness.reported = text;
+                readiness.said_long = takes_long;
             }
         }
         Err(error) if error.kind == ErrorKind::NotFound => {

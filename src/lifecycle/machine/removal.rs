@@ -49,8 +49,8 @@ enum RemovalPhase {
     Deleting,
     /// Looking for the job in a list, because a read failed like this.
     Listing(Box<ApiError>),
-    /// Reading the job after a delete that failed like this.
-    Checking(Box<ApiError>),
+    /// Reading the job after a delete that failed like this. `is_next_due`: if it is there, the next delete follows at once.
+    Checking { unclear: Box<ApiError>, is_next_due: bool },
 }
 
 /// What follows a response.
@@ -122,7 +122,7 @@ impl Removal {
     pub(in crate::lifecycle) fn command(&self) -> Command {
         match self.stage {
             RemovalPhase::Deleting => Command::DeleteJob,
-            RemovalPhase::Finding { .. } | RemovalPhase::Checking(_) => Command::ReadJob,
+            RemovalPhase::Finding { .. } | RemovalPhase::Checking { .. } => Command::ReadJob,
             RemovalPhase::Listing(_) => Command::FindJob,
         }
     }
@@ -132,7 +132,7 @@ impl Removal {
         match (&self.stage, event) {
             (&RemovalPhase::Finding { not_found }, Event::JobRead(job)) => self.found(now, not_found, job),
             (RemovalPhase::Deleting, Event::Deleted(response)) => self.deleted(now, response),
-            (RemovalPhase::Checking(_), Event::JobRead(job)) => self.checked(now, job),
+            (RemovalPhase::Checking { .. }, Event::JobRead(job)) => self.checked(now, job),
             (RemovalPhase::Listing(_), Event::JobListed(job)) => self.listed(now, job),
             // No driver sends an event for another stage.
             _ => RemovalStep::Call(Duration::ZERO, self),
@@ -141,6 +141,9 @@ impl Removal {
 
     fn found(mut self, now: Duration, not_found: bool, response: ApiResult<Job>) -> RemovalStep {
         match response {
+            // Its name is free soon, and the create in doubt may still take effect.
+            Ok(job) if job.metadata.deletion_timestamp.is_some() && self.is_in_doubt(now) => self.find_again(),
+            Ok(job) if self.may_be_earlier(now, &job) => self.find_again(),
             Ok(job) if self.ownership.owner_of(&job) == Owner::SomebodyElse => RemovalStep::NotOurs,
             Ok(job) if job.metadata.deletion_timestamp.is_some() => RemovalStep::Deleted,
             Ok(job) if self.spares_unknown && self.ownership.owner_of(&job) == Owner::Unknown => {
@@ -156,12 +159,27 @@ impl Removal {
                 RemovalStep::Call(Duration::ZERO, self)
             }
             Err(error) if error.kind == ErrorKind::NotFound && (!not_found || now < self.settled_at) => {
-                self.stage = RemovalPhase::Finding { not_found: true };
-                RemovalStep::Call(self.pauses.pause().max(SECOND_READ_PAUSE), self)
+                self.find_again()
             }
             Err(error) if error.kind == ErrorKind::NotFound => self.list(error),
             Err(error) => RemovalStep::Failed(error),
         }
+    }
+
+    /// Whether a read may lag and show an earlier job of the name. That says nothing about ours.
+    fn may_be_earlier(&self, now: Duration, job: &Job) -> bool {
+        now < self.settled_at && self.ownership.is_other_job(job)
+    }
+
+    /// Whether a create may still take effect whose response is not known.
+    fn is_in_doubt(&self, now: Duration) -> bool {
+        self.spares_unknown && self.ownership.uid.is_none() && now < self.settled_at
+    }
+
+    /// Reads the job once more.
+    fn find_again(mut self) -> RemovalStep {
+        self.stage = RemovalPhase::Finding { not_found: true };
+        RemovalStep::Call(self.pauses.pause().max(SECOND_READ_PAUSE), self)
     }
 
     /// Looks for a job that reads don't find in a list: a failing API may answer 404 for some seconds.
@@ -223,19 +241,25 @@ impl Removal {
     }
 
     fn checked(mut self, now: Duration, response: ApiResult<Job>) -> RemovalStep {
-        let RemovalPhase::Checking(unclear) = self.stage else { return RemovalStep::Call(Duration::ZERO, self) };
+        let RemovalPhase::Checking { unclear, is_next_due } = self.stage else {
+            return RemovalStep::Call(Duration::ZERO, self);
+        };
         self.stage = RemovalPhase::Deleting;
         match response {
-            // A read of a young job may lag and show an earlier one of its name. That says nothing about ours.
-            Ok(job) if now < self.settled_at && self.ownership.is_other_job(&job) => {
+            Ok(job) if self.may_be_earlier(now, &job) => {
                 let pause = self.pauses.pause();
                 self.check_after(pause, now, unclear)
             }
             Ok(job) if self.ownership.is_deleted_or_replaced(&job) => RemovalStep::Deleted,
             Ok(job) if self.ownership.owner_of(&job) == Owner::Us && self.has_time(now) && self.deletes_left > 0 => {
-                // The delete did not find the job that this read finds. The API needs time.
-                let pause = if unclear.kind == ErrorKind::NotFound { self.pauses.pause() } else { Duration::ZERO };
-                RemovalStep::Call(pause, self)
+                // The delete did not find the job that this read finds. The API needs time. Somebody may replace the job
+                // meanwhile, so it is read once more.
+                if unclear.kind == ErrorKind::NotFound && !is_next_due {
+                    let pause = self.pauses.pause();
+                    self.stage = RemovalPhase::Checking { unclear, is_next_due: true };
+                    return RemovalStep::Call(pause, self);
+                }
+                RemovalStep::Call(Duration::ZERO, self)
             }
             // The budget is spent, or the job can't be told from another job of its name.
             Ok(_) if unclear.kind == ErrorKind::NotFound => {
@@ -261,7 +285,7 @@ impl Removal {
             return RemovalStep::Failed(unclear);
         }
         let reported = unclear.clone();
-        self.stage = RemovalPhase::Checking(unclear);
+        self.stage = RemovalPhase::Checking { unclear, is_next_due: false };
         match reported.kind {
             ErrorKind::NotFound => RemovalStep::Call(pause, self),
             _ => RemovalStep::Retry(pause, self, reported),
@@ -422,7 +446,7 @@ mod tests {
             let now = 5 * SECOND;
             let mut world = World::new(holder, now, replaced_at);
             world.pass(Duration::ZERO);
-            let ownership = Ownership { uid: None, label: Some((LABEL.0.into(), LABEL.1.into())) };
+            let ownership = Ownership { label: Some((LABEL.0.into(), LABEL.1.into())), ..Ownership::default() };
             let removal = Removal::read_first(ownership, now, RetryPolicy::default());
 
             let end = drive(&mut world, removal, &faults);
@@ -466,6 +490,41 @@ mod tests {
         let removal = after(removal, 2 * SECOND, read("earlier"));
         assert_eq!(removal.command(), Command::ReadJob);
         assert!(matches!(removal.step(settled_at, read("later")), RemovalStep::Deleted));
+
+        let ours = Ownership { uid: Some("ours".to_owned()), ..Ownership::default() };
+        let removal = Removal::read_first(ours, settled_at, RetryPolicy::default());
+        let removal = after(removal, SECOND, read("earlier"));
+        assert_eq!(removal.command(), Command::ReadJob);
+        assert!(matches!(removal.step(settled_at, read("later")), RemovalStep::NotOurs));
+    }
+
+    #[test]
+    fn no_delete_is_sent_after_a_pause_without_another_read() {
+        let job = || {
+            let mut job = Job::default();
+            job.metadata.uid = Some("ours".to_owned());
+            Event::JobRead(Ok(job))
+        };
+        let ownership = Ownership { uid: Some("ours".to_owned()), ..Ownership::default() };
+        let mut removal = Removal::delete_first(ownership, Duration::ZERO, RetryPolicy::default());
+        let mut pause = Duration::ZERO;
+        let mut deletes = 0;
+        for second in 1..20 {
+            let now = SECOND * second;
+            let event = match removal.command() {
+                Command::DeleteJob => {
+                    assert!(pause.is_zero(), "a delete after {pause:?}");
+                    deletes += 1;
+                    Event::Deleted(Err(World::error(ApiMethod::DeleteJob, ErrorKind::NotFound, false)))
+                }
+                _ => job(),
+            };
+            (pause, removal) = match removal.step(now, event) {
+                RemovalStep::Call(pause, removal) | RemovalStep::Retry(pause, removal, _) => (pause, removal),
+                _ => break,
+            };
+        }
+        assert!(deletes > 1);
     }
 
     #[test]

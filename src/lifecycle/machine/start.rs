@@ -59,13 +59,14 @@ pub(super) fn run_response(
                 run.report(Progress::StartedAnotherJob { job, execution });
                 Transition::fail(run.removed_before_start(false))
             }
-            owner => watch::started(run, now, execution.metadata.name, owner),
+            owner => {
+                run.execution.learn(&execution);
+                watch::started(run, now, execution.metadata.name, owner)
+            }
         },
         // It may have started an execution: sending it again could start a second one.
         Err(error) if error.maybe_done => recover::begin(run, readiness, now, error),
-        Err(error) if matches!(error.kind, ErrorKind::RateLimited | ErrorKind::LimitReached) => {
-            await_capacity(run, now, readiness, *error)
-        }
+        Err(error) if error.kind.is_lack_of_room() => await_capacity(run, now, readiness, *error),
         // The job was deleted, the API does not see it yet, or something else answered. A read of the job tells. A job
         // that is being deleted refuses a start as an invalid request.
         Err(error) if readiness.starts_sent < max_starts_despite(error.kind) => {
@@ -138,6 +139,7 @@ pub(super) fn capacity_check(
                 since: now,
                 pauses: Backoff::new(FIRST_PAUSE, run.plan.poll_interval),
                 reported: None,
+                said_long: false,
                 failing_since: None,
                 not_found_since: check.not_found_since,
                 finds_job: false,

@@ -15,6 +15,13 @@ use crate::{
 /// Longest pause between two reads of an execution while the run looks for another one.
 const MAX_PAUSE_BETWEEN_LOOKS: Duration = Duration::from_secs(10);
 
+impl Creating {
+    /// The create has waited this long for its quota or its turn.
+    pub(super) fn waited(&mut self, wait: Duration) {
+        self.taken_since = self.taken_since.map(|since| since + wait);
+    }
+}
+
 /// Where a run stands.
 #[derive(Debug)]
 pub(super) enum State {
@@ -66,6 +73,8 @@ pub(super) struct NameTaken {
     pub(super) since: Duration,
     /// Whether a create of ours may have taken effect.
     pub(super) maybe_done: bool,
+    /// Whether the next call is a list, because reads do not find the job.
+    pub(super) finds_job: bool,
     /// The refusal of the create.
     pub(super) error: Box<ApiError>,
 }
@@ -77,6 +86,8 @@ pub(super) struct Readiness {
     pub(super) pauses: Backoff,
     /// The condition that was last reported.
     pub(super) reported: Option<String>,
+    /// Whether it was reported that the wait takes long.
+    pub(super) said_long: bool,
     /// Since when the job is `Ready=False`.
     pub(super) failing_since: Option<Duration>,
     /// Since when reads don't find the job.
@@ -265,7 +276,8 @@ impl State {
             Self::Starting(_) => Command::RunJob,
             Self::Recovering(Recovery { job_status: Some(_), .. })
             | Self::CountingExecutions(Count { shows_more: true, .. }) => Command::ListExecutions,
-            Self::AwaitingReady(Readiness { finds_job: true, .. })
+            Self::NameTaken(NameTaken { finds_job: true, .. })
+            | Self::AwaitingReady(Readiness { finds_job: true, .. })
             | Self::Recovering(Recovery { finds_job: true, .. })
             | Self::ConfirmingCancelled(Cancelled { finds_job: true, .. })
             | Self::FindingJob(_) => Command::FindJob,
@@ -307,8 +319,10 @@ impl State {
     /// Which kill ends the run.
     pub(super) fn kill_effect(&self) -> KillEffect {
         match self {
-            Self::Creating(Creating { maybe_done: false, .. })
+            Self::Creating(Creating { maybe_done: false, .. } | Creating { has_turn: false, .. })
             | Self::NameTaken(NameTaken { maybe_done: false, .. }) => KillEffect::UnlessCreated,
+            // It would go on for long.
+            Self::NameTaken(taken) if taken.error.kind.is_lack_of_room() => KillEffect::UnlessCreated,
             Self::Creating(_) | Self::NameTaken(_) => KillEffect::None,
             _ => KillEffect::OnceDeleted,
         }

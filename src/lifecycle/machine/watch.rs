@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{
     api::{ApiError, ApiResult, ErrorKind, types::Execution},
-    lifecycle::{backoff::Backoff, progress::Progress},
+    lifecycle::{
+        backoff::Backoff,
+        progress::{ExecutionFacts, Progress},
+    },
 };
 
 /// Longest pause after a read that failed in a way that waiting alone does not mend.
@@ -29,6 +32,9 @@ const MAX_LOOK_PAUSE: Duration = Duration::from_secs(30);
 /// Begins the watch of an execution of our job, or of a job whose owner is unknown.
 pub(super) fn started(run: &mut RunContext, now: Duration, execution: String, owner: Owner) -> Transition {
     run.report(Progress::Started { job: run.plan.job.clone(), execution: execution.clone() });
+    if run.execution.name != execution {
+        run.execution = ExecutionFacts { name: execution.clone(), ..ExecutionFacts::default() };
+    }
     let lost_start = run.lost_start.then(|| LostStart {
         deadline: now + LOST_START_MAX,
         next_look: now + FIRST_LOOK,
@@ -61,6 +67,7 @@ pub(super) fn execution_read(
 ) -> Transition {
     match response {
         Ok(execution) => {
+            run.execution.learn(&execution);
             // An execution is deleted with its job, so our execution proves that our job exists.
             if watch.is_ours {
                 run.last_seen = now;
@@ -75,7 +82,7 @@ pub(super) fn execution_read(
             (watch.pauses, watch.refused_pauses) = (run.recheck_pauses(), refused_pauses());
             if !watch.is_running && execution.status.running_count.unwrap_or_default() > 0 {
                 watch.is_running = true;
-                run.report(Progress::Running { execution: watch.execution.clone() });
+                run.report(Progress::Running { facts: run.execution.clone() });
             }
             // The poller pauses between reads that succeed.
             Transition::to(Duration::ZERO, State::Watching(watch))

@@ -43,7 +43,7 @@ impl Throttle {
             Progress::Recovering { .. } => self.retries += 1,
             Progress::RateLimited { quota, .. } if self.rate_limited.contains(quota) => return None,
             Progress::RateLimited { quota, .. } => self.rate_limited.push(*quota),
-            Progress::Created { job } => self.job = Some(job.clone()),
+            Progress::Created { job, .. } => self.job = Some(job.clone()),
             Progress::Submitting { .. } => _ = self.submitted.get_or_insert(now),
             Progress::Started { .. } => _ = self.started.get_or_insert(now),
             Progress::Running { .. } => _ = self.running.get_or_insert(now),
@@ -90,7 +90,7 @@ impl Throttle {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::ExecutionFacts, *};
     use crate::api::ApiMethod;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -128,14 +128,15 @@ mod tests {
     fn the_summary_says_how_long_each_phase_took() {
         let mut throttle = Throttle::default();
         let job = || "j".to_owned();
-        throttle.admit(Duration::ZERO, Progress::Created { job: job() });
+        let facts = || ExecutionFacts { name: "e".to_owned(), ..ExecutionFacts::default() };
+        throttle.admit(Duration::ZERO, Progress::Created { job: job(), uid: None });
         throttle.admit(SECOND, retrying(503));
         throttle.admit(SECOND, retrying(503));
         assert!(throttle.summary(3 * SECOND).unwrap().to_string().contains("pending for 3.0 s; 2 retries"));
         throttle.admit(2 * SECOND, Progress::Submitting { job: job() });
         throttle.admit(3 * SECOND, Progress::Started { job: job(), execution: "e".to_owned() });
-        throttle.admit(7 * SECOND, Progress::Running { execution: "e".to_owned() });
-        throttle.admit(20 * SECOND, Progress::Succeeded { job: job() });
+        throttle.admit(7 * SECOND, Progress::Running { facts: facts() });
+        throttle.admit(20 * SECOND, Progress::Succeeded { job: job(), facts: facts() });
         let expected = "Cloud Run Job 'j' was pending for 2.0 s, ready for 5.0 s, running for 13.0 s; 2 retries";
         assert_eq!(throttle.summary(30 * SECOND).unwrap().to_string(), expected);
     }
@@ -144,11 +145,12 @@ mod tests {
     fn an_execution_that_was_never_seen_running_counts_as_running_from_its_start() {
         let mut throttle = Throttle::default();
         let job = || "j".to_owned();
+        let facts = || ExecutionFacts { name: "e".to_owned(), ..ExecutionFacts::default() };
         assert!(throttle.summary(SECOND).is_none(), "there is no job");
-        throttle.admit(SECOND, Progress::Created { job: job() });
+        throttle.admit(SECOND, Progress::Created { job: job(), uid: None });
         throttle.admit(2 * SECOND, Progress::Submitting { job: job() });
         throttle.admit(3 * SECOND, Progress::Started { job: job(), execution: "e".to_owned() });
-        throttle.admit(4 * SECOND, Progress::Failed { job: job(), message: String::new() });
+        throttle.admit(4 * SECOND, Progress::Failed { job: job(), message: String::new(), facts: facts() });
         assert!(
             throttle
                 .summary(9 * SECOND)

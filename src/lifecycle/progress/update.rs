@@ -2,7 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::api::{ApiError, Quota, RetryNotice, types::Condition};
+use super::facts::ExecutionFacts;
+use crate::{
+    api::{
+        ApiError, Quota, RetryNotice,
+        types::{Condition, ConditionStatus},
+    },
+    diagnosis::Diagnosis,
+};
 
 /// Receives the progress of a run. Called from the run's own task; must not block.
 pub type ProgressSink = Arc<dyn Fn(Progress) + Send + Sync>;
@@ -19,6 +26,8 @@ pub enum Progress {
     Created {
         /// Name of the job.
         job: String,
+        /// Its uid, if the response has it.
+        uid: Option<String>,
     },
     /// The job can't be started yet.
     AwaitingReady {
@@ -26,6 +35,8 @@ pub enum Progress {
         job: String,
         /// The `Ready` condition, if there is one.
         condition: Option<Condition>,
+        /// Whether the worker has waited for so long that a person should know.
+        takes_long: bool,
     },
     /// The job is ready, and the worker is about to start it.
     Submitting {
@@ -74,13 +85,15 @@ pub enum Progress {
     },
     /// The execution's containers run.
     Running {
-        /// Name of the execution.
-        execution: String,
+        /// The execution.
+        facts: ExecutionFacts,
     },
     /// Every task of the execution succeeded.
     Succeeded {
         /// Name of the job.
         job: String,
+        /// The execution.
+        facts: ExecutionFacts,
     },
     /// The execution failed or was cancelled.
     Failed {
@@ -88,6 +101,13 @@ pub enum Progress {
         job: String,
         /// The service's message.
         message: String,
+        /// The execution.
+        facts: ExecutionFacts,
+    },
+    /// The cause is known for which the run failed, or its job could not be started.
+    Diagnosed {
+        /// The cause.
+        diagnosis: Box<Diagnosis>,
     },
     /// The job or its execution was deleted before the execution ended.
     Removed {
@@ -95,6 +115,8 @@ pub enum Progress {
         job: String,
         /// Whether a kill in this process deleted it.
         killed: bool,
+        /// The execution.
+        facts: ExecutionFacts,
     },
     /// Where the execution's log is.
     Log {
@@ -262,7 +284,7 @@ pub struct Phases {
 }
 
 /// Severity of a log line. The values are those of Python's `logging`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Level {
     /// Details for debugging.
     Debug = 10,
@@ -275,6 +297,17 @@ pub enum Level {
 }
 
 impl Progress {
+    /// What is known of the execution, where something happened to it.
+    pub fn execution(&self) -> Option<&ExecutionFacts> {
+        match self {
+            Self::Running { facts }
+            | Self::Succeeded { facts, .. }
+            | Self::Failed { facts, .. }
+            | Self::Removed { facts, .. } => Some(facts),
+            _ => None,
+        }
+    }
+
     /// A stable name for programs.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -291,6 +324,7 @@ impl Progress {
             Self::Running { .. } => "running",
             Self::Succeeded { .. } => "succeeded",
             Self::Failed { .. } => "failed",
+            Self::Diagnosed { .. } => "diagnosed",
             Self::Removed { .. } => "removed",
             Self::Log { .. } => "log",
             Self::Killing { .. } => "killing",
@@ -336,7 +370,14 @@ impl Progress {
             | Self::PollingIndividually { .. }
             | Self::ListsContradict { .. }
             | Self::PollFailed { .. } => Level::Warning,
-            Self::Failed { .. } => Level::Error,
+            Self::Failed { .. } | Self::Diagnosed { .. } => Level::Error,
+            // The normal course, between lines that say more.
+            Self::Created { .. } => Level::Debug,
+            Self::AwaitingReady { condition, takes_long: false, .. }
+                if !condition.as_ref().is_some_and(|ready| ready.status == ConditionStatus::False) =>
+            {
+                Level::Debug
+            }
             _ => Level::Info,
         }
     }

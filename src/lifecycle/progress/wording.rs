@@ -14,9 +14,9 @@ impl fmt::Display for Progress {
             // The lines up to the next comment are matched by alerts.
             Self::Creating { job } => write!(f, "Creating Cloud Run Job {job}"),
             Self::Submitting { job } => write!(f, "Submitting Cloud Run Job '{job}' for execution."),
-            Self::Succeeded { job } => write!(f, "Job Run {job} completed successfully"),
-            Self::Failed { job, message } => write!(f, "Job Run {job} did not complete successfully. {message}"),
-            Self::Removed { job, killed } => {
+            Self::Succeeded { job, .. } => write!(f, "Job Run {job} completed successfully"),
+            Self::Failed { job, message, .. } => write!(f, "Job Run {job} did not complete successfully. {message}"),
+            Self::Removed { job, killed, .. } => {
                 write!(f, "Cloud Run Job '{job}' or its execution was deleted before the execution ended")?;
                 f.write_str(if *killed { ", because Prefect asked this worker to stop the flow run" } else { "" })
             }
@@ -25,15 +25,18 @@ impl fmt::Display for Progress {
 
             // The lines from here on are ours alone.
             Self::Deleting { job, completed: false } => write!(f, "Deleting Cloud Run Job '{job}'"),
-            Self::Created { job } => write!(f, "Cloud Run Job '{job}' created; waiting for it to become ready"),
-            Self::AwaitingReady { job, condition: Some(condition) } if condition.status == ConditionStatus::False => {
+            Self::Diagnosed { diagnosis } => write!(f, "Diagnosis: {}", diagnosis),
+            Self::Created { job, .. } => write!(f, "Cloud Run Job '{job}' created; waiting for it to become ready"),
+            Self::AwaitingReady { job, condition: Some(condition), .. }
+                if condition.status == ConditionStatus::False =>
+            {
                 let condition = sentence(&describe_condition(condition));
                 write!(f, "Cloud Run Job '{job}' cannot run: {condition} Waiting for some seconds in case this passes")
             }
-            Self::AwaitingReady { job, condition: Some(condition) } => {
+            Self::AwaitingReady { job, condition: Some(condition), .. } => {
                 write!(f, "Cloud Run Job '{job}' is not ready yet: {}", describe_condition(condition))
             }
-            Self::AwaitingReady { job, condition: None } => write!(f, "Cloud Run Job '{job}' is not ready yet"),
+            Self::AwaitingReady { job, condition: None, .. } => write!(f, "Cloud Run Job '{job}' is not ready yet"),
             Self::AwaitingCapacity { error, max_wait } => {
                 let max_wait = describe_duration(*max_wait);
                 let created = error.method == ApiMethod::CreateJob;
@@ -67,7 +70,7 @@ impl fmt::Display for Progress {
                  request started that job: execution '{execution}'. The worker leaves it alone"
             ),
             Self::Started { job, execution } => write!(f, "Cloud Run Job '{job}' started execution '{execution}'"),
-            Self::Running { execution } => write!(f, "Execution '{execution}' is running"),
+            Self::Running { facts } => write!(f, "Execution '{}' is running", facts.name),
             Self::Killing { job } => write!(
                 f,
                 "Prefect asked this worker to stop the flow run of Cloud Run Job '{job}'; looking for the job to delete it"

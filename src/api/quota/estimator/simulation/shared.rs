@@ -34,3 +34,31 @@ fn few_calls_are_shared_fairly_at_the_cost_of_refusals() {
         assert!(worst.ratio <= 3.0 && worst.refused < 0.26 && worst.throughput > 0.85 * 60.0, "{case}");
     }
 }
+
+/// What three workers get in each minute, and how many of their calls are refused. They begin in different minutes.
+///
+/// Writes the table to the file that `QUOTA_SHARES` names, for `make plot-shares`.
+#[test]
+fn a_worker_that_begins_later_gets_its_share() {
+    const MINUTES: usize = 20;
+    const BEGIN: [f64; 3] = [0.0, 3.0 * MINUTE, 6.0 * MINUTE];
+    let mut table = "quota,minute,first,second,third,refused\n".to_owned();
+    for kind in KINDS {
+        fastrand::seed(1);
+        let mut scenario = Scenario::shared(Service::new(kind, 180), BEGIN.len(), MINUTES as f64 * MINUTE);
+        scenario.workers = BEGIN.map(|at| (at, MANY)).to_vec();
+        let workers = scenario.run();
+        for minute in 0..MINUTES {
+            let span = minute as f64 * MINUTE..(minute + 1) as f64 * MINUTE;
+            let count = |times: &[f64]| times.iter().filter(|at| span.contains(*at)).count();
+            let accepted: Vec<_> = workers.iter().map(|worker| count(&worker.accepted).to_string()).collect();
+            let refused: usize = workers.iter().map(|worker| count(&worker.refused)).sum();
+            table += &format!("{kind:?},{minute},{},{refused}\n", accepted.join(","));
+        }
+        let last_five = Shares::of(&workers, (MINUTES - 5) as f64 * MINUTE, MINUTES as f64 * MINUTE);
+        assert!(last_five.ratio <= 3.0 && last_five.refused < 0.1, "{kind:?}: {last_five:?}");
+    }
+    if let Some(file) = std::env::var_os("QUOTA_SHARES") {
+        std::fs::write(file, table).unwrap();
+    }
+}

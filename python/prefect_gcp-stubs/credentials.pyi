@@ -1,0 +1,2 @@
+from prefect_gcp_cloud_run.credentials import ClientType as ClientType
+from prefect_gcp_cloud_run.credentials import GcpCredentials as GcpCredentials

@@ -1,0 +1,1 @@
+from prefect_gcp_cloud_run.exceptions import *
