@@ -15,6 +15,7 @@ import pytest
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import Flow, FlowRun, WorkPool
 from prefect.client.schemas.responses import OrchestrationResult, SetStateStatus, StateAcceptDetails
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import get_current_settings
 from prefect.workers.base import BaseJobConfiguration, BaseWorker
 
@@ -361,3 +362,20 @@ async def test_prefects_base_submits_through_the_order_and_asks_once(monkeypatch
     assert asked == {"read_deployment": 1, "read_flow": 1, "Pending": 6, "labels": 6, "Submitting": 6, "update": 6}
     # A flow run that does not come from a poll asks for itself.
     assert worker.client is server
+
+
+async def test_a_flow_run_runs_although_prefect_does_not_take_its_labels(monkeypatch, caplog):
+    request = httpx.Request("PATCH", "http://server/api/flow_runs/1/labels")
+
+    async def is_overloaded(flow_run_id, labels):
+        raise PrefectHTTPStatusError("503 Service Unavailable", request=request, response=httpx.Response(503))
+
+    server = Server([FlowRun(id=uuid4(), flow_id=uuid4(), name="run")])
+    monkeypatch.setattr(server, "update_flow_run_labels", is_overloaded)
+    worker = Noting(server, work_pool_name="p")
+    async with anyio.create_task_group() as tasks:
+        worker._runs_task_group = tasks
+        await worker.get_and_submit_flow_runs()
+    assert worker.begun == ["run"]
+    assert server.asked.count("Crashed") == 0
+    assert f"{server.flow_runs[0].id} runs without its worker's labels" in caplog.text

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import httpx
 from prefect.exceptions import ObjectNotFound
 
 if TYPE_CHECKING:
     import logging
-    from uuid import UUID
 
     import anyio
     from prefect.client.orchestration import PrefectClient
@@ -94,9 +94,26 @@ def noted_place(flow_run: FlowRun) -> JobPlace | None:
     return JobPlace(*known) if len(known) == len(place) else None
 
 
-def recorded_place(flow_run: FlowRun, job: str) -> JobPlace | None:
-    """Returns the place that a worker wrote on a flow run, if it is that of this job."""
-    place = noted_place(flow_run)
+async def read_place(client: PrefectClient | None, flow_run_id: str | None, job: str) -> JobPlace | None:
+    """Reads where the worker that created a job has noted it to be.
+
+    Args:
+        client: Client of the Prefect API, if there is one.
+        flow_run_id: The job's flow run, if it is known.
+        job: Name of the job.
+
+    Returns:
+        The place. None if the flow run does not exist, or names no place or that of another job.
+
+    Raises:
+        Exception: If Prefect can't be asked.
+    """
+    if client is None or flow_run_id is None:
+        return None
+    try:
+        place = noted_place(await client.read_flow_run(UUID(flow_run_id)))
+    except ObjectNotFound:
+        return None
     return place if place is not None and place.job == job else None
 
 

@@ -16,7 +16,7 @@ from uuid import UUID
 from weakref import WeakSet
 
 import anyio
-from prefect.exceptions import InfrastructureNotFound, ObjectNotFound
+from prefect.exceptions import InfrastructureNotFound
 from prefect.workers.base import BaseWorker, BaseWorkerResult
 from pydantic import ValidationError
 
@@ -33,7 +33,7 @@ from prefect_gcp_cloud_run.workers._kill import Search
 from prefect_gcp_cloud_run.workers._observed_areas import ObservedAreas
 from prefect_gcp_cloud_run.workers._observed_job import Caretaker
 from prefect_gcp_cloud_run.workers._observer import Observer
-from prefect_gcp_cloud_run.workers._places import JobPlace, recorded_place
+from prefect_gcp_cloud_run.workers._places import JobPlace, read_place
 from prefect_gcp_cloud_run.workers._poll import Poll, SharingClient, current_poll
 from prefect_gcp_cloud_run.workers._stop import wait_through_cancels
 from prefect_gcp_cloud_run.workers._submission import Submissions, is_due, release_place
@@ -190,6 +190,14 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
                     self._claimed.add(flow_run.id)
             return claim.result()
 
+    async def _give_worker_labels_to_flow_run(self, flow_run_id: UUID) -> None:
+        # Prefect ends the flow run as Crashed if this fails, and nothing needs these labels to run it.
+        try:
+            await super()._give_worker_labels_to_flow_run(flow_run_id)
+        except Exception as error:
+            message = f"Flow run {flow_run_id} runs without its worker's labels: Prefect did not take them: {error!r}"
+            self._logger.warning(message)
+
     async def run(
         self,
         flow_run: FlowRun,
@@ -318,7 +326,7 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
                     continue
                 yield running.place, running.client, True
         try:
-            noted = await self._noted_place(job, flow_run_id)
+            noted = await read_place(self._client, flow_run_id, job)
             if noted is not None:
                 yield noted, client_in(configuration, noted.project, noted.region, self._settings), True
         except ValueError as error:
@@ -331,15 +339,6 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
             search.failed(error)
         else:
             yield JobPlace(project, configuration.region, job), client, False
-
-    async def _noted_place(self, job: str, flow_run_id: str | None) -> JobPlace | None:
-        """Reads where the worker that created a job has noted it to be."""
-        if self._client is None or flow_run_id is None:
-            return None
-        try:
-            return recorded_place(await self._client.read_flow_run(UUID(flow_run_id)), job)
-        except ObjectNotFound:
-            return None
 
     def _mark(self, flow_run: FlowRun) -> _core.JobMark | None:
         """The mark of a flow run's job. None if the worker's pool is not known: nobody would look for the job."""
