@@ -20,8 +20,8 @@ unexport PYTHONUNBUFFERED
 unexport PYTHONDONTWRITEBYTECODE
 DENY_VERSION := 0.20.2
 DENY := .tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
-# Most tests wait for something, so several run at a time.
-PYTEST := -m pytest -n 2 --dist worksteal
+# Most tests wait for something, so three run at a time on two cores.
+PYTEST := -m pytest -n 3 --dist worksteal
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find src -name '*.rs' -o -name '*.html')
 WHEEL_SOURCES := $(RUST_SOURCES) pyproject.toml $(shell find python python-data -name '*.py' -o -name '*.pyi' -o -name '*.pth' -o -name py.typed)
 
@@ -87,6 +87,11 @@ test-python: $(VENV)/.wheel $(VENV)-beside/.packages ## test the installed wheel
 test-prefects: $(VENV)-oldest/.wheel $(VENV)-newest/.wheel ## test what depends on Prefect's functions with its oldest and newest
 	for venv in $(VENV)-oldest $(VENV)-newest; do $$venv/bin/python $(PYTEST) \
 		tests/python/test_rendering.py tests/python/test_configuration.py tests/python/test_submission.py || exit 1; done
+
+.PHONY: docs
+docs: $(VENV)/.wheel ## write the parts of the documents that are made from the code: settings, and errors from a test's output
+	$(BIN)/python tools/settings_table.py
+	WRITE_DOCS=1 $(BIN)/python -m pytest -q tests/python/test_first_errors.py
 
 .PHONY: bench
 bench: bench-rendering bench-worker ## measure all, Prefect's rendering and the upstream worker too; about 40 minutes

@@ -37,8 +37,8 @@ _DEFAULT_LIFETIME_SECONDS = 3600.0
 _MAX_TEXT = 300
 # Minimum length of a request's value that errors must not repeat, in characters. Shorter values may be ordinary words.
 _MIN_SECRET = 6
-# A word this long is a key, an assertion or a token, unless it is a plain URL. Errors must not repeat it.
-_LONG_WORD = re.compile(r"(?!https://[\w./-]+(?:[\s'\"]|$))[^\s'\"]{60,}")
+# Errors must not repeat a word this long: a key, an assertion or a token. Addresses of Google's documentation may stay.
+_LONG_WORD = re.compile(r"(?<![^\s'\"])(?!https://(?:docs\.)?cloud\.google\.com/[\w./-]+(?:[\s'\"]|$))[^\s'\"]{60,}")
 
 # The fields of a service account key that google-auth reads. All must be strings.
 _KEY_FIELDS = ("private_key", "private_key_id", "client_email", "token_uri", "project_id", "universe_domain")

@@ -30,7 +30,7 @@ const ENVIRONMENT: &str = "https://cloud.google.com/run/docs/configuring/jobs/en
 const SECRETS: &str = "https://cloud.google.com/run/docs/configuring/jobs/secrets";
 const MEMORY: &str = "https://cloud.google.com/run/docs/configuring/jobs/memory-limits";
 const CONTRACT: &str = "https://cloud.google.com/run/docs/container-contract#jobs-env-vars";
-const VOLUMES: &str = "https://cloud.google.com/run/docs/configuring/jobs/in-memory-volumes";
+const VOLUMES: &str = "https://cloud.google.com/run/docs/configuring/jobs/in-memory-volume-mounts";
 
 /// What Cloud Run sets in the environment of a task.
 const RESERVED: &[&str] =
@@ -40,8 +40,8 @@ const RESERVED: &[&str] =
 static LIMITS: &[Limit] = &[
     limit("ExecutionSpec", "taskCount", Range(1, 10_000), Refuses, "run fewer tasks, each with more to do", TASKS),
     limit("ExecutionSpec", "parallelism", Range(0, i32::MAX as i64), Refuses, "0 or absent means as many as possible", PARALLELISM),
-    limit("TaskSpec", "maxRetries", Range(0, 10), Refuses, "set it to 0 to 10", RETRIES),
-    limit("TaskSpec", "timeoutSeconds", Range(1, 604_800), Refuses, "set at most 604800 seconds, which are 168 hours", TIMEOUT),
+    limit("TaskSpec", "maxRetries", Range(0, 10), Refuses, "", RETRIES),
+    limit("TaskSpec", "timeoutSeconds", Range(1, 604_800), Refuses, "that is 168 hours at most", TIMEOUT),
     limit("TaskSpec", "timeoutSeconds", RangeWithGpu(1, 3600), MayRefuse, "tasks with a GPU have an hour", TIMEOUT),
     limit("TaskSpec", "containers", Required, Refuses, "a task needs a container", DISCOVERY),
     limit("TaskSpec", "containers", Sizes, MayRefuse, "change the memory or the CPU limit", MEMORY),

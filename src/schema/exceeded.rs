@@ -140,8 +140,8 @@ mod tests {
             found(&format!("{TASK}/timeoutSeconds"), json!("604801")),
             [(
                 "spec.template.spec.template.spec.timeoutSeconds".to_owned(),
-                "604801 is outside the range that Cloud Run allows, 1 to 604800: set at most 604800 seconds, which are 168 \
-                 hours (see https://cloud.google.com/run/docs/configuring/task-timeout)"
+                "604801 is outside the range that Cloud Run allows, 1 to 604800: that is 168 hours at most (see \
+                 https://cloud.google.com/run/docs/configuring/task-timeout)"
                     .to_owned(),
                 Consequence::Refuses
             )]

@@ -44,8 +44,13 @@ for _name in list(os.environ):
         "_proxy"
     ):
         del os.environ[_name]
+# With all root certificates, each client that a test or a worker makes would take 40 ms to read them.
+_ROOTS = str(Path(_HOME.name) / "roots.pem")
+trustme.CA().cert_pem.write_to_path(_ROOTS)
 os.environ.update(
     HOME=_HOME.name,
+    SSL_CERT_FILE=_ROOTS,
+    PREFECT_API_SSL_CERT_FILE=_ROOTS,
     PREFECT_HOME=_HOME.name,
     PREFECT_API_URL=f"http://127.0.0.1:{_PORT}/api",
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
@@ -54,6 +59,9 @@ os.environ.update(
     PREFECT_INTEGRATIONS_GCP_CLOUD_RUN_OBSERVER_REPLICATE_EVENTS="false",
     # Seconds after which the server asks a worker to remove the job of a cancelled run; five minutes by default.
     PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_CANCELLING_TIMEOUT_SECONDS="2",
+    # How often the server looks for such flow runs, and for workers that are gone; 20 and 15 seconds by default.
+    PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_LOOP_SECONDS="2",
+    PREFECT_SERVER_SERVICES_FOREMAN_LOOP_SECONDS="1",
 )
 
 

@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 from prefect import flow
@@ -12,11 +11,6 @@ from prefect import flow
 @flow
 def succeed() -> str:
     return os.environ["CLOUD_RUN_EXECUTION"]
-
-
-@flow
-def take_time() -> None:
-    time.sleep(4)
 
 
 @flow

@@ -411,7 +411,14 @@ async def test_the_template_of_another_pool_type_is_named():
 async def test_an_unknown_job_variable_is_a_warning_with_the_nearest_name(caplog):
     template = CloudRunWorker.get_default_base_job_template()
     template["job_configuration"]["job_body"]["metadata"]["annotations"]["x"] = "a {{ team.name }}"
-    unknown = {"memroy": "very-private", "Image": "very-private", "qqq": 1, "labls.team": "x", "very private!": 1}
+    unknown = {
+        "memroy": "very-private",
+        "Image": "very-private",
+        "qqq": 1,
+        "labls.team": "x",
+        "very private!": 1,
+        "env[A]": 1,
+    }
     known = {"memory": "1Gi", "env.A": "1", "team": {"name": "t"}, "labels": {}, "keep_job": True}
     with caplog.at_level(logging.WARNING):
         await configuration(known | unknown, template)
@@ -423,6 +430,7 @@ async def test_an_unknown_job_variable_is_a_warning_with_the_nearest_name(caplog
         f"{begin}'memroy'{end}; did you mean 'memory'?",
         f"{begin}'qqq'{end}. The work pool's template decides which ones there are",
         f"{begin}(not shown){end}. The work pool's template decides which ones there are",
+        f"{begin}(not shown){end}; did you mean 'env'?",
     ]
     assert {record.name for record in caplog.records} == {"prefect.flow_runs.worker"}
 

@@ -108,6 +108,19 @@ async def test_the_output_of_a_container_that_died_is_in_the_flow_runs_log(emula
         assert "failed with exit code 3" in end
 
 
+async def test_a_stop_writes_what_has_arrived(caplog, monkeypatch):
+    monkeypatch.setattr(_crash_logs, "SECOND_WAIT", 600.0)
+    client = Logs([line("early", time=50.0)])
+    forwarding = asyncio.create_task(forward(client, ended_at=100.0))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(client.reads) == 1
+    forwarding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await forwarding
+    assert errors(caplog) == [HEADER, "early"]
+
+
 async def test_late_entries_are_waited_for_and_asked_for_twice_at_most(caplog):
     early, late = line("early", time=50.0), line("late", time=99.5)
     client = Logs([early], [early, late])

@@ -277,6 +277,13 @@ async def test_a_lookup_of_the_project_that_hangs_is_reported_and_has_an_end(mon
     assert "gcloud or the metadata server may hang" in caplog.text
 
 
+def test_errors_show_addresses_of_googles_documentation_and_no_other_long_word():
+    page = "https://cloud.google.com/docs/authentication/external/set-up-adc-and-what-else-there-is"
+    token = "a1" * 50
+    for word in (token, f"token={token}", f"https://x.example/{token}", f"https://cloud.google.com/?key={token}"):
+        assert _google_auth._shorten(f"see {page} or '{word}' now") == f"see {page} or '…' now"
+
+
 def test_each_identity_has_one_thread_however_often_google_auth_hangs(monkeypatch):
     hangs, tokens = threading.Event(), []
 

@@ -41,27 +41,27 @@ async def ended(flow_run: FlowRun) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("flow", "faults", "is_there"),
+    ("seconds", "faults", "is_there"),
     [
-        ("succeed", {}, "created; waiting for it to become ready"),
-        ("succeed", FULL, "Cloud Run accepts no more executions for now"),
+        (0, {}, "created; waiting for it to become ready"),
+        (0, FULL, "Cloud Run accepts no more executions for now"),
         (
-            "take_time",
+            4,
             {"rules": [{"fault": "reset", "calls": ["jobs.run"], "when": "after", "times": 1}]},
             "No response to the start request",
         ),
-        ("take_time", {}, "is running"),
-        ("succeed", UNREADABLE, "started execution"),
-        ("succeed", {"rules": [{"fault": {"status": {"code": 503}}, "calls": ["jobs.delete"]}]}, "Deleting completed"),
+        (4, {}, "is running"),
+        (0, UNREADABLE, "started execution"),
+        (0, {"rules": [{"fault": {"status": {"code": 503}}, "calls": ["jobs.delete"]}]}, "Deleting completed"),
     ],
     ids=["created", "full-region", "lost-start", "running", "ended", "deleting"],
 )
 @pytest.mark.difference("observer")
 async def test_a_worker_that_comes_after_one_that_was_killed_finishes_its_run(
-    emulator, pool, tmp_path, flow, faults, is_there
+    emulator, pool, tmp_path, seconds, faults, is_there
 ):
     emulator.set_faults(faults)
-    flow_run = await schedule(await deploy(pool, flow))
+    flow_run = await schedule(await deploy(pool, seconds))
     with worker_of(pool, tmp_path, PREFECT_LOGGING_LEVEL="DEBUG", **SHORT_LIVED) as worker:
         await until(lambda: is_there in worker.log, worker)
         if faults is UNREADABLE:

@@ -296,23 +296,20 @@ def test_the_emulator_knows_the_options_of_the_compose_file():
 # The page about the service
 
 
-def test_the_page_about_the_service_grants_what_the_doctor_asks_for():
-
-    page = (ROOT / "docs/cloud-run-service.md").read_text()
-    roles = set(re.findall(r'"(roles/[\w.]+)"', (ROOT / "src/api/access.rs").read_text()))
-    assert len(roles) == 3
-    for role in roles:
-        assert f"--role={role}\n" in page
-        assert f"| `{role}` |" in page
-
-
-def test_the_page_about_the_service_makes_the_secret_and_enables_the_apis_before_it_uses_them():
-    page = (ROOT / "docs/cloud-run-service.md").read_text()
-    for api in ("run", "secretmanager"):
-        assert page.index(f" {api}.googleapis.com") < page.index("gcloud secrets create")
-    for secret in re.findall(r"gcloud secrets add-iam-policy-binding (\S+)|--set-secrets \w+=([^:]+):", page):
-        (name,) = filter(None, secret)
-        assert page.index(f"gcloud secrets create {name} ") < page.index("gcloud secrets add-iam-policy-binding")
+def test_the_page_about_the_service_uses_what_the_page_that_it_names_has_made():
+    page, first = ((ROOT / "docs" / name).read_text() for name in ("cloud-run-service.md", "google.md"))
+    assert "(google.md), steps 1 to 4" in page
+    uses = {
+        "iam": "gcloud iam service-accounts create",
+        "iamcredentials": "--impersonate-service-account",
+        "secretmanager": "gcloud secrets create",
+        "artifactregistry": "gcloud artifacts repositories create",
+    }
+    for api, use in uses.items():
+        assert first.index(f" {api}.googleapis.com") < first.index(use)
+    secrets = re.findall(r"gcloud secrets add-iam-policy-binding (\S+)|--set-secrets \w+=([^:]+):", page + first)
+    assert {name for pair in secrets for name in pair if name} == {"prefect-api-key"}
+    assert first.index("gcloud secrets create prefect-api-key ") < first.index("gcloud secrets add-iam-policy-binding")
 
 
 def test_the_sdist_has_what_a_build_needs_and_nothing_else(tmp_path):

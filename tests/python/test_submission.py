@@ -364,6 +364,7 @@ async def test_prefects_base_submits_through_the_order_and_asks_once(monkeypatch
     assert worker.client is server
 
 
+@pytest.mark.difference("labels-can-wait")
 async def test_a_flow_run_runs_although_prefect_does_not_take_its_labels(monkeypatch, caplog):
     request = httpx.Request("PATCH", "http://server/api/flow_runs/1/labels")
 

@@ -9,7 +9,7 @@ import logging
 import re
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import jsonpatch
@@ -26,6 +26,9 @@ from prefect_gcp.emulator import Emulator
 from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfiguration
 from tests.python import cookbook
 from tests.python.cookbook import FOLDER, PAGE, RECIPES, broken_promises, patch_of, patched
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.anyio
 
@@ -319,3 +322,32 @@ async def test_every_task_runs_the_flow_unless_the_recipe_says_which(recipes, ru
     assert state.is_completed()
     if recipes:
         assert sorted(path.name for path in tmp_path.glob("other-*")) == ["other-1"]
+
+
+def leaves(body: Any, path: str = "") -> Iterator[str]:
+    """The paths of a job body, with `[]` for the items of a list."""
+    if isinstance(body, dict) and body:
+        for key, value in body.items():
+            yield from leaves(value, f"{path}.{key}" if path else key)
+    elif isinstance(body, list) and body:
+        for value in body:
+            yield from leaves(value, f"{path}[]")
+    else:
+        yield path
+
+
+def test_the_page_has_a_place_for_each_part_of_prefects_own_v2_template():
+    template = json.loads(COLLECTION.read_text())["prefect-gcp"]["cloud-run-v2"]["default_base_job_configuration"]
+    (section,) = re.findall(r"\n## From a cloud-run-v2 pool\n(.*?)\n### ", PAGE.read_text(), re.DOTALL)
+    tables = [
+        [line.split(" | ") for line in table.splitlines() if line.startswith("| `")]
+        for table in section.split("| v2, job variable | here |")
+    ]
+    # What is below a place goes there with it.
+    places = tuple(name for row in tables[0] for name in re.findall(r"`([\w.]+)`", row[0]))
+    for path in leaves(template["job_configuration"]["job_body"]):
+        assert f"{path}.".replace("[]", ".").startswith(tuple(f"{place}." for place in places)), path
+    named = {name for row in tables[1] for name in re.findall(r"`(\w+)`", row[0])}
+    assert template["variables"]["properties"].keys() <= named
+    (same,) = [row[0] for row in tables[1] if row[1].startswith("the same name")]
+    assert set(re.findall(r"`(\w+)`", same)) <= workers_own()["variables"]["properties"].keys()

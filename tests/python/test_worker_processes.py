@@ -22,6 +22,7 @@ from prefect.flows import Flow
 from prefect_gcp.emulator import Emulator
 from prefect_gcp.workers.cloud_run import CloudRunWorker
 from tests.python import forked
+from tests.python.light_flow import light_flow
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("prefect_server"), pytest.mark.slow]
 
@@ -46,10 +47,12 @@ async def pool() -> str:
     return name
 
 
-async def deploy(pool: str, flow: str = "succeed", **job_variables: object) -> UUID:
-    source = await Flow.afrom_source(source=str(HERE), entrypoint=f"deployed_flows.py:{flow}")
+async def deploy(pool: str, seconds: float = 0, **job_variables: object) -> UUID:
+    """Makes a deployment whose flow runs take so many seconds."""
+    source = await Flow.afrom_source(source=str(HERE), entrypoint="deployed_flows.py:succeed")
+    variables = {"command": light_flow(seconds)} | job_variables
     return await source.adeploy(
-        pool, work_pool_name=pool, job_variables=job_variables, print_next_steps=False, ignore_warnings=True
+        pool, work_pool_name=pool, job_variables=variables, print_next_steps=False, ignore_warnings=True
     )
 
 

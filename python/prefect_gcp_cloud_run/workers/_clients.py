@@ -83,6 +83,9 @@ async def _find_project(
 
 def _no_project(error: GoogleAuthError, region: str) -> CloudRunError:
     kind = CloudRunUnavailableError if error.retryable else CloudRunAuthenticationError
-    hint = "Set 'project' on the work pool's GCP credentials block, or give the worker application default credentials"
+    hint = (
+        "Set 'project' on the work pool's GCP credentials block, or give the worker application default credentials "
+        "(on a machine of your own: gcloud auth application-default login)"
+    )
     message = f"The Google Cloud project to run in could not be found: {str(error).rstrip('.')}. {hint}."
     return kind(message, region=region, hint=hint)

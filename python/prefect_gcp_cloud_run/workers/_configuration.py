@@ -32,7 +32,7 @@ from prefect_gcp_cloud_run.workers._loggers import worker_logger
 from prefect_gcp_cloud_run.workers._nulls import without_nulls
 from prefect_gcp_cloud_run.workers._settings_environment import settings_environment
 from prefect_gcp_cloud_run.workers._templates import (
-    get_default_job_body_template,
+    _get_default_job_body_template,
     render_configuration,
     unknown_variables,
     with_secrets_of_both,
@@ -83,7 +83,7 @@ class CloudRunWorkerJobConfiguration(BaseJobConfiguration):
     credentials: CredentialsField = Field(default_factory=_credentials_of.environments)
     prefect_api_key_secret: ApiKeySecretField = None
     prefect_api_auth_string_secret: AuthStringSecretField = None
-    job_body: dict[str, Any] = Field(json_schema_extra={"template": get_default_job_body_template()})
+    job_body: dict[str, Any] = Field(json_schema_extra={"template": _get_default_job_body_template()})
     timeout: TimeoutField = DEFAULT_TIMEOUT
     keep_job: KeepJobField = False
 

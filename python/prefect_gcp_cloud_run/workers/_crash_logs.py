@@ -75,8 +75,23 @@ async def forward_crash_logs(
                 break
     except Exception as error:
         logger.debug(f"The log of the container could not be read from Cloud Logging: {error}")
+    except asyncio.CancelledError:
+        # The worker stops. Some lines are better than none.
+        _write(lines, logger, execution, container)
+        raise
+    _write(lines, logger, execution, container)
+    return len(lines)
+
+
+def _write(
+    lines: list[_core.LogLine],
+    logger: logging.Logger | PrefectLogAdapter,
+    execution: str,
+    container: str | None,
+) -> None:
+    """Writes lines, and a header above them, to the flow run's log."""
     if not lines:
-        return 0
+        return
     logger.error(
         f"The container ended before the flow run was Running. The last lines of its log, from execution {execution!r}:"
     )
@@ -85,7 +100,6 @@ async def forward_crash_logs(
         is_other = line.container is not None and container is not None and line.container != container
         mark = f"[{line.container}] " if is_other else ""
         logger.error(cut(mark + line.text, room))
-    return len(lines)
 
 
 def _has_end(lines: list[_core.LogLine], ended_at: float | None) -> bool:

@@ -71,17 +71,15 @@ class WorkerOfRuns:
     recordings: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(_RECORDINGS_AT_ONCE))
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        """Does something that no run waits for. The worker's stop ends it."""
+        """Does something that no run waits for. The worker's stop gives it some seconds."""
         task = asyncio.create_task(work)
         self.background.add(task)
         task.add_done_callback(self.background.discard)
 
-    async def stop_background(self) -> None:
-        """Ends what is done in the background."""
-        tasks = list(self.background)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async def stop_background(self, seconds: float) -> None:
+        """Waits for what is done in the background, this many seconds at most, and then ends it."""
+        with anyio.move_on_after(seconds):
+            await asyncio.gather(*self.background, return_exceptions=True)
 
     def has_recorded(self, flow_run_id: UUID, job: str) -> bool:
         """Whether Prefect knows from this worker that a flow run's infrastructure is this job."""

@@ -38,7 +38,7 @@ _MERGED = ("env", SECRETS)
 _TEMPLATE = "The work pool's template"
 
 
-def get_default_job_body_template() -> dict[str, Any]:
+def _get_default_job_body_template() -> dict[str, Any]:
     """Makes the job body of the default pool template.
 
     Returns:
@@ -69,7 +69,7 @@ def get_default_job_body_template() -> dict[str, Any]:
     }
 
 
-def get_base_job_body() -> dict[str, Any]:
+def _get_base_job_body() -> dict[str, Any]:
     """Returns the base body: the minimal job body, which every job body must contain.
 
     Returns:
@@ -173,7 +173,7 @@ def unknown_variables(base_job_template: dict[str, Any], job_variables: dict[str
     """
     configuration = base_job_template["job_configuration"]
     known = set(base_job_template["variables"].get("properties", {}))
-    names = {_root(name) for name in job_variables} - known
+    names = {_variable(name) for name in job_variables} - known
     if not names:
         return {}
     known |= {_root(placeholder.name) for text in _texts(configuration) for placeholder in find_placeholders(text)}
@@ -184,7 +184,7 @@ def unknown_variables(base_job_template: dict[str, Any], job_variables: dict[str
 
 def _names_secrets(job_variables: dict[str, Any] | None) -> bool:
     """Whether there is a job variable `env_from_secrets`, in any form."""
-    return any(_root(str(name)) == SECRETS for name in job_variables or {})
+    return any(_variable(str(name)) == SECRETS for name in job_variables or {})
 
 
 async def with_secrets_of_both(
@@ -211,10 +211,10 @@ async def with_secrets_of_both(
         return flow_run, deployment
     merged: dict[str, Any] = {}
     for variables in (of_deployment, of_run):
-        given = _nested({name: value for name, value in variables.items() if _root(str(name)) == SECRETS})
+        given = _nested({name: value for name, value in variables.items() if _variable(str(name)) == SECRETS})
         merged |= _secrets(given.get(SECRETS))
     others, others_of_deployment = (
-        {name: value for name, value in variables.items() if _root(str(name)) != SECRETS}
+        {name: value for name, value in variables.items() if _variable(str(name)) != SECRETS}
         for variables in (of_run, of_deployment)
     )
     deployment = copy(deployment)
@@ -245,8 +245,13 @@ def _secrets(value: Any) -> dict[str, Any]:
     return found
 
 
+def _variable(name: str) -> str:
+    """The variable of a job variable's dotted name, such as `env` of `env.FOO`. Prefect nests no name without a dot."""
+    return _root(name) if "." in name else name
+
+
 def _root(name: str) -> str:
-    """The variable of a dotted name, such as `env` of `env.FOO`."""
+    """The variable of a placeholder's name, such as `env` of `env.FOO` and `env[FOO]`."""
     return name.replace("[", ".").replace("]", "").split(".")[0]
 
 

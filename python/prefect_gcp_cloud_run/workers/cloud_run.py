@@ -37,10 +37,7 @@ from prefect_gcp_cloud_run.workers._places import JobPlace, read_place
 from prefect_gcp_cloud_run.workers._poll import Poll, SharingClient, current_poll
 from prefect_gcp_cloud_run.workers._stop import wait_through_cancels
 from prefect_gcp_cloud_run.workers._submission import Submissions, is_due, release_place
-from prefect_gcp_cloud_run.workers._templates import get_base_job_body as _get_base_job_body  # noqa: F401 - people import it here
-from prefect_gcp_cloud_run.workers._templates import (
-    get_default_job_body_template as _get_default_job_body_template,  # noqa: F401 - the same
-)
+from prefect_gcp_cloud_run.workers._templates import _get_base_job_body, _get_default_job_body_template  # noqa: F401 - people import them here
 from prefect_gcp_cloud_run.workers._variables import DEFAULT_TIMEOUT, CloudRunWorkerVariables
 
 if TYPE_CHECKING:
@@ -111,7 +108,8 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
         """Stops the worker, and waits for the deletion of the jobs of runs that have ended.
 
         If an exception stops it, as Ctrl-C does, runs of which nothing was started are given back: their flow runs are
-        Scheduled again, and their jobs deleted. Executions that run go on. All of this takes at most 8 seconds.
+        Scheduled again, and their jobs deleted. Executions that run go on. All of this takes at most 8 seconds, and so
+        does the wait for the logs of containers that crashed just before.
 
         Args:
             exc_info: The exception that stops the worker, as `__aexit__` gets it.
@@ -131,10 +129,11 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
 
     async def _finish_deletions(self) -> None:
         await self._runs.checks.stop()
-        await self._runs.stop_background()
         _set_up_workers.discard(self)
+        seconds = self._runs.stop.time_left()
         # The deletions belong to the process, and another worker of it lets them go on.
-        await _core.drain_deletions(self._runs.stop.time_left(), abandon=not _set_up_workers)
+        deletions = asyncio.ensure_future(_core.drain_deletions(seconds, abandon=not _set_up_workers))
+        await asyncio.gather(deletions, self._runs.stop_background(seconds))
 
     @property
     def client(self) -> PrefectClient:

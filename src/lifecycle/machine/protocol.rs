@@ -211,8 +211,8 @@ pub enum RunError {
     },
     /// The service did not decide in time.
     #[error(
-        "Cloud Run Job '{job}' did not become ready within {seconds} s (job variable 'timeout'). Its last known \
-         condition: {}",
+        "Cloud Run Job '{job}' did not become ready within {seconds} s (job variable 'timeout', or 'ready_timeout' where \
+         the work pool has it). Its last known condition: {}",
         sentence(condition)
     )]
     ReadyTimeout {
@@ -262,7 +262,7 @@ impl RunError {
                 Diagnosis::of_start(condition).or_resolution(CHECK_VARIABLES.to_owned()).resolution
             }
             Self::ReadyTimeout { .. } => {
-                "Increase the job variable 'timeout', or find out why the job takes so long to become ready.".to_owned()
+                "Increase that job variable, or find out why the job takes so long to become ready.".to_owned()
             }
             Self::RemovedBeforeStart { killed: true, .. } => String::new(),
             Self::RemovedBeforeStart { .. } => {
