@@ -188,7 +188,11 @@ clean: ## remove everything that the other targets made
 $(VENV)/.packages: requirements.lock
 	@sh tools/need.sh python $(PYTHON)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements.lock
+	@# pip installs uv only, which takes a fraction of pip's time for the rest.
+	awk '/^[^ ]/ {is_uv = /^uv==/} is_uv' requirements.lock > $(VENV)/uv.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $(VENV)/uv.lock
+	$(BIN)/uv pip install --quiet --python $(VENV) --compile-bytecode --no-deps --require-hashes \
+		--requirement requirements.lock
 	@touch $@
 
 $(DENY):

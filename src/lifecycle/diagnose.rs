@@ -146,7 +146,7 @@ mod tests {
         );
         let slow = RunError::ReadyTimeout { job: "j".into(), seconds: 5, condition: "no condition".into() };
         let diagnosis = known_cause(&Err(slow), ("p", "r"), false, false).unwrap();
-        assert!(diagnosis.resolution.contains("'timeout'"), "{diagnosis}");
+        assert!(diagnosis.resolution.contains("Increase that job variable"), "{diagnosis}");
         // Prefect killed the job, or its execution goes on unwatched, or the execution's end tells it.
         for (end, has_started, is_killed) in [
             (Ok(Outcome::Removed), true, true),
