@@ -40,9 +40,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 _HOME = tempfile.TemporaryDirectory(prefix="prefect-home-")
 _PORT = _free_port()
 for _name in list(os.environ):
-    if _name.startswith(("PREFECT_", "GOOGLE_", "CLOUDSDK_", "CLOUD_RUN_", "GCLOUD_")) or _name.lower().endswith(
-        "_proxy"
-    ):
+    if _name.startswith(
+        ("PREFECT_", "GOOGLE_", "CLOUDSDK_", "CLOUD_RUN_", "GCLOUD_", "GCE_")
+    ) or _name.lower().endswith("_proxy"):
         del os.environ[_name]
 # With all root certificates, each client that a test or a worker makes would take 40 ms to read them.
 _ROOTS = str(Path(_HOME.name) / "roots.pem")
@@ -55,13 +55,17 @@ os.environ.update(
     PREFECT_API_URL=f"http://127.0.0.1:{_PORT}/api",
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
     DO_NOT_TRACK="1",
+    # The libraries would look for a metadata server beyond this machine. google-auth reads these when it is imported.
+    NO_GCE_CHECK="true",
+    GCE_METADATA_HOST="127.0.0.1:1",
+    GCE_METADATA_IP="127.0.0.1:1",
     # Most tests have no server that could take them. Those of events turn it on.
     PREFECT_INTEGRATIONS_GCP_CLOUD_RUN_OBSERVER_REPLICATE_EVENTS="false",
     # Seconds after which the server asks a worker to remove the job of a cancelled run; five minutes by default.
     PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_CANCELLING_TIMEOUT_SECONDS="2",
     # How often the server looks for such flow runs, and for workers that are gone; 20 and 15 seconds by default.
-    PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_LOOP_SECONDS="2",
-    PREFECT_SERVER_SERVICES_FOREMAN_LOOP_SECONDS="1",
+    PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_LOOP_SECONDS="3",
+    PREFECT_SERVER_SERVICES_FOREMAN_LOOP_SECONDS="3",
 )
 
 
@@ -158,9 +162,6 @@ def watch(monkeypatch, capfd) -> Iterator[Watch]:
     watch = leaks.Watch(capfd)
     monkeypatch.setattr(logging.Logger, "isEnabledFor", lambda _logger, _level: True)
     monkeypatch.setattr(logging.Logger, "handle", lambda _logger, record: watch.record(record))
-    # Without credentials, the libraries would look for a metadata server beyond this machine.
-    for name in ("GCE_METADATA_HOST", "GCE_METADATA_IP"):
-        monkeypatch.setenv(name, "127.0.0.1:1")
     for name, value in QUICK.items():
         monkeypatch.setenv(SETTING + name, value)
     with temporary_settings({PREFECT_API_KEY: leaks.API_KEY, PREFECT_API_AUTH_STRING: leaks.AUTH_STRING}):

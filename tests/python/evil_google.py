@@ -140,7 +140,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.path.startswith("/token"):
             self.server.token_requests += 1
             self.server.assertions += parse_qs(body).get("assertion", [])
-            good = 200, json.dumps({"access_token": TOKEN, "expires_in": 3600})
+            good = 200, json.dumps({"access_token": TOKEN, "expires_in": self.server.lifetime})
             way = EVIL_TOKENS.get(self.path.removeprefix("/token").strip("/"))
             self.answer(way(request) if way else good, request)
             return

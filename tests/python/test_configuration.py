@@ -650,7 +650,7 @@ async def test_what_cloud_run_refuses_is_an_error_with_path_value_range_and_sour
         "Execution: move it to spec.template.metadata.annotations (see ",
         "spec.template.spec.taskCount: 10001 is outside the range that Cloud Run allows, 1 to 10000: ",
         f"{place}.timeoutSeconds: 604801 is outside the range that Cloud Run allows, 1 to 604800: ",
-        f"{place}.maxRetries: 11 is outside the range that Cloud Run allows, 0 to 10: ",
+        f"{place}.maxRetries: 11 is outside the range that Cloud Run allows, 0 to 10 (see ",
         f"{first}.args: 1001 entries, but Cloud Run allows at most 1000: ",
         f"{first}.env[0].name: missing or empty, but required ",
         f"{first}.env[2].name: 'A' stands in [1] too, once with a secret: ",

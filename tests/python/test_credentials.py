@@ -119,7 +119,6 @@ def default_project(monkeypatch):
     """A default project that has not been looked up yet."""
     project = _default_project.DefaultProject()
     monkeypatch.setattr(_default_project, "default_project", project)
-    monkeypatch.setenv("NO_GCE_CHECK", "true")
     return project
 
 

@@ -372,6 +372,8 @@ async def test_the_findings_show_no_secret(capfd, watch, evil_google, monkeypatc
     key = tmp_path / "key.json"
     key.write_text(json.dumps(evil_google.key))
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(key))
+    # The process keeps the token. Tests that follow have other credentials in their environment.
+    evil_google.lifetime = 1
     monkeypatch.setenv("HTTPS_PROXY", f"http://user:{leaks.PASSWORD}@127.0.0.1:1")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv(f"{SETTING}API_ENDPOINT", evil_google.url)

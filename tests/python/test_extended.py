@@ -270,7 +270,7 @@ async def test_the_time_of_a_task_may_be_long_and_the_patience_for_its_job_is_an
     assert made.timeout == 30
     assert task_of(made.job_body)["timeoutSeconds"] == 604_800
     assert task_of(made.job_body)["maxRetries"] == 2
-    assert "at most 604800 seconds" in await problem_of({"timeout": 604_801})
+    assert "that is 168 hours at most" in await problem_of({"timeout": 604_801})
     assert "timeout" in await problem_of({"ready_timeout": 3601})
     assert "maxRetries" in await problem_of({"max_retries": 11})
 

@@ -238,7 +238,7 @@ async def test_a_flow_run_whose_container_died_unwatched_is_crashed(
 
 async def test_an_execution_that_runs_is_watched_to_its_end(setting, emulator):
     flow_run = await setting.flow_run(Running())
-    job = await setting.job(flow_run, outcome="exit-code=3", duration=2)
+    job = await setting.job(flow_run, outcome="exit-code=3", duration=8)
     async with setting.observer(forward_crashed_run_logs=False) as observer:
         (finding,) = (await observer.one_pass()).findings
         assert (finding.job.name, finding.done) == (job, "watched")

@@ -84,7 +84,7 @@ async def test_three_workers_do_no_harm_to_each_others_runs(emulator, pool, tmp_
     ]
     emulator.set_faults({"rules": faults})
     deployment = await deploy(pool)
-    flow_runs = [await schedule(deployment) for _ in range(12)]
+    flow_runs = [await schedule(deployment) for _ in range(8)]
     settings = OBSERVES_OFTEN | {
         "PREFECT_INTEGRATIONS_GCP_CLOUD_RUN_OBSERVER_REPLICATE_EVENTS": "true",
         "IMPATIENT_WORKER_SETTLE_SECONDS": "60",

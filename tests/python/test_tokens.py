@@ -55,6 +55,8 @@ async def test_the_key_file_of_the_environment(google, tmp_path, monkeypatch):
     path = tmp_path / "key.json"
     path.write_text(json.dumps(google.key))
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    # The process keeps the token. Tests that follow have other credentials in their environment.
+    google.lifetime = 1
     await delete(google)
     assert google.authorizations == ["Bearer token-1"]
 
