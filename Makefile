@@ -188,11 +188,12 @@ clean: ## remove everything that the other targets made
 $(VENV)/.packages: requirements.lock
 	@sh tools/need.sh python $(PYTHON)
 	$(PYTHON) -m venv $(VENV)
-	@# pip installs uv only, which takes a fraction of pip's time for the rest.
-	awk '/^[^ ]/ {is_uv = /^uv==/} is_uv' requirements.lock > $(VENV)/uv.lock
+	@# pip installs uv only, which takes a fraction of pip's time for the rest. uv does not read where pip finds packages.
+	awk '/^[^ ]/ {is_uv = /^uv==/} is_uv' requirements.lock > $(VENV)/uv.lock && test -s $(VENV)/uv.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $(VENV)/uv.lock
-	$(BIN)/uv pip install --quiet --python $(VENV) --compile-bytecode --no-deps --require-hashes \
-		--requirement requirements.lock
+	index=$$($(BIN)/pip config get global.index-url 2>/dev/null || true); \
+	UV_DEFAULT_INDEX=$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$${index:-https://pypi.org/simple}}} \
+	$(BIN)/uv pip install --quiet --python $(VENV) --compile-bytecode --no-deps --require-hashes --requirement requirements.lock
 	@touch $@
 
 $(DENY):

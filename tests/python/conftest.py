@@ -148,7 +148,11 @@ def prefect_server() -> Iterator[str]:
         APILogHandler().flush()
     finally:
         server.terminate()
-        server.wait(30)
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
 
 
 @pytest.fixture

@@ -31,8 +31,9 @@ def propose(name: str) -> None:
             request = urllib.request.Request(url, state, {"Content-Type": "application/json"})
             status = json.load(urllib.request.urlopen(request, timeout=60))["status"]
             break
-        except urllib.error.HTTPError as error:
-            if error.code < 500 or time.monotonic() > deadline:
+        except OSError as error:
+            is_refused = isinstance(error, urllib.error.HTTPError) and error.code < 500
+            if is_refused or time.monotonic() > deadline:
                 raise
             time.sleep(1)
     if status != "ACCEPT":

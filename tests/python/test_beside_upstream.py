@@ -239,8 +239,8 @@ def test_both_distributions_can_be_installed_upgraded_and_removed_in_any_order(t
             environment.install(wheels[f"{name} newer" if action == "=" and number < 5 else name])
             there.add(name)
         environment.check()
-        # uv's walk looks inside at each step. pip's is about its files.
-        if there and (tool == "uv" or number in (1, 5)):
+        # A look inside takes a while. pip's walk is about its files.
+        if there and (number % 2 == 0 if tool == "uv" else number in (1, 5)):
             firsts = FIRST + (FIRST_OURS if OURS in there else []) + (FIRST_UPSTREAMS if UPSTREAM in there else [])
             is_right(environment.probe(*firsts[number % len(firsts)]), there)
     left = [path.name for path in environment.site.iterdir() if "prefect_gcp" in path.name]

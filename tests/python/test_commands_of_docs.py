@@ -58,7 +58,7 @@ GCLOUD = {
 }
 # Programs of others, whose options nobody can ask here.
 OTHERS = {".", "cargo", "curl", "docker", "export", "git", "mktemp", "pip", "printf"}
-PROGRAMS = re.compile(r"`((?:prefect|prefect-gcp-cloud-run|gcloud|python -m) [^`]+)`")
+PROGRAMS = re.compile(r"`((?:prefect|prefect-gcp-cloud-run|gcloud|python\s-m)\s[^`]+)`")
 
 
 def lines_of(document: str) -> list[tuple[str, bool]]:
@@ -67,7 +67,7 @@ def lines_of(document: str) -> list[tuple[str, bool]]:
     blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
     lines = [line for block in blocks for line in lines_of_block(block)]
     named = PROGRAMS.findall(re.sub(r"```.*?```", "", text, flags=re.DOTALL))
-    return [(line, True) for line in lines] + [(line, False) for line in named if "…" not in line]
+    return [(line, True) for line in lines] + [(" ".join(line.split()), False) for line in named if "…" not in line]
 
 
 def lines_of_block(block: str) -> list[str]:

@@ -46,11 +46,11 @@ async def ended(flow_run: FlowRun) -> bool:
         (0, {}, "created; waiting for it to become ready"),
         (0, FULL, "Cloud Run accepts no more executions for now"),
         (
-            4,
+            30,
             {"rules": [{"fault": "reset", "calls": ["jobs.run"], "when": "after", "times": 1}]},
             "No response to the start request",
         ),
-        (4, {}, "is running"),
+        (30, {}, "is running"),
         (0, UNREADABLE, "started execution"),
         (0, {"rules": [{"fault": {"status": {"code": 503}}, "calls": ["jobs.delete"]}]}, "Deleting completed"),
     ],
@@ -69,6 +69,9 @@ async def test_a_worker_that_comes_after_one_that_was_killed_finishes_its_run(
         worker.process.kill()
     emulator.set_faults({})
     with worker_of(pool, tmp_path, NEXT, **OBSERVES_OFTEN) as worker:
+        if seconds:
+            # The container outlasts the start of this worker.
+            await until(lambda: "watches Cloud Run Job" in worker.log, worker)
         await until(lambda: ended(flow_run), worker)
         await until(lambda: not emulator.jobs(), worker)
         assert (await read(flow_run)).state.is_completed(), (await read(flow_run)).state

@@ -259,7 +259,7 @@ class RunInProgress:
         crashed = await report_crash(client, self._flow_run.id, self._job, diagnosis, self._logger, line=line)
         # A worker that stops has no time for it.
         self.has_reported_crash = crashed is not None
-        if crashed is not None and never_ran(crashed) and self._reason is None:
+        if crashed is not None and never_ran(crashed) and self._reason in (None, _STOPPING):
             # It takes its time, and the flow run has ended.
             self._worker.in_background(self._forward_logs())
 

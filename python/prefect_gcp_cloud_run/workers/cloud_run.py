@@ -190,7 +190,7 @@ class CloudRunWorker(BaseWorker[CloudRunWorkerJobConfiguration, CloudRunWorkerVa
             return claim.result()
 
     async def _give_worker_labels_to_flow_run(self, flow_run_id: UUID) -> None:
-        # Prefect ends the flow run as Crashed if this fails, and nothing needs these labels to run it.
+        # Prefect would end the flow run as Crashed. The observer needs these labels only if this worker dies soon.
         try:
             await super()._give_worker_labels_to_flow_run(flow_run_id)
         except Exception as error:
