@@ -307,7 +307,9 @@ def test_the_page_about_the_service_uses_what_the_page_that_it_names_has_made():
     }
     for api, use in uses.items():
         assert first.index(f" {api}.googleapis.com") < first.index(use)
-    secrets = re.findall(r"gcloud secrets add-iam-policy-binding (\S+)|--set-secrets PREFECT_API_KEY=([^:]+):", page + first)
+    secrets = re.findall(
+        r"gcloud secrets add-iam-policy-binding (\S+)|--set-secrets PREFECT_API_KEY=([^:]+):", page + first
+    )
     assert {name for pair in secrets for name in pair if name} == {"prefect-api-key"}
     assert first.index("gcloud secrets create prefect-api-key ") < first.index("gcloud secrets add-iam-policy-binding")
 
