@@ -6,6 +6,11 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
+from prefect.client.orchestration import get_client
+
+from tests.python.eventually import until
+
 # What the keys of a mark begin with.
 MARK = "prefect-gcp-cloud-run"
 
@@ -55,3 +60,35 @@ def marked_job(
         },
         "spec": {"template": {"metadata": {"annotations": simulated}, "spec": {"template": {"spec": task}}}},
     }
+
+
+async def leave(url: str, project: str, region: str, body: dict[str, Any], *, started: bool) -> None:
+    """Creates a job in an emulator and, if it is to be started, an execution of it.
+
+    Args:
+        url: URL of the emulator.
+        project: Project of the job.
+        region: Region of the job.
+        body: The job.
+        started: Whether it is to be started.
+    """
+    jobs = f"{url}/apis/run.googleapis.com/v1/namespaces/{project}/jobs"
+    job = f"{jobs}/{body['metadata']['name']}"
+    async with httpx.AsyncClient(trust_env=False, headers={"Host": f"{region}-run.googleapis.com"}) as http:
+
+        async def is_ready() -> bool:
+            conditions = (await http.get(job)).json()["status"].get("conditions", [])
+            return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+        (await http.post(jobs, json=body)).raise_for_status()
+        if started:
+            await until(is_ready, 20)
+            (await http.post(f"{job}:run", json={})).raise_for_status()
+
+
+async def note(flow_run_id: UUID, project: str, region: str, job: str) -> None:
+    """Writes on a flow run where its job is, as the worker that creates a job does."""
+    async with get_client() as client:
+        await client.update_flow_run(flow_run_id, infrastructure_pid=job)
+        labels = {"cloud-run.project": project, "cloud-run.region": region, "cloud-run.job": job}
+        await client.update_flow_run_labels(flow_run_id, labels)

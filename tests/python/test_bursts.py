@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
@@ -20,17 +19,11 @@ from prefect.states import Cancelled, Failed, Scheduled
 from prefect_gcp.emulator import Emulator
 from prefect_gcp.workers.cloud_run import CloudRunWorker
 from prefect_gcp_cloud_run.workers import _submission
+from tests.python.eventually import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("prefect_server")]
 SETTING = "PREFECT_INTEGRATIONS_GCP_CLOUD_RUN_WORKER_SUBMISSIONS_AT_ONCE"
 FULL = {"quotas": {"runningExecutions": 0}}
-
-
-async def until(condition, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
 
 
 @flow

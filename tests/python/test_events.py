@@ -26,6 +26,7 @@ from prefect_gcp_cloud_run.workers._events import (
     related_of_flow_run,
 )
 from prefect_gcp_cloud_run.workers._places import JobPlace
+from tests.python.eventually import until
 
 pytestmark = pytest.mark.anyio
 
@@ -195,13 +196,6 @@ async def bare(flow_run: FlowRun, outcome: str = "success") -> CloudRunWorkerJob
     )
     configuration.prepare_for_flow_run(flow_run)
     return configuration
-
-
-async def until(condition, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.05)
 
 
 def emit(kind="started", uid="u", occurred=None, **facts):

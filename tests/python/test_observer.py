@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -30,7 +29,8 @@ from prefect_gcp_cloud_run.workers._observed_areas import ObservedAreas
 from prefect_gcp_cloud_run.workers._observed_job import Caretaker
 from prefect_gcp_cloud_run.workers._observed_look import Finding
 from prefect_gcp_cloud_run.workers._observer import Observer
-from tests.python.marked import MARK, marked_job
+from tests.python.eventually import until
+from tests.python.marked import MARK, leave, marked_job, note
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("prefect_server")]
 
@@ -121,24 +121,10 @@ class Setting:
             duration=duration,
             labels={MARK: mark_version},
         )
-        url = f"{self.emulator.url}/apis/run.googleapis.com/v1/namespaces/{PROJECT}/jobs"
-        host = {"host": f"{region}-run.googleapis.com"}
-        async with httpx.AsyncClient(trust_env=False, headers=host) as http:
-            (await http.post(url, json=body)).raise_for_status()
-            if started:
-                await until(lambda: self._is_ready(http, f"{url}/{name}"))
-                (await http.post(f"{url}/{name}:run", json={})).raise_for_status()
+        await leave(self.emulator.url, PROJECT, region, body, started=started)
         if isinstance(flow_run, FlowRun):
-            async with get_client() as client:
-                await client.update_flow_run(key, infrastructure_pid=name)
-                labels = {"cloud-run.project": PROJECT, "cloud-run.region": region, "cloud-run.job": name}
-                await client.update_flow_run_labels(key, labels)
+            await note(key, PROJECT, region, name)
         return name
-
-    @staticmethod
-    async def _is_ready(http: httpx.AsyncClient, url: str) -> bool:
-        conditions = (await http.get(url)).json()["status"].get("conditions", [])
-        return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
     @asynccontextmanager
     async def observer(self, **settings: object) -> AsyncIterator[Observer]:
@@ -176,16 +162,6 @@ async def state_of(flow_run: FlowRun):
 
 def names(emulator: Emulator) -> list[str]:
     return [job["metadata"]["name"] for job in emulator.jobs()]
-
-
-async def until(condition, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        found = condition()
-        if await found if asyncio.iscoroutine(found) else found:
-            return
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.05)
 
 
 async def all_ended(emulator: Emulator) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from types import SimpleNamespace
 
 import anyio
@@ -19,6 +18,7 @@ from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfi
 from prefect_gcp_cloud_run.workers import _flow_runs, _pending
 from prefect_gcp_cloud_run.workers._flow_runs import INFRASTRUCTURE_PENDING, FlowRunChecks
 from prefect_gcp_cloud_run.workers._pending import PendingProposal
+from tests.python.eventually import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("prefect_server")]
 
@@ -53,13 +53,6 @@ async def prepared(flow_run: FlowRun) -> CloudRunWorkerJobConfiguration:
     )
     configuration.prepare_for_flow_run(flow_run)
     return configuration
-
-
-async def until(condition, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not await condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.05)
 
 
 def is_in(flow_run: FlowRun, name: str):

@@ -22,6 +22,7 @@ from prefect.flows import Flow
 from prefect_gcp.emulator import Emulator
 from prefect_gcp.workers.cloud_run import CloudRunWorker
 from tests.python import forked
+from tests.python.eventually import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("prefect_server")]
 
@@ -267,11 +268,3 @@ async def _is(flow_run_id, state):
 
 async def _no_jobs(emulator):
     return emulator.jobs() == []
-
-
-async def until(condition, seconds=60):
-    """Waits for something that other programs do."""
-    deadline = time.monotonic() + seconds
-    while not await condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        await asyncio.sleep(0.2)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,6 +16,7 @@ from pydantic import TypeAdapter
 
 from prefect_gcp.emulator import Emulator
 from prefect_gcp.workers.cloud_run import CloudRunWorker
+from tests.python.eventually import until
 from tests.python.light_flow import light_flow
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
@@ -62,14 +62,6 @@ async def work(pool: str) -> None:
     await asyncio.wait_for(CloudRunWorker(work_pool_name=pool, prefetch_seconds=60).start(run_once=True), 120)
 
 
-async def wait_for(condition):
-    deadline = time.monotonic() + 60
-    while not (found := await condition()):
-        assert time.monotonic() < deadline, "it did not happen"
-        await asyncio.sleep(0.2)
-    return found
-
-
 async def test_a_flow_run_that_crashed_for_lack_of_room_is_scheduled_again_by_an_automation(emulator, tmp_path):
     pool = f"again-{uuid4().hex[:8]}"
     async with CloudRunWorker(work_pool_name=pool):
@@ -83,7 +75,7 @@ async def test_a_flow_run_that_crashed_for_lack_of_room_is_scheduled_again_by_an
         async def is_scheduled_again():
             return (await client.read_flow_run(flow_run.id)).state.is_scheduled()
 
-        await wait_for(is_scheduled_again)
+        await until(is_scheduled_again)
         states = [state.name for state in await client.read_flow_run_states(flow_run.id)]
         assert "Crashed" in states
         assert states[-1] == "AwaitingRetry"
@@ -114,7 +106,7 @@ async def test_a_crash_of_another_cause_is_left_alone(emulator, tmp_path):
         async def is_scheduled_again():
             return (await client.read_flow_run(witness.id)).state.is_scheduled()
 
-        await wait_for(is_scheduled_again)
+        await until(is_scheduled_again)
         assert (await client.read_flow_run(other.id)).state.is_crashed()
         await client.delete_automation(automation_id)
 
@@ -135,7 +127,7 @@ async def test_a_full_region_runs_another_deployment_with_the_same_parameters(em
             runs = await client.read_flow_runs(limit=200)
             return [run for run in runs if str(run.deployment_id) == elsewhere]
 
-        (again,) = await wait_for(runs_elsewhere)
+        (again,) = await until(runs_elsewhere)
         assert again.parameters == {"folder": str(tmp_path)}
         emulator.set_faults({})
         await work(pool)

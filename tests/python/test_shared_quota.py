@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 
 from prefect_gcp.emulator import Emulator
 from prefect_gcp.workers.cloud_run import CloudRunWorker
+from tests.python import eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("prefect_server"), pytest.mark.slow]
 
@@ -80,7 +80,6 @@ async def test_a_worker_gets_its_share_beside_the_backlog_of_another_one(emulato
 
 
 async def until(condition, logs, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, [log.read_text()[-2000:] for log in logs if log.exists()]
-        await asyncio.sleep(0.2)
+    await eventually.until(
+        condition, seconds, pause=0.2, said=lambda: [log.read_text()[-2000:] for log in logs if log.exists()]
+    )

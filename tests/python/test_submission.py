@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
@@ -23,16 +22,10 @@ from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfi
 from prefect_gcp_cloud_run.workers import _poll, _submission
 from prefect_gcp_cloud_run.workers._poll import SHARED, Poll, SharingClient
 from prefect_gcp_cloud_run.workers._submission import Submissions, release_place
+from tests.python.eventually import until
 
 pytestmark = pytest.mark.anyio
 SETTING = "PREFECT_INTEGRATIONS_GCP_CLOUD_RUN_WORKER_SUBMISSIONS_AT_ONCE"
-
-
-async def until(condition, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
 
 
 # The order

@@ -6,7 +6,6 @@ import asyncio
 import os
 import socket
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -26,7 +25,8 @@ from prefect_gcp.workers.cloud_run import CloudRunWorker
 from prefect_gcp_cloud_run import _core, cli
 from prefect_gcp_cloud_run.workers import _observed_areas, _observed_job, _proposals
 from tests.python import forked
-from tests.python.marked import MARK, marked_job
+from tests.python.eventually import until
+from tests.python.marked import MARK, leave, marked_job, note
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("prefect_server")]
 
@@ -109,24 +109,12 @@ async def left_job(
         duration=duration,
         labels=labels,
     )
-    url = f"{emulator.url}/apis/run.googleapis.com/v1/namespaces/{PROJECT}/jobs"
-    async with httpx.AsyncClient(trust_env=False, headers={"Host": f"{region}-run.googleapis.com"}) as http:
-        (await http.post(url, json=body)).raise_for_status()
-        if started:
-            await until(lambda: any(event["type"] == "ready" for event in life(emulator, name)))
-            (await http.post(f"{url}/{name}:run", json={})).raise_for_status()
-            if duration < 60:
-                await until(lambda: any("completionTime" in it["status"] for it in of_job(emulator, name)))
+    await leave(emulator.url, PROJECT, region, body, started=started)
+    if started and duration < 60:
+        await until(lambda: any("completionTime" in it["status"] for it in of_job(emulator, name)))
     if flow_run is not None:
-        async with get_client() as client:
-            await client.update_flow_run(flow_run.id, infrastructure_pid=name)
-            place = {"cloud-run.project": PROJECT, "cloud-run.region": region, "cloud-run.job": name}
-            await client.update_flow_run_labels(flow_run.id, place)
+        await note(flow_run.id, PROJECT, region, name)
     return name
-
-
-def life(emulator: Emulator, name: str) -> list:
-    return [event for job in emulator.history() if job["job"] == name for event in job["events"]]
 
 
 def of_job(emulator: Emulator, name: str) -> list:
@@ -135,13 +123,6 @@ def of_job(emulator: Emulator, name: str) -> list:
 
 def names(emulator: Emulator) -> set[str]:
     return {job["metadata"]["name"] for job in emulator.jobs() if "deletionTimestamp" not in job["metadata"]}
-
-
-async def until(condition, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
 
 
 async def state_of(flow_run: FlowRun):

@@ -25,6 +25,7 @@ from prefect_gcp.workers.cloud_run import CloudRunWorker, CloudRunWorkerJobConfi
 from prefect_gcp_cloud_run.workers import _flow_runs
 from prefect_gcp_cloud_run.workers._places import JobPlace, record_place
 from prefect_gcp_cloud_run.workers._proposals import give_back
+from tests.python.eventually import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("prefect_server")]
 
@@ -77,13 +78,6 @@ class Started:
 
     def started(self, value: str | None) -> None:
         self.values.append(value)
-
-
-async def until(condition, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.05)
 
 
 async def waiting_run(worker, emulator, flow_run, caplog):

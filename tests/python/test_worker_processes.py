@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +20,7 @@ from prefect.flows import Flow
 
 from prefect_gcp.emulator import Emulator
 from prefect_gcp.workers.cloud_run import CloudRunWorker
-from tests.python import forked
+from tests.python import eventually, forked
 from tests.python.light_flow import light_flow
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("prefect_server"), pytest.mark.slow]
@@ -97,14 +96,8 @@ def worker_of(pool: str, tmp_path: Path, module: str = "prefect", **settings: st
 
 
 async def until(condition: Callable[[], object], worker: Process, seconds: float = 90) -> None:
-    """Waits for something that other programs do. The condition may be a coroutine function."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = condition()
-        if await found if asyncio.iscoroutine(found) else found:
-            return
-        assert time.monotonic() < deadline, worker.log
-        await asyncio.sleep(0.2)
+    """Waits for something that other programs do."""
+    await eventually.until(condition, seconds, pause=0.2, said=lambda: worker.log)
 
 
 async def cancel(flow_run: FlowRun) -> None:
